@@ -1,0 +1,46 @@
+//! Where the tables go. The only importers of aya are below this folder.
+
+use crate::plan::{Op, Tables};
+
+/// Something that holds tables: the kernel's maps, or memory in tests.
+pub trait Dataplane {
+    /// What is in it now.
+    ///
+    /// # Errors
+    /// A map that could not be read.
+    fn dump(&mut self) -> Result<Tables, DataplaneError>;
+
+    /// Carries out the operations in order; stops at the first that fails. What was done stays done: the remedy is
+    /// to compute the difference again (F6).
+    ///
+    /// # Errors
+    /// The operation that failed.
+    fn apply(&mut self, ops: &[Op]) -> Result<(), DataplaneError>;
+}
+
+/// A map operation that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DataplaneError {
+    /// A read.
+    #[error("read map {map}")]
+    Read {
+        /// Which map.
+        map: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A write.
+    #[error("{operation} of map {map}, entry {entry}")]
+    Write {
+        /// Which map.
+        map: &'static str,
+        /// Update or delete.
+        operation: &'static str,
+        /// The key as text.
+        entry: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}

@@ -1,0 +1,11 @@
+//! The node agent: service definitions in, BPF maps out.
+//!
+//! ```text
+//! source -> Event -> model (Cluster -> Snapshot) -> plan (Tables, diff, Op) -> dataplane
+//! ```
+//! One writer, one model: `reconcile` owns the snapshot; everyone else reads it.
+
+pub mod dataplane;
+pub mod model;
+pub mod plan;
+pub mod source;

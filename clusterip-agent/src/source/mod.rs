@@ -1,0 +1,1 @@
+//! Where objects come from: the only files that know YAML files and the Kubernetes API.

@@ -1,0 +1,151 @@
+//! Flows: what is done to the packets of one 5-tuple.
+
+use core::fmt;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::BackendId;
+use crate::wire::{Addr, Be16, Proto, write_endpoint};
+
+/// A 5-tuple as it is on the wire before translation. Key of the `flows` map.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+)]
+#[repr(C)]
+pub struct FlowKey {
+    /// Who sends.
+    pub source: Addr,
+    /// To whom.
+    pub destination: Addr,
+    /// From which port.
+    pub source_port: Be16,
+    /// To which port.
+    pub destination_port: Be16,
+    /// TCP, UDP or SCTP.
+    pub protocol: Proto,
+    /// Zero: the kernel hashes every byte of a key.
+    pub zero: [u8; 3],
+}
+
+impl fmt::Display for FlowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.protocol)?;
+        write_endpoint(f, self.source, self.source_port)?;
+        f.write_str(" -> ")?;
+        write_endpoint(f, self.destination, self.destination_port)
+    }
+}
+
+impl fmt::Debug for FlowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Which side of the flow an entry translates.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+)]
+#[repr(transparent)]
+pub struct Direction(pub u8);
+
+impl Direction {
+    /// Client to service: the destination becomes the backend.
+    pub const REQUEST: Self = Self(0);
+    /// Backend to client: the source becomes the VIP.
+    pub const REPLY: Self = Self(1);
+}
+
+/// How far a flow has come.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+)]
+#[repr(transparent)]
+pub struct FlowState(pub u8);
+
+impl FlowState {
+    /// Only a SYN was seen (TCP).
+    pub const OPENING: Self = Self(0);
+    /// Talking.
+    pub const ESTABLISHED: Self = Self(1);
+    /// A FIN or RST was seen (TCP, C5).
+    pub const CLOSING: Self = Self(2);
+}
+
+/// The translation to apply, and on whose behalf. Value of the `flows` map.
+#[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Flow {
+    /// Nanoseconds of the monotonic clock at the last packet that counts (C5: late packets of a closing flow do not).
+    pub last_seen: u64,
+    /// What the translated side's address becomes.
+    pub address: Addr,
+    /// What the translated side's port becomes.
+    pub port: Be16,
+    /// The translated side.
+    pub direction: Direction,
+    /// See [`FlowState`].
+    pub state: FlowState,
+    /// The backend, which also names the service.
+    pub backend: BackendId,
+    /// The backend's generation when the flow was made; another one now means that the flow is dead (C10).
+    pub generation: u32,
+    /// Zero.
+    pub zero: u32,
+}
+
+impl fmt::Debug for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.direction == Direction::REQUEST {
+            "dst "
+        } else {
+            "src "
+        })?;
+        write_endpoint(f, self.address, self.port)?;
+        let Self {
+            backend,
+            generation,
+            state,
+            last_seen,
+            ..
+        } = self;
+        write!(
+            f,
+            " backend={} generation={generation} state={} last_seen={last_seen}",
+            backend.0, state.0
+        )
+    }
+}
+
+const _: () = assert!(size_of::<FlowKey>() == 40 && size_of::<Flow>() == 40);

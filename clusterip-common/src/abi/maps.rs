@@ -1,0 +1,126 @@
+//! One table of maps: names, kinds and shapes. The program declares them, the agent checks pins against them.
+
+use super::{
+    Backend, BackendId, Counters, Flow, FlowKey, Outcome, Service, ServiceId, ServiceKey,
+    SlotIndex, Traffic,
+};
+
+/// The kinds of map in use; the agent translates them to the kernel's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// `BPF_MAP_TYPE_HASH`
+    Hash,
+    /// `BPF_MAP_TYPE_LRU_HASH`
+    LruHash,
+    /// `BPF_MAP_TYPE_ARRAY`
+    Array,
+    /// `BPF_MAP_TYPE_PERCPU_ARRAY`
+    PerCpuArray,
+}
+
+/// Shape of one map.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// Name in the program and of the pin.
+    pub name: &'static str,
+    /// Kind.
+    pub kind: Kind,
+    /// Bytes of a key.
+    pub key: usize,
+    /// Bytes of a value.
+    pub value: usize,
+    /// Entries as compiled; `--max-services`, `--max-backends`, `--max-flows` change it at load.
+    pub entries: u32,
+    /// What it holds, for docs and `status`.
+    pub help: &'static str,
+}
+
+const fn shape<K, V>(name: &'static str, kind: Kind, entries: u32, help: &'static str) -> Shape {
+    Shape {
+        name,
+        kind,
+        key: size_of::<K>(),
+        value: size_of::<V>(),
+        entries,
+        help,
+    }
+}
+
+/// Default capacities.
+pub mod capacity {
+    /// Balancers, and frontends.
+    pub const SERVICES: u32 = 16_384;
+    /// Backends, and half the slots: every update writes a new run beside the old one.
+    pub const BACKENDS: u32 = 65_536;
+    /// Flow entries; a flow takes two.
+    pub const FLOWS: u32 = 262_144;
+}
+
+/// Frontends.
+pub const SERVICES: Shape = shape::<ServiceKey, Service>(
+    "SERVICES",
+    Kind::Hash,
+    capacity::SERVICES,
+    "frontend -> service head",
+);
+/// Runs of backends.
+pub const SLOTS: Shape = shape::<SlotIndex, BackendId>(
+    "SLOTS",
+    Kind::Array,
+    2 * capacity::BACKENDS,
+    "slot -> backend id",
+);
+/// Backends.
+pub const BACKENDS: Shape = shape::<BackendId, Backend>(
+    "BACKENDS",
+    Kind::Array,
+    capacity::BACKENDS,
+    "backend id -> endpoint",
+);
+/// Flows.
+pub const FLOWS: Shape = shape::<FlowKey, Flow>(
+    "FLOWS",
+    Kind::LruHash,
+    capacity::FLOWS,
+    "5-tuple -> translation",
+);
+/// Round-robin counters, shared by all CPUs (B1).
+pub const CURSORS: Shape = shape::<ServiceId, u64>(
+    "CURSORS",
+    Kind::Array,
+    capacity::SERVICES,
+    "service id -> flows so far",
+);
+/// Counters of services.
+pub const SERVICE_COUNTERS: Shape = shape::<ServiceId, Counters>(
+    "SERVICE_COUNTS",
+    Kind::PerCpuArray,
+    capacity::SERVICES,
+    "service id -> packets, bytes, flows",
+);
+/// Counters of backends.
+pub const BACKEND_COUNTERS: Shape = shape::<BackendId, Counters>(
+    "BACKEND_COUNTS",
+    Kind::PerCpuArray,
+    capacity::BACKENDS,
+    "backend id -> packets, bytes, flows",
+);
+/// Counters of outcomes.
+pub const OUTCOMES: Shape = shape::<u32, Traffic>(
+    "OUTCOMES",
+    Kind::PerCpuArray,
+    Outcome::COUNT,
+    "outcome -> packets, bytes",
+);
+
+/// All of them.
+pub const ALL: [Shape; 8] = [
+    SERVICES,
+    SLOTS,
+    BACKENDS,
+    FLOWS,
+    CURSORS,
+    SERVICE_COUNTERS,
+    BACKEND_COUNTERS,
+    OUTCOMES,
+];

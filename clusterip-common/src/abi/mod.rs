@@ -1,0 +1,22 @@
+//! Map keys and values: the layout that is pinned, and that an agent and a program of different age share.
+//!
+//! Everything here is plain bytes without padding (the derives refuse padding). A change of any of it needs a new
+//! [`VERSION`].
+
+pub mod backend;
+pub mod counters;
+pub mod flow;
+pub mod maps;
+pub mod outcome;
+pub mod service;
+pub mod settings;
+
+pub use backend::{Backend, BackendId, BackendState};
+pub use counters::{Counters, Traffic};
+pub use flow::{Direction, Flow, FlowKey, FlowState};
+pub use outcome::Outcome;
+pub use service::{Algorithm, Service, ServiceId, ServiceKey, SlotIndex};
+pub use settings::{Range, Settings};
+
+/// Version of the pinned layout; part of the pin path.
+pub const VERSION: u32 = 1;

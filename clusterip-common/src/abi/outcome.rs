@@ -1,0 +1,84 @@
+//! What became of a packet: the counter, the drop reason, the metric label and the monitor's word.
+
+macro_rules! outcomes {
+    ($($(#[doc = $help:literal])+ $variant:ident = $name:literal,)+) => {
+        /// What became of a packet.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[repr(u32)]
+        pub enum Outcome {
+            $($(#[doc = $help])+ $variant,)+
+        }
+
+        impl Outcome {
+            /// Every outcome, in the order of the counters.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// Name in metrics, `trace` and `monitor`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// One line of help.
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($help),+),)+ }
+            }
+        }
+    };
+}
+
+outcomes! {
+    /// Not for a service: passed on untouched.
+    NotOurs = "not-ours",
+    /// A flow chose a backend.
+    NewFlow = "new-flow",
+    /// A request of a known flow was translated.
+    Request = "request",
+    /// A reply was given its service address back.
+    Reply = "reply",
+    /// The service has no endpoint: rejected.
+    NoEndpoint = "no-endpoint",
+    /// TCP without SYN that belongs to no flow: rejected with RST (a RST is dropped).
+    NoFlow = "no-flow",
+    /// A reply of a flow whose backend was taken away: dropped, a pod address never reaches a client.
+    StaleReply = "stale-reply",
+    /// The header ends before it is complete.
+    Truncated = "truncated",
+    /// A length in the header contradicts the frame.
+    Malformed = "malformed",
+    /// A fragment for a service address: dropped.
+    Fragment = "fragment",
+    /// An IPv4-mapped IPv6 address on the wire: dropped.
+    MappedAddress = "mapped-address",
+    /// The flow table refused the entry: dropped, never sent untranslated.
+    FlowTableFull = "flow-table-full",
+    /// A slot led to no backend: dropped. The agent's order of writes makes it impossible.
+    NoBackend = "no-backend",
+    /// The answer could not be made in the packet's memory: dropped.
+    ReplyFailed = "reply-failed",
+}
+
+impl Outcome {
+    /// How many there are.
+    #[expect(clippy::cast_possible_truncation, reason = "a handful")]
+    pub const COUNT: u32 = Self::ALL.len() as u32;
+
+    /// Index of its counter.
+    #[must_use]
+    pub const fn index(self) -> u32 {
+        self as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_of_an_outcome_is_its_place_in_the_list() {
+        for (i, outcome) in Outcome::ALL.iter().enumerate() {
+            assert_eq!(outcome.index() as usize, i);
+        }
+    }
+}

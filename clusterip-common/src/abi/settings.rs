@@ -1,0 +1,65 @@
+//! What the agent patches into the program when it loads it.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::wire::Addr;
+
+/// An address range, compared without a branch per byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Range {
+    /// The network address, masked.
+    pub network: Addr,
+    /// The mask; a mapped IPv4 range has its first 96 bits set.
+    pub mask: Addr,
+}
+
+impl Range {
+    /// A range without an address in it: no IPv4 address is masked to this, no IPv6 address either.
+    pub const EMPTY: Self = Self {
+        network: Addr([0xff; 16]),
+        mask: Addr([0; 16]),
+    };
+
+    /// The range of the first `prefix` bits of `network`; `prefix` counts as in IPv6 (96 more for IPv4).
+    #[must_use]
+    pub fn new(network: Addr, prefix: u8) -> Self {
+        let mut mask = [0; 16];
+        for (i, byte) in mask.iter_mut().enumerate() {
+            let bits = usize::from(prefix).saturating_sub(i * 8).min(8);
+            *byte = !(0xff_u16 >> bits) as u8;
+        }
+        let mut masked = network.0;
+        for (byte, mask) in masked.iter_mut().zip(mask) {
+            *byte &= mask;
+        }
+        Self {
+            network: Addr(masked),
+            mask: Addr(mask),
+        }
+    }
+}
+
+/// Settings of the program: read-only data, so that the verifier drops what is switched off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Settings {
+    /// `--service-cidr`, IPv4: other destinations are let pass without a look-up.
+    pub service_v4: Range,
+    /// `--service-cidr`, IPv6.
+    pub service_v6: Range,
+    /// How long after its last packet a closing flow's SYN keeps the backend, in nanoseconds (C4).
+    pub closing_reuse: u64,
+    /// Flag for the L4 checksum helper on IPv6: `BPF_F_IPV6` where the kernel knows it, else 0.
+    pub ipv6_checksum_flag: u64,
+}
+
+impl Settings {
+    /// As compiled: no range, the documented times.
+    pub const DEFAULT: Self = Self {
+        service_v4: Range::EMPTY,
+        service_v6: Range::EMPTY,
+        closing_reuse: 30_000_000_000,
+        ipv6_checksum_flag: 0,
+    };
+}

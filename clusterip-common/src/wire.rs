@@ -1,0 +1,253 @@
+//! Values as they travel: the only byte-order conversion of the workspace.
+#![expect(
+    clippy::big_endian_bytes,
+    reason = "this is the one file that converts byte order"
+)]
+
+use core::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// A 16-bit number in network byte order.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+)]
+#[repr(transparent)]
+pub struct Be16(pub [u8; 2]);
+
+impl Be16 {
+    /// Converts from host order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(host: u16) -> Self {
+        Self(host.to_be_bytes())
+    }
+
+    /// Converts to host order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        u16::from_be_bytes(self.0)
+    }
+}
+
+impl fmt::Debug for Be16 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.get(), f)
+    }
+}
+
+/// A 32-bit number in network byte order.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+)]
+#[repr(transparent)]
+pub struct Be32(pub [u8; 4]);
+
+impl Be32 {
+    /// Converts from host order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(host: u32) -> Self {
+        Self(host.to_be_bytes())
+    }
+
+    /// Converts to host order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        u32::from_be_bytes(self.0)
+    }
+}
+
+impl fmt::Debug for Be32 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.get(), f)
+    }
+}
+
+/// An IP address as the maps hold it: IPv6 as it is, IPv4 as `::ffff:a.b.c.d`. One key type serves both families.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+)]
+#[repr(transparent)]
+pub struct Addr(pub [u8; 16]);
+
+impl Addr {
+    /// An IPv4 address, mapped.
+    #[inline(always)]
+    #[must_use]
+    pub const fn v4(a: [u8; 4]) -> Self {
+        Self([
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a[0], a[1], a[2], a[3],
+        ])
+    }
+
+    /// An IPv6 address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn v6(a: [u8; 16]) -> Self {
+        Self(a)
+    }
+
+    /// The last four bytes: the IPv4 address of a mapped one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn low(self) -> [u8; 4] {
+        [self.0[12], self.0[13], self.0[14], self.0[15]]
+    }
+
+    /// Whether this is `::ffff:0:0/96`, the form that stands for IPv4 in the maps and is refused on the wire (D12).
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_mapped(self) -> bool {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = self.0;
+        (a | b | c | d | e | f | g | h | i | j) == 0 && (k & l) == 0xff
+    }
+}
+
+impl From<IpAddr> for Addr {
+    fn from(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(ip) => Self::v4(ip.octets()),
+            IpAddr::V6(ip) => Self::v6(ip.octets()),
+        }
+    }
+}
+
+impl From<Addr> for IpAddr {
+    fn from(addr: Addr) -> Self {
+        if addr.is_mapped() {
+            Self::V4(Ipv4Addr::from(addr.low()))
+        } else {
+            Self::V6(Ipv6Addr::from(addr.0))
+        }
+    }
+}
+
+impl fmt::Display for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&IpAddr::from(*self), f)
+    }
+}
+
+impl fmt::Debug for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An IP protocol number.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+)]
+#[repr(transparent)]
+pub struct Proto(pub u8);
+
+impl Proto {
+    /// ICMP.
+    pub const ICMP: Self = Self(1);
+    /// TCP.
+    pub const TCP: Self = Self(6);
+    /// UDP.
+    pub const UDP: Self = Self(17);
+    /// `ICMPv6`.
+    pub const ICMPV6: Self = Self(58);
+    /// SCTP.
+    pub const SCTP: Self = Self(132);
+}
+
+impl fmt::Display for Proto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::TCP => f.write_str("tcp"),
+            Self::UDP => f.write_str("udp"),
+            Self::SCTP => f.write_str("sctp"),
+            Self::ICMP => f.write_str("icmp"),
+            Self::ICMPV6 => f.write_str("icmpv6"),
+            Self(number) => write!(f, "proto-{number}"),
+        }
+    }
+}
+
+impl fmt::Debug for Proto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A socket address in one of the usual spellings: `10.0.0.1:80`, `[fd00::1]:80`.
+pub(crate) fn write_endpoint(f: &mut fmt::Formatter<'_>, address: Addr, port: Be16) -> fmt::Result {
+    match IpAddr::from(address) {
+        IpAddr::V4(ip) => write!(f, "{ip}:{}", port.get()),
+        IpAddr::V6(ip) => write!(f, "[{ip}]:{}", port.get()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv4_address_survives_the_mapped_form() {
+        let ip: IpAddr = Ipv4Addr::new(10, 96, 0, 10).into();
+        assert!(Addr::from(ip).is_mapped());
+        assert_eq!(IpAddr::from(Addr::from(ip)), ip);
+    }
+
+    #[test]
+    fn an_ipv6_address_is_not_mapped() {
+        let ip: IpAddr = Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0xa).into();
+        assert!(!Addr::from(ip).is_mapped());
+        assert_eq!(IpAddr::from(Addr::from(ip)), ip);
+    }
+}
