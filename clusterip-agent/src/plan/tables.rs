@@ -1,11 +1,11 @@
 //! The content of the maps, wanted or actual: one type for both sides.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use clusterip_common::abi::{Backend, BackendId, Service, ServiceKey, SlotIndex};
 
-/// The content of the maps that the agent writes. A backend that is free is not listed, except that its generation
-/// counts: see [`Tables::generations`].
+/// The content of the maps that the agent writes. A free backend is listed while its
+/// generation is above 0: whoever gets the id next must go on from there.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Tables {
     /// Backends by id.

@@ -71,7 +71,19 @@ impl fmt::Display for BackendState {
 }
 
 /// Where a flow is sent. Value of the `backends` array.
-#[derive(Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Default,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+)]
 #[repr(C)]
 pub struct Backend {
     /// The endpoint's address.

@@ -125,7 +125,9 @@ impl Algorithm {
 }
 
 /// The head of a service: what a frontend leads to. Value of the `services` map.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
 #[repr(C)]
 pub struct Service {
     /// The balancer.
