@@ -137,9 +137,16 @@ impl Addr {
     /// Whether this is `::ffff:0:0/96`, the form that stands for IPv4 in the maps and is refused on the wire (D12).
     #[inline(always)]
     #[must_use]
+    #[expect(clippy::indexing_slicing, reason = "const, and bounded by the loop")]
     pub const fn is_mapped(self) -> bool {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = self.0;
-        (a | b | c | d | e | f | g | h | i | j) == 0 && (k & l) == 0xff
+        let [head @ .., k, l, _, _, _, _] = self.0;
+        let mut used = 0;
+        let mut i = 0;
+        while i < head.len() {
+            used |= head[i];
+            i += 1;
+        }
+        used == 0 && (k & l) == 0xff
     }
 }
 

@@ -1,5 +1,10 @@
 //! What the agent patches into the program when it loads it.
 
+#![expect(
+    clippy::host_endian_bytes,
+    reason = "masking is the same in either order"
+)]
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::wire::Addr;
@@ -21,13 +26,30 @@ impl Range {
         mask: Addr([0; 16]),
     };
 
+    /// Whether an address is in it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn contains(&self, address: Addr) -> bool {
+        let (Addr(network), Addr(mask), Addr(address)) = (self.network, self.mask, address);
+        let network = u128::from_ne_bytes(network);
+        network == u128::from_ne_bytes(address) & u128::from_ne_bytes(mask)
+    }
+
+    /// Whether an IPv4 address is in it; the range is one of IPv4, or empty.
+    #[inline(always)]
+    #[must_use]
+    pub const fn contains_low(&self, address: [u8; 4]) -> bool {
+        let network = u32::from_ne_bytes(self.network.low());
+        network == u32::from_ne_bytes(address) & u32::from_ne_bytes(self.mask.low())
+    }
+
     /// The range of the first `prefix` bits of `network`; `prefix` counts as in IPv6 (96 more for IPv4).
     #[must_use]
     pub fn new(network: Addr, prefix: u8) -> Self {
         let mut mask = [0; 16];
-        for (i, byte) in mask.iter_mut().enumerate() {
-            let bits = usize::from(prefix).saturating_sub(i * 8).min(8);
-            *byte = !(0xff_u16 >> bits) as u8;
+        for (first, byte) in (0..).step_by(8).zip(&mut mask) {
+            let bits = u32::from(prefix).saturating_sub(first);
+            *byte = !u8::MAX.checked_shr(bits).unwrap_or(0);
         }
         let mut masked = network.0;
         for (byte, mask) in masked.iter_mut().zip(mask) {

@@ -1,0 +1,161 @@
+//! From bytes to what the decisions are made of.
+
+use core::mem::{offset_of, size_of};
+
+use network_types::{ip::Ipv4Hdr, tcp::TcpHdr, udp::UdpHdr};
+
+use super::{
+    family::Family,
+    frame::{Frame, Wire},
+};
+use crate::{
+    abi::{FlowKey, Outcome},
+    wire::{Be16, Proto},
+};
+
+/// An Ethernet header: network-types has the same with a field of alignment 2, and frames have none.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Ethernet {
+    /// Destination.
+    pub destination: [u8; 6],
+    /// Source.
+    pub source: [u8; 6],
+    /// Type of the payload.
+    pub kind: Be16,
+}
+
+/// What TCP, UDP and SCTP begin with.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Ports {
+    /// Source.
+    pub source: Be16,
+    /// Destination.
+    pub destination: Be16,
+}
+
+/// The flag byte of a TCP header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct TcpFlags(pub u8);
+
+impl TcpFlags {
+    /// Where it stands.
+    pub const OFFSET: usize = offset_of!(TcpHdr, _bitfield_1) + 1;
+    /// FIN.
+    pub const FIN: u8 = 0x01;
+    /// SYN.
+    pub const SYN: u8 = 0x02;
+    /// RST.
+    pub const RST: u8 = 0x04;
+    /// ACK.
+    pub const ACK: u8 = 0x10;
+
+    /// Whether any of `flags` is set.
+    #[inline(always)]
+    #[must_use]
+    pub const fn any(self, flags: u8) -> bool {
+        self.0 & flags != 0
+    }
+}
+
+// SAFETY: byte arrays and byte newtypes only: no padding, alignment 1, any bytes are a value.
+unsafe impl Wire for Ethernet {}
+// SAFETY: as above.
+unsafe impl Wire for Ports {}
+// SAFETY: as above.
+unsafe impl Wire for TcpFlags {}
+
+/// Where the IP header begins.
+pub const L3: usize = size_of::<Ethernet>();
+/// The fixed part of a TCP header.
+pub(super) const TCP_HEADER: usize = TcpHdr::LEN;
+
+/// The Ethernet type as network-types spells it: network order in a `u16`.
+#[inline(always)]
+pub(super) fn ether_type<F: Frame>(frame: &F) -> Option<u16> {
+    const KIND: usize = offset_of!(Ethernet, kind);
+    frame.at::<[u8; 2]>(KIND).map(|kind| kind_of(*kind))
+}
+
+#[inline(always)]
+#[expect(
+    clippy::host_endian_bytes,
+    reason = "network-types keeps the field as it lies in memory"
+)]
+const fn kind_of(bytes: [u8; 2]) -> u16 {
+    u16::from_ne_bytes(bytes)
+}
+
+/// A TCP or UDP packet that is no fragment.
+#[derive(Clone, Copy)]
+pub(super) struct Packet {
+    pub(super) key: FlowKey,
+    /// Where L4 begins.
+    pub(super) l4: usize,
+    /// Bytes from the start of L4 to the end as the IP header says; 0 where it does not say.
+    pub(super) l4_length: usize,
+    /// Zero but for TCP.
+    pub(super) flags: TcpFlags,
+}
+
+impl Packet {
+    #[inline(always)]
+    pub(super) fn is_tcp(&self) -> bool {
+        self.key.protocol == Proto::TCP
+    }
+
+    /// Whether it may begin a flow: only a SYN chooses (C2), and any UDP packet.
+    #[inline(always)]
+    pub(super) fn opens(&self) -> bool {
+        !self.is_tcp() || self.flags.0 & (TcpFlags::SYN | TcpFlags::ACK) == TcpFlags::SYN
+    }
+}
+
+/// Reads a packet. `NotOurs`: neither TCP nor UDP; any other outcome: why it cannot be read (D4).
+#[inline(always)]
+pub(super) fn packet<A: Family, F: Frame>(frame: &F) -> Result<Packet, Outcome> {
+    let ip = frame.at::<A::Header>(L3).ok_or(Outcome::Truncated)?;
+    let (protocol, header, length) = A::layout(ip)?;
+    let (source, destination) = (A::source(ip), A::destination(ip));
+    let least = match protocol {
+        Proto::TCP => TCP_HEADER,
+        Proto::UDP => UdpHdr::LEN,
+        _ => return Err(Outcome::NotOurs),
+    };
+    if length != 0 && length < header + least {
+        return Err(Outcome::Truncated);
+    }
+    if L3 + length > frame.len() {
+        return Err(Outcome::Malformed);
+    }
+    let l4 = L3 + header;
+    let ports = *frame.at::<Ports>(l4).ok_or(Outcome::Truncated)?;
+    let flags = if protocol == Proto::TCP {
+        // The last field we touch: with it the whole fixed header is there.
+        frame.at::<TcpHdr>(l4).ok_or(Outcome::Truncated)?;
+        *frame
+            .at::<TcpFlags>(l4 + TcpFlags::OFFSET)
+            .ok_or(Outcome::Truncated)?
+    } else {
+        frame.at::<UdpHdr>(l4).ok_or(Outcome::Truncated)?;
+        TcpFlags(0)
+    };
+    let key = FlowKey {
+        source,
+        destination,
+        source_port: ports.source,
+        destination_port: ports.destination,
+        protocol,
+        zero: [0; 3],
+    };
+    Ok(Packet {
+        key,
+        l4,
+        l4_length: length.saturating_sub(header),
+        flags,
+    })
+}
+
+const _: () = assert!(L3 == 14 && Ipv4Hdr::LEN == 20);

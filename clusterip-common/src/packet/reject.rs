@@ -1,0 +1,164 @@
+//! The answer to a packet that goes nowhere: RST for TCP, ICMP port unreachable for the rest (B7).
+//!
+//! It is made in the packet's own memory and sent back out of the device it came from, in the VIP's name.
+
+use network_types::tcp::TcpHdr;
+
+use super::{
+    checksum::Sum,
+    family::Family,
+    frame::Frame,
+    parse::{Ethernet, L3, Packet, TCP_HEADER, TcpFlags},
+    verdict::Verdict,
+};
+use crate::{
+    abi::Outcome,
+    wire::{Be32, Proto},
+};
+
+/// Bytes of an ICMP header, and of L4 that an error must carry (RFC 792).
+const ICMP_HEADER: usize = 8;
+const ICMP_L4: usize = 8;
+/// Words of the longest quotation: an IP header with all its options, and 8 bytes of L4.
+const LONGEST_QUOTE: usize = 30 + ICMP_L4 / 2;
+
+/// Answers `packet`. A packet that must not be answered is dropped: a RST (RFC 9293), or a source that is no host (D8).
+#[inline(always)]
+pub(super) fn reject<A: Family, F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    outcome: Outcome,
+) -> Verdict {
+    let unanswered = packet.is_tcp() && packet.flags.any(TcpFlags::RST);
+    if unanswered || !A::is_host(packet.key.source) {
+        return Verdict::Drop(outcome);
+    }
+    let made = if packet.is_tcp() {
+        reset::<A, F>(frame, packet)
+    } else {
+        port_unreachable::<A, F>(frame, packet)
+    };
+    match made {
+        Some(()) => Verdict::Reply(outcome),
+        None => Verdict::Drop(Outcome::ReplyFailed),
+    }
+}
+
+/// Turns the frame into a RST to its sender (D9).
+#[inline(always)]
+fn reset<A: Family, F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
+    let tcp = *frame.at::<TcpHdr>(packet.l4)?;
+    let flags = packet.flags;
+    let (seq, ack, answer) = if flags.any(TcpFlags::ACK) {
+        (Be32(tcp.ack_seq), Be32::new(0), TcpFlags::RST)
+    } else {
+        let header = usize::from(tcp.doff()) * 4;
+        let length = match packet.l4_length {
+            0 => frame.len().saturating_sub(packet.l4),
+            length => length,
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "no frame is that long")]
+        let payload = length.saturating_sub(header) as u32;
+        let phantom = u32::from(flags.any(TcpFlags::SYN)) + u32::from(flags.any(TcpFlags::FIN));
+        let ack = Be32(tcp.seq)
+            .get()
+            .wrapping_add(payload)
+            .wrapping_add(phantom);
+        (Be32::new(0), Be32::new(ack), TcpFlags::RST | TcpFlags::ACK)
+    };
+    // A frame that cannot be cut has a tail that its IP length leaves out: the receiver ignores it.
+    let _cut = frame.truncate(L3 + A::HEADER + TCP_HEADER);
+    let [s0, s1, s2, s3] = seq.0;
+    let [a0, a1, a2, a3] = ack.0;
+    let [f0, f1] = packet.key.destination_port.0;
+    let [t0, t1] = packet.key.source_port.0;
+    let mut bytes = [
+        f0,
+        f1,
+        t0,
+        t1,
+        s0,
+        s1,
+        s2,
+        s3,
+        a0,
+        a1,
+        a2,
+        a3,
+        5 << 4,
+        answer,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ];
+    let sum = A::pseudo_header(
+        packet.key.destination,
+        packet.key.source,
+        Proto::TCP,
+        TCP_HEADER,
+    );
+    let [c0, c1] = sum.plus(&bytes).checksum();
+    bytes[16] = c0;
+    bytes[17] = c1;
+    *frame.at_mut::<[u8; TCP_HEADER]>(L3 + A::HEADER)? = bytes;
+    let ip = frame.at_mut::<A::Header>(L3)?;
+    A::fill(
+        ip,
+        packet.key.destination,
+        packet.key.source,
+        Proto::TCP,
+        TCP_HEADER,
+    );
+    turn_around(frame)
+}
+
+/// Turns the frame into an ICMP error that quotes its beginning.
+#[inline(always)]
+fn port_unreachable<A: Family, F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
+    let quote = packet.l4 - L3 + ICMP_L4;
+    // As above: what cannot be cut is not counted.
+    let _cut = frame.truncate(L3 + quote);
+    if !frame.open_gap(A::HEADER + ICMP_HEADER) {
+        return None;
+    }
+    let payload = ICMP_HEADER + quote;
+    let icmp = L3 + A::HEADER;
+    let (kind, code) = A::PORT_UNREACHABLE;
+    let mut header = [kind, code, 0, 0, 0, 0, 0, 0];
+    let mut sum = if A::IS_V6 {
+        A::pseudo_header(packet.key.destination, packet.key.source, A::ICMP, payload)
+    } else {
+        Sum::ZERO
+    };
+    sum = sum.plus(&header);
+    for word in 0..LONGEST_QUOTE {
+        if word * 2 >= quote {
+            break;
+        }
+        sum = sum.plus(frame.at::<[u8; 2]>(icmp + ICMP_HEADER + word * 2)?);
+    }
+    let [c0, c1] = sum.checksum();
+    header[2] = c0;
+    header[3] = c1;
+    *frame.at_mut::<[u8; ICMP_HEADER]>(icmp)? = header;
+    let ip = frame.at_mut::<A::Header>(L3)?;
+    A::fill(
+        ip,
+        packet.key.destination,
+        packet.key.source,
+        A::ICMP,
+        payload,
+    );
+    turn_around(frame)
+}
+
+/// Back to where it came from.
+#[inline(always)]
+fn turn_around<F: Frame>(frame: &mut F) -> Option<()> {
+    let ethernet = frame.at_mut::<Ethernet>(0)?;
+    core::mem::swap(&mut ethernet.source, &mut ethernet.destination);
+    Some(())
+}
