@@ -1,0 +1,96 @@
+//! Where the eBPF program's compiler and linker are. The agent's build script compiles this file too, so it uses
+//! nothing but the standard library.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The target of the eBPF program.
+pub(crate) const TARGET: &str = "bpfel-unknown-none";
+
+/// Name under which `cargo xtask setup` links a distribution's compiler into rustup.
+const LINKED: &str = "clusterip-bpf";
+
+/// A compiler that can produce code for [`TARGET`].
+#[derive(Debug)]
+pub(crate) struct Compiler {
+    /// Root of the toolchain: `bin/rustc` is below it.
+    pub(crate) root: PathBuf,
+    /// Whether `core` comes with it. If not, its source does, and cargo has to build it.
+    pub(crate) prebuilt_core: bool,
+}
+
+impl Compiler {
+    /// The compiler itself.
+    #[must_use]
+    pub(crate) fn rustc(&self) -> PathBuf {
+        self.root.join("bin/rustc")
+    }
+
+    /// The toolchain's own cargo, which a linked one may lack.
+    #[must_use]
+    pub(crate) fn cargo(&self) -> Option<PathBuf> {
+        Some(self.root.join("bin/cargo")).filter(|cargo| cargo.exists())
+    }
+
+    fn at(root: PathBuf) -> Option<Self> {
+        let rustlib = root.join("lib/rustlib");
+        let prebuilt_core = rustlib.join(TARGET).join("lib").exists();
+        let source = rustlib.join("src/rust/library/core").exists();
+        let usable = root.join("bin/rustc").exists() && (prebuilt_core || source);
+        usable.then_some(Self {
+            root,
+            prebuilt_core,
+        })
+    }
+}
+
+/// The best installed compiler: the linked one, then the workspace's own (1.95), stable, nightly, and whatever else
+/// rustup has. Reads directories only; starts no process.
+#[must_use]
+pub(crate) fn compiler() -> Option<Compiler> {
+    let rustup = env::var_os("RUSTUP_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".rustup")))?;
+    let mut names: Vec<OsString> = fs::read_dir(rustup.join("toolchains"))
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.file_name()))
+        .collect();
+    names.sort_by_key(|name| rank(&name.to_string_lossy()));
+    names
+        .into_iter()
+        .find_map(|name| Compiler::at(rustup.join("toolchains").join(name)))
+}
+
+fn rank(toolchain: &str) -> usize {
+    [LINKED, "1.95", "stable", "nightly"]
+        .iter()
+        .position(|prefix| toolchain.starts_with(prefix))
+        .unwrap_or(usize::MAX)
+}
+
+/// The linker: the project's own (`.tools/bin/bpf-linker` below `workspace`), else the one on the path.
+#[must_use]
+pub(crate) fn linker(workspace: &Path) -> Option<PathBuf> {
+    let own = workspace.join(".tools/bin");
+    let path = env::var_os("PATH").unwrap_or_default();
+    std::iter::once(own)
+        .chain(env::split_paths(&path))
+        .map(|folder| folder.join("bpf-linker"))
+        .find(|linker| linker.exists())
+}
+
+/// `rustc` flags of the eBPF build. `v3` has the atomics that hand back what they found; `--btf` needs debug info.
+pub(crate) const RUSTFLAGS: [&str; 4] = [
+    "--cfg=bpf_target_arch=\"x86_64\"",
+    "-Cdebuginfo=2",
+    "-Clink-arg=--btf",
+    "-Ctarget-cpu=v3",
+];
+
+/// Crates that use unstable features of the compiler, as `RUSTC_BOOTSTRAP` wants them. Never "1": that would let
+/// everything else use them as well.
+pub(crate) const UNSTABLE: &str = "aya_ebpf,clusterip,clusterip_common";
