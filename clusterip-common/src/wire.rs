@@ -1,6 +1,7 @@
 //! Values as they travel: the only byte-order conversion of the workspace.
 #![expect(
     clippy::big_endian_bytes,
+    clippy::host_endian_bytes,
     reason = "this is the one file that converts byte order"
 )]
 
@@ -92,61 +93,133 @@ impl fmt::Debug for Be32 {
 }
 
 /// An IP address as the maps hold it: IPv6 as it is, IPv4 as `::ffff:a.b.c.d`. One key type serves both families.
+///
+/// Held as four words in memory order: of sixteen bytes LLVM makes sixteen loads, spills and stores.
 #[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
+    Clone, Copy, PartialEq, Eq, Hash, Default, FromBytes, IntoBytes, KnownLayout, Immutable,
 )]
-#[repr(transparent)]
-pub struct Addr(pub [u8; 16]);
+#[repr(C)]
+pub struct Addr {
+    words: [u32; 4],
+}
+
+const MAPPED: u32 = word([0, 0, 0xff, 0xff]);
+
+/// Four bytes as they lie in memory.
+#[inline(always)]
+const fn word(bytes: [u8; 4]) -> u32 {
+    u32::from_ne_bytes(bytes)
+}
 
 impl Addr {
+    /// The unspecified IPv6 address.
+    pub const UNSPECIFIED: Self = Self { words: [0; 4] };
+
     /// An IPv4 address, mapped.
     #[inline(always)]
     #[must_use]
-    pub const fn v4(a: [u8; 4]) -> Self {
-        Self([
-            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a[0], a[1], a[2], a[3],
-        ])
+    pub const fn v4(octets: [u8; 4]) -> Self {
+        Self {
+            words: [0, 0, MAPPED, word(octets)],
+        }
     }
 
     /// An IPv6 address.
     #[inline(always)]
     #[must_use]
-    pub const fn v6(a: [u8; 16]) -> Self {
-        Self(a)
+    pub const fn v6(octets: [u8; 16]) -> Self {
+        let [
+            a0,
+            a1,
+            a2,
+            a3,
+            b0,
+            b1,
+            b2,
+            b3,
+            c0,
+            c1,
+            c2,
+            c3,
+            d0,
+            d1,
+            d2,
+            d3,
+        ] = octets;
+        Self {
+            words: [
+                word([a0, a1, a2, a3]),
+                word([b0, b1, b2, b3]),
+                word([c0, c1, c2, c3]),
+                word([d0, d1, d2, d3]),
+            ],
+        }
+    }
+
+    /// The sixteen bytes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn octets(self) -> [u8; 16] {
+        let [a, b, c, d] = self.words;
+        let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (a.to_ne_bytes(), b.to_ne_bytes());
+        let ([c0, c1, c2, c3], [d0, d1, d2, d3]) = (c.to_ne_bytes(), d.to_ne_bytes());
+        [
+            a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3,
+        ]
     }
 
     /// The last four bytes: the IPv4 address of a mapped one.
     #[inline(always)]
     #[must_use]
     pub const fn low(self) -> [u8; 4] {
-        [self.0[12], self.0[13], self.0[14], self.0[15]]
+        let [.., low] = self.words;
+        low.to_ne_bytes()
     }
 
     /// Whether this is `::ffff:0:0/96`, the form that stands for IPv4 in the maps and is refused on the wire (D12).
     #[inline(always)]
     #[must_use]
-    #[expect(clippy::indexing_slicing, reason = "const, and bounded by the loop")]
     pub const fn is_mapped(self) -> bool {
-        let [head @ .., k, l, _, _, _, _] = self.0;
-        let mut used = 0;
-        let mut i = 0;
-        while i < head.len() {
-            used |= head[i];
-            i += 1;
+        let [a, b, c, _] = self.words;
+        a == 0 && b == 0 && c == MAPPED
+    }
+
+    /// The bits that are set in both.
+    #[inline(always)]
+    #[must_use]
+    pub const fn and(self, mask: Self) -> Self {
+        let (mine, other) = (self.words, mask.words);
+        Self {
+            words: [
+                mine[0] & other[0],
+                mine[1] & other[1],
+                mine[2] & other[2],
+                mine[3] & other[3],
+            ],
         }
-        used == 0 && (k & l) == 0xff
+    }
+
+    /// Whether two addresses are the same, for `const` and without a call.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is(self, other: Self) -> bool {
+        let (mine, other) = (self.words, other.words);
+        let low = (mine[0] ^ other[0]) | (mine[1] ^ other[1]);
+        let high = (mine[2] ^ other[2]) | (mine[3] ^ other[3]);
+        low | high == 0
+    }
+}
+
+impl Ord for Addr {
+    /// As numbers.
+    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
+        self.octets().cmp(&other.octets())
+    }
+}
+
+impl PartialOrd for Addr {
+    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -164,7 +237,7 @@ impl From<Addr> for IpAddr {
         if addr.is_mapped() {
             Self::V4(Ipv4Addr::from(addr.low()))
         } else {
-            Self::V6(Ipv6Addr::from(addr.0))
+            Self::V6(Ipv6Addr::from(addr.octets()))
         }
     }
 }

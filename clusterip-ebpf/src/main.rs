@@ -1,4 +1,34 @@
+//! The hooks of the dataplane: a table of contents over `clusterip_common::packet`.
+//!
+//! On the host this crate is an empty program, so that one cargo command covers the workspace.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-//! stub
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(
+        internal_features,
+        reason = "a fetching atomic add exists on this target only as an intrinsic (B1)"
+    ),
+    expect(
+        clippy::inline_always,
+        reason = "the verifier cannot follow packet pointers through a call"
+    )
+)]
+
+#[cfg(target_arch = "bpf")]
+mod env;
+#[cfg(target_arch = "bpf")]
+mod frame;
+#[cfg(target_arch = "bpf")]
+mod hooks;
+#[cfg(target_arch = "bpf")]
+mod maps;
+
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}

@@ -9,18 +9,7 @@ use crate::wire::{Addr, Be16, Proto, write_endpoint};
 
 /// A 5-tuple as it is on the wire before translation. Key of the `flows` map.
 #[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, KnownLayout, Immutable,
 )]
 #[repr(C)]
 pub struct FlowKey {

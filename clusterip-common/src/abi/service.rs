@@ -8,18 +8,7 @@ use crate::wire::{Addr, Be16, Proto, write_endpoint};
 
 /// What a client calls: (address, port, protocol), the unit of service (A1). Key of the `services` map.
 #[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, KnownLayout, Immutable,
 )]
 #[repr(C)]
 pub struct ServiceKey {

@@ -22,17 +22,15 @@ pub struct Range {
 impl Range {
     /// A range without an address in it: no IPv4 address is masked to this, no IPv6 address either.
     pub const EMPTY: Self = Self {
-        network: Addr([0xff; 16]),
-        mask: Addr([0; 16]),
+        network: Addr::v6([0xff; 16]),
+        mask: Addr::UNSPECIFIED,
     };
 
     /// Whether an address is in it.
     #[inline(always)]
     #[must_use]
     pub const fn contains(&self, address: Addr) -> bool {
-        let (Addr(network), Addr(mask), Addr(address)) = (self.network, self.mask, address);
-        let network = u128::from_ne_bytes(network);
-        network == u128::from_ne_bytes(address) & u128::from_ne_bytes(mask)
+        address.and(self.mask).is(self.network)
     }
 
     /// Whether an IPv4 address is in it; the range is one of IPv4, or empty.
@@ -46,18 +44,15 @@ impl Range {
     /// The range of the first `prefix` bits of `network`; `prefix` counts as in IPv6 (96 more for IPv4).
     #[must_use]
     pub fn new(network: Addr, prefix: u8) -> Self {
-        let mut mask = [0; 16];
+        let mut mask = [0_u8; 16];
         for (first, byte) in (0..).step_by(8).zip(&mut mask) {
             let bits = u32::from(prefix).saturating_sub(first);
             *byte = !u8::MAX.checked_shr(bits).unwrap_or(0);
         }
-        let mut masked = network.0;
-        for (byte, mask) in masked.iter_mut().zip(mask) {
-            *byte &= mask;
-        }
+        let mask = Addr::v6(mask);
         Self {
-            network: Addr(masked),
-            mask: Addr(mask),
+            network: network.and(mask),
+            mask,
         }
     }
 }
@@ -84,4 +79,17 @@ impl Settings {
         closing_reuse: 30_000_000_000,
         ipv6_checksum_flag: 0,
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_holds_what_its_prefix_says() {
+        let range = Range::new(Addr::v4([10, 96, 7, 7]), 96 + 16);
+        assert!(range.contains(Addr::v4([10, 96, 0, 1])) && range.contains_low([10, 96, 255, 1]));
+        assert!(!range.contains(Addr::v4([10, 97, 0, 1])) && !range.contains_low([10, 97, 0, 1]));
+        assert!(!Range::EMPTY.contains_low([0; 4]) && !Range::EMPTY.contains(Addr::UNSPECIFIED));
+    }
 }

@@ -214,8 +214,8 @@ impl Family for V6 {
 
     #[inline(always)]
     fn is_host(address: Addr) -> bool {
-        let [first, ..] = address.0;
-        first != 0xff && address != Addr([0; 16])
+        let [first, ..] = address.octets();
+        first != 0xff && !address.is(Addr::UNSPECIFIED)
     }
 
     #[inline(always)]
@@ -225,29 +225,30 @@ impl Family for V6 {
             payload_len: length(payload).0,
             next_hdr: protocol.0,
             hop_limit: HOPS,
-            src_addr: source.0,
-            dst_addr: destination.0,
+            src_addr: source.octets(),
+            dst_addr: destination.octets(),
         };
     }
 
     #[inline(always)]
     fn pseudo_header(source: Addr, destination: Addr, protocol: Proto, payload: usize) -> Sum {
         Sum::ZERO
-            .plus(&source.0)
-            .plus(&destination.0)
+            .plus(&source.octets())
+            .plus(&destination.octets())
             .plus(&[0, protocol.0])
             .plus(&length(payload).0)
     }
 
     #[inline(always)]
     fn set_address(ip: &mut Ipv6Hdr, side: Direction, to: Addr) -> Sum {
+        let to = to.octets();
         let field = if side == Direction::REQUEST {
             &mut ip.dst_addr
         } else {
             &mut ip.src_addr
         };
-        let change = Sum::change(&*field, &to.0);
-        *field = to.0;
+        let change = Sum::change(&*field, &to);
+        *field = to;
         change
     }
 }

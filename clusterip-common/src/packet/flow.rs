@@ -78,27 +78,27 @@ pub(super) fn next_state(state: FlowState, packet: &Packet) -> FlowState {
 
 /// The tuple of the replies of `packet`'s flow to a backend.
 #[inline(always)]
-const fn reply_key(packet: &Packet, backend: (Addr, Be16)) -> FlowKey {
+pub(super) const fn reply_key(packet: &Packet, address: Addr, port: Be16) -> FlowKey {
     FlowKey {
-        source: backend.0,
+        source: address,
         destination: packet.key.source,
-        source_port: backend.1,
+        source_port: port,
         destination_port: packet.key.source_port,
         protocol: packet.key.protocol,
         zero: [0; 3],
     }
 }
 
-/// Makes both entries of a flow, in place of `old` if there is one. The answer is the entry that counts: another
-/// one than `choice` if somebody was faster (C7). `FlowTableFull`: nothing was left behind (C6).
+/// Makes both entries of a flow, over an old one if it `replaces` it. The answer is the request's entry that counts:
+/// another one than `choice` if somebody was faster (C7). `FlowTableFull`: nothing was left behind (C6).
 #[inline(always)]
 pub(super) fn open<E: Env>(
     env: &E,
     packet: &Packet,
-    old: Option<&Flow>,
+    replaces: bool,
     choice: &Choice,
 ) -> Result<Flow, Outcome> {
-    let request = Flow {
+    let mut flow = Flow {
         last_seen: env.now(),
         address: choice.backend.address,
         port: choice.backend.port,
@@ -108,40 +108,29 @@ pub(super) fn open<E: Env>(
         generation: choice.backend.generation,
         zero: 0,
     };
-    if let Some(old) = old {
-        if old.direction == Direction::REQUEST {
-            env.remove_flow(&reply_key(packet, (old.address, old.port)));
-        }
-        env.put_flow(&packet.key, &request).map_err(full)?;
+    let request = if replaces {
+        env.put_flow(&packet.key, &flow)
     } else {
-        match env.add_flow(&packet.key, &request) {
-            Ok(()) => {}
-            Err(FlowError::Exists) => {
-                return env
-                    .flow(&packet.key)
-                    .map(|winner| winner.get())
-                    .ok_or(Outcome::FlowTableFull);
-            }
-            Err(FlowError::Full) => return Err(Outcome::FlowTableFull),
-        }
-    }
-    let reply = Flow {
-        address: packet.key.destination,
-        port: packet.key.destination_port,
-        direction: Direction::REPLY,
-        ..request
+        env.add_flow(&packet.key, &flow)
     };
-    if env
-        .put_flow(&reply_key(packet, (request.address, request.port)), &reply)
-        .is_err()
-    {
+    match request {
+        Ok(()) => {}
+        Err(FlowError::Exists) => {
+            let winner = env.flow(&packet.key).map(|winner| winner.get());
+            return winner.ok_or(Outcome::FlowTableFull);
+        }
+        Err(FlowError::Full) => return Err(Outcome::FlowTableFull),
+    }
+    // One value serves both entries: the stack has 512 bytes.
+    flow.address = packet.key.destination;
+    flow.port = packet.key.destination_port;
+    flow.direction = Direction::REPLY;
+    let key = reply_key(packet, choice.backend.address, choice.backend.port);
+    if env.put_flow(&key, &flow).is_err() {
         env.remove_flow(&packet.key);
         return Err(Outcome::FlowTableFull);
     }
-    Ok(request)
-}
-
-#[inline(always)]
-const fn full(_: FlowError) -> Outcome {
-    Outcome::FlowTableFull
+    flow.address = choice.backend.address;
+    flow.port = choice.backend.port;
+    Ok(flow)
 }

@@ -98,6 +98,10 @@ pub(super) struct Packet {
     pub(super) l4_length: usize,
     /// Zero but for TCP.
     pub(super) flags: TcpFlags,
+    /// The family.
+    pub(super) is_v6: bool,
+    /// Bytes of the frame.
+    pub(super) bytes: usize,
 }
 
 impl Packet {
@@ -155,6 +159,8 @@ pub(super) fn packet<A: Family, F: Frame>(frame: &F) -> Result<Packet, Outcome> 
         l4,
         l4_length: length.saturating_sub(header),
         flags,
+        is_v6: A::IS_V6,
+        bytes: frame.len(),
     })
 }
 

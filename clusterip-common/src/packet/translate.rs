@@ -21,7 +21,8 @@ pub(super) fn rewrite<A: Family, F: Frame>(
     frame: &mut F,
     packet: &Packet,
     side: Direction,
-    (address, port): (Addr, Be16),
+    address: Addr,
+    port: Be16,
 ) -> bool {
     let Some(ip) = frame.at_mut::<A::Header>(L3) else {
         return false;

@@ -1,0 +1,3 @@
+//! The kernel's bodies of `packet::Frame`.
+
+pub(crate) mod tc;

@@ -1,0 +1,101 @@
+//! A socket buffer as a frame.
+
+use core::mem::size_of;
+
+use aya_ebpf::{
+    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    helpers::{bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data},
+    programs::TcContext,
+};
+use clusterip_common::packet::{ChecksumFix, Env as _, Frame, Wire};
+
+use crate::env::KernelEnv;
+
+/// `BPF_ADJ_ROOM_MAC`: room between the Ethernet header and what follows it. The bindings leave this enum out.
+const ADJUST_AFTER_MAC: u32 = 1;
+
+/// The packet of a TC hook.
+pub(crate) struct TcFrame(pub(crate) TcContext);
+
+impl TcFrame {
+    /// The device the packet is at.
+    #[inline(always)]
+    pub(crate) fn device(&self) -> u32 {
+        // SAFETY: the context is the kernel's; reading a field of it is what it is for.
+        unsafe { (*self.0.skb.skb).ifindex }
+    }
+
+    #[inline(always)]
+    fn address<T>(&self, offset: usize) -> Option<usize> {
+        let at = self.0.data() + offset;
+        (at + size_of::<T>() <= self.0.data_end()).then_some(at)
+    }
+}
+
+impl Frame for TcFrame {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.0.len() as usize
+    }
+
+    #[inline(always)]
+    fn pull(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.len());
+        if self.0.data() + bytes > self.0.data_end() {
+            // A failure shows at the next look at the bytes.
+            // SAFETY: the context is the kernel's; packet pointers are taken anew after each call.
+            let _result = unsafe { bpf_skb_pull_data(self.0.skb.skb, bytes as u32) };
+        }
+    }
+
+    #[inline(always)]
+    fn at<T: Wire>(&self, offset: usize) -> Option<&T> {
+        const { T::UNALIGNED };
+        // SAFETY: in bounds by the test in `address`; `Wire` makes any bytes at any address a `T`.
+        self.address::<T>(offset)
+            .map(|at| unsafe { &*(at as *const T) })
+    }
+
+    #[inline(always)]
+    fn at_mut<T: Wire>(&mut self, offset: usize) -> Option<&mut T> {
+        const { T::UNALIGNED };
+        // SAFETY: as above, and `&mut self` makes the borrow unique.
+        self.address::<T>(offset)
+            .map(|at| unsafe { &mut *(at as *mut T) })
+    }
+
+    /// The kernel's helper knows whether the checksum is complete, or begun and left to the device: then only the
+    /// pseudo header counts (D2).
+    #[inline(always)]
+    fn fix_checksum(&mut self, offset: usize, fix: ChecksumFix) -> bool {
+        let mut flags = 0;
+        if fix.zero_is_none {
+            flags |= u64::from(BPF_F_MARK_MANGLED_0);
+        }
+        if fix.ipv6 {
+            flags |= KernelEnv.settings().ipv6_checksum_flag;
+        }
+        let (skb, offset) = (self.0.skb.skb, offset as u32);
+        let pseudo = flags | u64::from(BPF_F_PSEUDO_HDR);
+        // SAFETY: the context is the kernel's; packet pointers are taken anew after each call.
+        let mut result =
+            unsafe { bpf_l4_csum_replace(skb, offset, 0, u64::from(fix.addresses.0), pseudo) };
+        if result == 0 {
+            // SAFETY: as above.
+            result = unsafe { bpf_l4_csum_replace(skb, offset, 0, u64::from(fix.ports.0), flags) };
+        }
+        result == 0
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, len: usize) -> bool {
+        // SAFETY: the context is the kernel's; packet pointers are taken anew after each call.
+        unsafe { bpf_skb_change_tail(self.0.skb.skb, len as u32, 0) == 0 }
+    }
+
+    #[inline(always)]
+    fn open_gap(&mut self, bytes: usize) -> bool {
+        // SAFETY: the context is the kernel's; packet pointers are taken anew after each call.
+        unsafe { bpf_skb_adjust_room(self.0.skb.skb, bytes as i32, ADJUST_AFTER_MAC, 0) == 0 }
+    }
+}

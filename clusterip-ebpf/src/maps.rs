@@ -1,0 +1,42 @@
+//! The maps, declared from the one table in `clusterip_common::abi::maps`.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+};
+use clusterip_common::abi::{
+    Backend, BackendId, Counters, Flow, FlowKey, Service, ServiceKey, Settings, Traffic, maps,
+};
+
+#[map]
+pub(crate) static SERVICES: HashMap<ServiceKey, Service> =
+    HashMap::with_max_entries(maps::SERVICES.entries, 0);
+
+#[map]
+pub(crate) static SLOTS: Array<BackendId> = Array::with_max_entries(maps::SLOTS.entries, 0);
+
+#[map]
+pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(maps::BACKENDS.entries, 0);
+
+#[map]
+pub(crate) static FLOWS: LruHashMap<FlowKey, Flow> =
+    LruHashMap::with_max_entries(maps::FLOWS.entries, 0);
+
+#[map]
+pub(crate) static CURSORS: Array<u64> = Array::with_max_entries(maps::CURSORS.entries, 0);
+
+#[map]
+pub(crate) static SERVICE_COUNTS: PerCpuArray<Counters> =
+    PerCpuArray::with_max_entries(maps::SERVICE_COUNTERS.entries, 0);
+
+#[map]
+pub(crate) static BACKEND_COUNTS: PerCpuArray<Counters> =
+    PerCpuArray::with_max_entries(maps::BACKEND_COUNTERS.entries, 0);
+
+#[map]
+pub(crate) static OUTCOMES: PerCpuArray<Traffic> =
+    PerCpuArray::with_max_entries(maps::OUTCOMES.entries, 0);
+
+/// Read-only data; the agent patches it before the program is loaded.
+#[unsafe(no_mangle)]
+pub(crate) static SETTINGS: Settings = Settings::DEFAULT;
