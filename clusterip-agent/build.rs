@@ -6,11 +6,23 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::ExitCode,
 };
 
 #[path = "../xtask/src/toolchain.rs"]
 mod toolchain;
+
+/// What the object is made of, from the workspace's root.
+const SOURCES: [&str; 8] = [
+    "Cargo.toml",
+    "Cargo.lock",
+    "xtask/src/toolchain.rs",
+    "clusterip-ebpf/Cargo.toml",
+    "clusterip-ebpf/build.rs",
+    "clusterip-ebpf/src",
+    "clusterip-common/Cargo.toml",
+    "clusterip-common/src",
+];
 
 fn main() -> ExitCode {
     match build() {
@@ -30,58 +42,25 @@ fn build() -> Result<(), String> {
         .ok_or_else(|| missing("a compiler with `core` for bpfel-unknown-none"))?;
     let linker = toolchain::linker(&workspace).ok_or_else(|| missing("bpf-linker"))?;
 
-    let mut watched = vec![linker.clone(), compiler.rustc()];
-    for path in [
-        "Cargo.toml",
-        "Cargo.lock",
-        "xtask/src/toolchain.rs",
-        "clusterip-ebpf/Cargo.toml",
-        "clusterip-ebpf/build.rs",
-        "clusterip-ebpf/src",
-        "clusterip-common/Cargo.toml",
-        "clusterip-common/src",
-    ] {
-        watched.push(workspace.join(path));
-    }
+    let mut watched = vec![linker.clone()];
+    watched.extend(SOURCES.map(|path| workspace.join(path)));
     for path in watched {
         println!("cargo::rerun-if-changed={}", path.display());
     }
 
     let target_dir = out.join("ebpf");
-    let mut cargo = Command::new(compiler.cargo().unwrap_or_else(|| env!("CARGO").into()));
-    // What cargo and clippy tell a build script is about the host's build, not about this one.
-    for (name, _) in env::vars_os() {
-        let text = name.to_string_lossy();
-        let kept = ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR"];
-        let told = text.starts_with("CARGO") && !kept.iter().any(|keep| text.starts_with(keep));
-        if told || text.starts_with("RUSTC") || text == "RUSTFLAGS" || text == "RUSTUP_TOOLCHAIN" {
-            cargo.env_remove(&name);
-        }
-    }
+    let own_cargo = env::var_os("CARGO").ok_or("CARGO is not set")?;
+    let program = compiler.cargo().unwrap_or_else(|| own_cargo.into());
+    let mut cargo = compiler.command(&program, "build", &linker);
     cargo
         .current_dir(&workspace)
-        .args([
-            "build",
-            "--locked",
-            "--package=clusterip-ebpf",
-            "--profile=bpf",
-        ])
-        .arg(format!("--target={}", toolchain::TARGET))
-        .arg("--target-dir")
-        .arg(&target_dir)
-        .env("RUSTC", compiler.rustc())
-        .env("RUSTC_BOOTSTRAP", toolchain::UNSTABLE)
-        .env("CARGO_ENCODED_RUSTFLAGS", toolchain::RUSTFLAGS.join("\x1f"))
-        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &linker);
-    if !compiler.prebuilt_core {
-        // Only "1" lets a stable cargo build `core` itself.
-        cargo.env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=core");
-    }
+        .args(["--package", "clusterip-ebpf", "--target-dir"])
+        .arg(&target_dir);
     let status = cargo
         .status()
-        .map_err(|error| format!("{cargo:?}: {error}"))?;
+        .map_err(|error| format!("start {}: {error}", program.display()))?;
     if !status.success() {
-        return Err(format!("{cargo:?}: {status}"));
+        return Err(format!("{} build: {status}", program.display()));
     }
     let object = target_dir.join(toolchain::TARGET).join("bpf/clusterip");
     fs::copy(&object, out.join("clusterip"))

@@ -1,2 +1,96 @@
-//! xtask
-fn main() {}
+//! Set-up, build, run, test and lint in one command.
+//!
+//! Knows cargo and the machine, nothing of the other crates: it has to build before the eBPF toolchain is there.
+#![expect(clippy::print_stdout, reason = "a command for a terminal")]
+
+mod bench;
+mod lint;
+mod process;
+mod run;
+mod setup;
+mod summary;
+mod test;
+mod toolchain;
+
+use std::{path::Path, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+/// Everything one does with this repository.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what the build and the tests need; nothing when nothing is missing
+    Setup {
+        /// Also cargo-deny, which `lint` uses when it is there (some minutes)
+        #[arg(long)]
+        all: bool,
+    },
+    /// Build the agent with the eBPF program in it
+    Build {
+        /// Further arguments for cargo, such as `--release`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        cargo: Vec<String>,
+    },
+    /// The demo: a node, pods, the services of `examples/`, and requests to them
+    Run {
+        /// Arguments for the demo, such as `--once`; `-- --help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        demo: Vec<String>,
+    },
+    /// Run the tests, or one part of them
+    Test {
+        /// Which part
+        #[arg(value_enum, default_value_t)]
+        part: test::Choice,
+        /// Arguments for the test programs, such as the name of a test
+        #[arg(last = true)]
+        filter: Vec<String>,
+    },
+    /// Format, clippy for the host and for the eBPF target, licences
+    Lint,
+    /// What must hold on main: `lint`, then `test`; a part that cannot run is a failure
+    Ci,
+    /// Measure
+    Bench {
+        /// What to measure
+        #[arg(value_enum, default_value_t)]
+        subject: bench::Subject,
+    },
+}
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain of causes, and no backtrace of this program: what went wrong is outside it.
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(verb: Verb) -> anyhow::Result<()> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("xtask is not inside the workspace")?;
+    match verb {
+        Verb::Setup { all } => setup::command(workspace, all),
+        Verb::Build { cargo } => run::build(workspace, &cargo),
+        Verb::Run { demo } => run::demo(workspace, &demo),
+        Verb::Test { part, filter } => test::command(workspace, part, &filter, process::in_ci()),
+        Verb::Lint => lint::command(workspace, process::in_ci()),
+        Verb::Ci => {
+            lint::command(workspace, true)?;
+            test::command(workspace, test::Choice::All, &[], true)
+        }
+        Verb::Bench { subject } => bench::command(workspace, subject),
+    }
+}

@@ -6,13 +6,18 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// The target of the eBPF program.
 pub(crate) const TARGET: &str = "bpfel-unknown-none";
 
+/// Crates that use unstable features of the compiler, as `RUSTC_BOOTSTRAP` wants them. Never "1": that would let
+/// everything else use them as well.
+const UNSTABLE: &str = "aya_ebpf,clusterip,clusterip_common";
+
 /// Name under which `cargo xtask setup` links a distribution's compiler into rustup.
-const LINKED: &str = "clusterip-bpf";
+pub(crate) const LINKED: &str = "clusterip-bpf";
 
 /// A compiler that can produce code for [`TARGET`].
 #[derive(Debug)]
@@ -24,16 +29,43 @@ pub(crate) struct Compiler {
 }
 
 impl Compiler {
-    /// The compiler itself.
-    #[must_use]
-    pub(crate) fn rustc(&self) -> PathBuf {
-        self.root.join("bin/rustc")
-    }
-
     /// The toolchain's own cargo, which a linked one may lack.
-    #[must_use]
     pub(crate) fn cargo(&self) -> Option<PathBuf> {
         Some(self.root.join("bin/cargo")).filter(|cargo| cargo.exists())
+    }
+
+    /// A command that compiles for [`TARGET`] with this compiler and `linker`. `program` and `verb` are cargo and
+    /// `build`, or cargo-clippy and `clippy`; the caller adds packages and where the output goes.
+    pub(crate) fn command(&self, program: &Path, verb: &str, linker: &Path) -> Command {
+        let mut cargo = Command::new(program);
+        // What the cargo, clippy or cargo-run above us said is about the host's build, not about this one.
+        for (name, _) in env::vars_os() {
+            let text = name.to_string_lossy();
+            let kept = ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR"];
+            let told = text.starts_with("CARGO") && !kept.iter().any(|keep| text.starts_with(keep));
+            if told || text.starts_with("RUSTC") || text == "RUSTFLAGS" {
+                cargo.env_remove(&name);
+            }
+        }
+        let flags = [
+            &format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH),
+            // The program's BTF is made from debug info.
+            "-Cdebuginfo=2",
+            "-Clink-arg=--btf",
+            // The first with atomics that hand back what they found.
+            "-Ctarget-cpu=v3",
+        ];
+        cargo
+            .args([verb, "--locked", "--profile=bpf", "--target", TARGET])
+            .env("RUSTC", self.root.join("bin/rustc"))
+            .env("RUSTC_BOOTSTRAP", UNSTABLE)
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+            .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker);
+        if !self.prebuilt_core {
+            // Only "1" lets a stable cargo build `core` itself.
+            cargo.env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=core");
+        }
+        cargo
     }
 
     fn at(root: PathBuf) -> Option<Self> {
@@ -50,7 +82,6 @@ impl Compiler {
 
 /// The best installed compiler: the linked one, then the workspace's own (1.95), stable, nightly, and whatever else
 /// rustup has. Reads directories only; starts no process.
-#[must_use]
 pub(crate) fn compiler() -> Option<Compiler> {
     let rustup = env::var_os("RUSTUP_HOME")
         .map(PathBuf::from)
@@ -73,7 +104,6 @@ fn rank(toolchain: &str) -> usize {
 }
 
 /// The linker: the project's own (`.tools/bin/bpf-linker` below `workspace`), else the one on the path.
-#[must_use]
 pub(crate) fn linker(workspace: &Path) -> Option<PathBuf> {
     let own = workspace.join(".tools/bin");
     let path = env::var_os("PATH").unwrap_or_default();
@@ -82,15 +112,3 @@ pub(crate) fn linker(workspace: &Path) -> Option<PathBuf> {
         .map(|folder| folder.join("bpf-linker"))
         .find(|linker| linker.exists())
 }
-
-/// `rustc` flags of the eBPF build. `v3` has the atomics that hand back what they found; `--btf` needs debug info.
-pub(crate) const RUSTFLAGS: [&str; 4] = [
-    "--cfg=bpf_target_arch=\"x86_64\"",
-    "-Cdebuginfo=2",
-    "-Clink-arg=--btf",
-    "-Ctarget-cpu=v3",
-];
-
-/// Crates that use unstable features of the compiler, as `RUSTC_BOOTSTRAP` wants them. Never "1": that would let
-/// everything else use them as well.
-pub(crate) const UNSTABLE: &str = "aya_ebpf,clusterip,clusterip_common";

@@ -1,0 +1,30 @@
+//! Measurements. They are no tests: a number that got worse fails nothing here.
+
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use crate::{
+    run::program,
+    setup::{self, Purpose},
+};
+
+/// What to measure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub(crate) enum Subject {
+    /// Nanoseconds per packet, by test-run, beside a reference program (root)
+    #[default]
+    Packet,
+}
+
+/// `cargo xtask bench`.
+///
+/// # Errors
+/// When set-up or the build fails, or the rights are missing.
+pub(crate) fn command(workspace: &Path, subject: Subject) -> anyhow::Result<()> {
+    setup::ensure(workspace, Purpose::Run)?;
+    let subject = match subject {
+        Subject::Packet => "packet",
+    };
+    program(workspace, "bench", &["--release"], &[subject.into()])
+}

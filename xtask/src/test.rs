@@ -1,0 +1,227 @@
+//! The parts of the test suite, what each proves, and how it is run.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+
+use crate::{
+    process::{Privilege, cargo, line, run},
+    setup::{self, Purpose},
+    summary::{Outcome, Summary},
+};
+
+/// What to run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub(crate) enum Choice {
+    /// The libraries: packets, model, plan, architecture
+    Host,
+    /// Objects in, map contents out
+    Scenarios,
+    /// Programs and packets in the kernel (root)
+    Kernel,
+    /// Connections through network namespaces (root)
+    Netns,
+    /// All of them
+    #[default]
+    All,
+}
+
+struct Part {
+    choice: Choice,
+    name: &'static str,
+    proves: &'static str,
+    /// Arguments of one `cargo test` each.
+    runs: &'static [&'static [&'static str]],
+    privileged: bool,
+}
+
+const PARTS: [Part; 4] = [
+    Part {
+        choice: Choice::Host,
+        name: "host",
+        proves: "packets, model and plan decide as the rules say; each packet vector gives its frame; the layers hold",
+        runs: &[
+            &[
+                "-p",
+                "xtask",
+                "-p",
+                "clusterip-common",
+                "-p",
+                "clusterip-agent",
+            ],
+            &[
+                "-p",
+                "clusterip-tests",
+                "--lib",
+                "--bins",
+                "--test",
+                "host",
+                "--test",
+                "architecture",
+            ],
+        ],
+        privileged: false,
+    },
+    Part {
+        choice: Choice::Scenarios,
+        name: "scenarios",
+        proves: "objects in, the right map contents out, also while one write in ten fails",
+        runs: &[&["-p", "clusterip-tests", "--test", "scenarios"]],
+        privileged: false,
+    },
+    Part {
+        choice: Choice::Kernel,
+        name: "kernel",
+        proves: "the verifier accepts every program, and the kernel turns each vector into the host's very bytes",
+        runs: &[&[
+            "-p",
+            "clusterip-tests",
+            "--test",
+            "verifier",
+            "--test",
+            "kernel",
+        ]],
+        privileged: true,
+    },
+    Part {
+        choice: Choice::Netns,
+        name: "netns",
+        proves: "real connections through real veths: exact spread, right bytes, updates under traffic, nothing left behind",
+        runs: &[&["-p", "clusterip-tests", "--test", "netns*"]],
+        privileged: true,
+    },
+];
+
+/// `cargo xtask test`: runs the parts, also after one has failed, and sums up.
+///
+/// # Errors
+/// When a test fails, when a part cannot run and `strict` is set, or when set-up fails.
+pub(crate) fn command(
+    workspace: &Path,
+    choice: Choice,
+    filter: &[String],
+    strict: bool,
+) -> anyhow::Result<()> {
+    setup::ensure(workspace, Purpose::Run)?;
+    let mut summary = Summary::new("test");
+    for part in PARTS {
+        if choice == Choice::All || choice == part.choice {
+            summary.step(part.name, part.proves, || play(workspace, &part, filter))?;
+        }
+    }
+    summary.finish(strict)
+}
+
+fn play(workspace: &Path, part: &Part, filter: &[String]) -> anyhow::Result<Outcome> {
+    let privilege = if part.privileged {
+        match Privilege::obtain() {
+            Ok(privilege) => privilege,
+            Err(why) => return Ok(Outcome::Skipped(why.into())),
+        }
+    } else {
+        Privilege::Own
+    };
+    if part.choice == Choice::Netns {
+        // These tests start the agent, which cargo does not build for another package's tests.
+        let mut build = cargo(workspace);
+        build.args([
+            "build",
+            "--locked",
+            "-p",
+            "clusterip-agent",
+            "-p",
+            "clusterip-tests",
+            "--bins",
+        ]);
+        if run(&mut build).is_err() {
+            return Ok(Outcome::Failed);
+        }
+    }
+    let mut sum = Tally::default();
+    let mut passed = true;
+    for arguments in part.runs {
+        let mut test = cargo(workspace);
+        test.args(["test", "--locked", "--no-fail-fast"])
+            .args(privilege.runner())
+            .args(*arguments);
+        if !filter.is_empty() {
+            test.arg("--").args(filter);
+        }
+        passed &= tally(&mut test, &mut sum)?;
+    }
+    Ok(match (passed, sum.skipped) {
+        (false, _) => Outcome::Failed,
+        (true, 0) => Outcome::Passed(sum.passed),
+        (true, skipped) => {
+            Outcome::Skipped(format!("{skipped} SKIP lines above; {} ran", sum.passed))
+        }
+    })
+}
+
+#[derive(Default, PartialEq, Eq, Debug)]
+struct Tally {
+    passed: usize,
+    skipped: usize,
+}
+
+impl Tally {
+    /// Takes in one line of a test program's output.
+    fn read(&mut self, line: &str) {
+        if line.starts_with("SKIP") {
+            self.skipped += 1;
+        }
+        let passed = line
+            .strip_prefix("test result: ")
+            .and_then(|rest| rest.split(' ').nth(1))
+            .and_then(|count| count.parse::<usize>().ok());
+        self.passed += passed.unwrap_or(0);
+    }
+}
+
+/// Runs the tests in view of the user, and counts. Returns whether all passed.
+fn tally(test: &mut Command, sum: &mut Tally) -> anyhow::Result<bool> {
+    println!("$ {}", line(test));
+    let mut child = test
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("start {}", line(test)))?;
+    let output = child.stdout.take().context("the output was piped")?;
+    for bytes in BufReader::new(output).split(b'\n') {
+        let bytes = bytes.context("read the tests' output")?;
+        let line = String::from_utf8_lossy(&bytes);
+        println!("{line}");
+        sum.read(&line);
+    }
+    let status = child.wait().context("wait for the tests")?;
+    Ok(status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_and_skips_are_counted_over_several_programs() {
+        let mut sum = Tally::default();
+        for line in [
+            "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
+            "SKIP kernel 5.10 is older than 6.6: TCX",
+            "test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out",
+            "test some::test_result ... ok",
+        ] {
+            sum.read(line);
+        }
+        assert_eq!(
+            sum,
+            Tally {
+                passed: 15,
+                skipped: 1
+            }
+        );
+    }
+}
