@@ -63,6 +63,8 @@ const PARTS: [Part; 4] = [
                 "host",
                 "--test",
                 "architecture",
+                "--test",
+                "abi",
             ],
         ],
         privileged: false,

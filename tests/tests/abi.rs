@@ -1,0 +1,152 @@
+//! The pinned layout, beside the one that is written down: an agent and a program of different age share these bytes.
+#![expect(unused_crate_dependencies, reason = "they are the library's")]
+
+use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
+
+use clusterip_common::abi::{
+    Backend, BackendState, Counters, Direction, Flow, FlowKey, FlowState, Outcome, Service,
+    ServiceKey, Settings, Traffic, VERSION, maps,
+};
+
+/// One line per field, and a build that fails when a field is added without a line here.
+macro_rules! layout {
+    ($text:ident, $type:ident { $($field:ident),+ $(,)? }) => {
+        let _complete = |value: $type| { let $type { $($field: _),+ } = value; };
+        writeln!($text, "{} {} bytes", stringify!($type), size_of::<$type>()).unwrap();
+        $(writeln!($text, "  {:>3} {}", offset_of!($type, $field), stringify!($field)).unwrap();)+
+    };
+}
+
+fn current() -> String {
+    let mut text = format!("version {VERSION}\n\n");
+    for maps::Shape {
+        name,
+        kind,
+        key,
+        value,
+        entries: _,
+        help: _,
+    } in maps::ALL
+    {
+        writeln!(text, "{name} {kind:?} key {key} value {value}").unwrap();
+    }
+    text.push('\n');
+    layout!(
+        text,
+        ServiceKey {
+            address,
+            port,
+            protocol,
+            zero
+        }
+    );
+    layout!(
+        text,
+        Service {
+            id,
+            first_slot,
+            slot_count,
+            algorithm,
+            zero
+        }
+    );
+    layout!(
+        text,
+        Backend {
+            address,
+            port,
+            state,
+            zero,
+            service,
+            generation
+        }
+    );
+    layout!(
+        text,
+        FlowKey {
+            source,
+            destination,
+            source_port,
+            destination_port,
+            protocol,
+            zero
+        }
+    );
+    layout!(
+        text,
+        Flow {
+            last_seen,
+            address,
+            port,
+            direction,
+            state,
+            backend,
+            generation,
+            zero
+        }
+    );
+    layout!(
+        text,
+        Counters {
+            requests,
+            replies,
+            flows
+        }
+    );
+    layout!(text, Traffic { packets, bytes });
+    layout!(
+        text,
+        Settings {
+            service_v4,
+            service_v6,
+            closing_reuse,
+            ipv6_checksum_flag
+        }
+    );
+    let BackendState(free) = BackendState::FREE;
+    let BackendState(active) = BackendState::ACTIVE;
+    let BackendState(draining) = BackendState::DRAINING;
+    let BackendState(gone) = BackendState::GONE;
+    writeln!(
+        text,
+        "\nBackendState free={free} active={active} draining={draining} gone={gone}"
+    )
+    .unwrap();
+    let (Direction(request), Direction(reply)) = (Direction::REQUEST, Direction::REPLY);
+    writeln!(text, "Direction request={request} reply={reply}").unwrap();
+    let FlowState(opening) = FlowState::OPENING;
+    let FlowState(established) = FlowState::ESTABLISHED;
+    let FlowState(closing) = FlowState::CLOSING;
+    writeln!(
+        text,
+        "FlowState opening={opening} established={established} closing={closing}"
+    )
+    .unwrap();
+    text.push_str("\nOutcome\n");
+    for outcome in Outcome::ALL {
+        writeln!(text, "  {:>3} {}", outcome.index(), outcome.name()).unwrap();
+    }
+    text
+}
+
+#[test]
+fn a_change_of_the_layout_needs_a_new_version() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("abi.txt");
+    let written = fs::read_to_string(&file).unwrap_or_default();
+    let current = current();
+    if written == current {
+        return;
+    }
+    let same_version = written.lines().next() == current.lines().next();
+    let update = env::var_os("UPDATE_EXPECT").is_some();
+    assert!(
+        update && !same_version,
+        "The layout of the pinned maps is not the one in tests/abi.txt. An agent that adopts the maps of an older one \
+         would misread them, so:\n\
+         1. raise VERSION in clusterip-common/src/abi/mod.rs (it is part of the pin path);\n\
+         2. UPDATE_EXPECT=1 cargo test -p clusterip-tests --test abi\n\
+         (A layout that was never released may keep its number: remove the file first.)\n\
+         \n--- written\n{written}\n--- now\n{current}"
+    );
+    fs::write(&file, current).unwrap();
+}
