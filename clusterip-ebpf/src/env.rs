@@ -38,9 +38,6 @@ impl FlowEntry for KernelFlow {
     fn seen(&self, now: u64, state: FlowState) {
         // SAFETY: as above, and writable.
         let flow = unsafe { &mut *self.0 };
-        if flow.state == FlowState::CLOSING && state == FlowState::CLOSING {
-            return; // C5: late packets do not prolong it
-        }
         if flow.state != state {
             flow.state = state;
         }

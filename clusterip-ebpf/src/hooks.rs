@@ -1,4 +1,4 @@
-//! One function per hook.
+//! One function per hook. The names carry a prefix: they are what `bpftool` and `tc` show.
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
@@ -12,14 +12,14 @@ use clusterip_common::packet::{self, Frame as _, Verdict};
 use crate::{env::KernelEnv, frame::tc::TcFrame};
 
 #[classifier]
-fn from_pod(ctx: TcContext) -> i32 {
+fn cip_from_pod(ctx: TcContext) -> i32 {
     let mut frame = TcFrame(ctx);
     let verdict = packet::from_pod(&mut frame, &KernelEnv);
     tc_action(&frame, verdict)
 }
 
 #[classifier]
-fn to_pod(ctx: TcContext) -> i32 {
+fn cip_to_pod(ctx: TcContext) -> i32 {
     let mut frame = TcFrame(ctx);
     let verdict = packet::to_pod(&mut frame, &KernelEnv);
     tc_action(&frame, verdict)

@@ -1,5 +1,10 @@
 //! Where the tables go. The only importers of aya are below this folder.
 
+pub mod bpf;
+pub mod load;
+pub mod pins;
+pub mod raw;
+
 use crate::plan::{Op, Tables};
 
 /// Something that holds tables: the kernel's maps, or memory in tests.

@@ -48,7 +48,7 @@ pub(super) fn request<E: Env>(env: &E, packet: &Packet) -> Decision {
         let flow = entry.get();
         match flow::standing(env, &flow, packet) {
             Standing::Keep(backend) => {
-                entry.seen(env.now(), flow::next_state(flow.state, packet));
+                flow::note(env, &entry, &flow, packet);
                 env.count_request(backend.service, flow.backend, packet.bytes);
                 return Decision::translate(&flow, Outcome::Request);
             }
@@ -102,7 +102,7 @@ pub(super) fn reply<E: Env>(env: &E, packet: &Packet) -> Decision {
     let Some(backend) = flow::backend(env, &flow) else {
         return Decision::Drop(Outcome::StaleReply);
     };
-    entry.seen(env.now(), flow::next_state(flow.state, packet));
+    flow::note(env, &entry, &flow, packet);
     env.count_reply(backend.service, flow.backend, packet.bytes);
     Decision::translate(&flow, Outcome::Reply)
 }

@@ -62,7 +62,7 @@ pub(super) fn standing<E: Env>(env: &E, flow: &Flow, packet: &Packet) -> Standin
 
 /// The state after one more packet.
 #[inline(always)]
-pub(super) fn next_state(state: FlowState, packet: &Packet) -> FlowState {
+fn next_state(state: FlowState, packet: &Packet) -> FlowState {
     if !packet.is_tcp() {
         FlowState::ESTABLISHED
     } else if packet.flags.any(TcpFlags::FIN | TcpFlags::RST) {
@@ -73,6 +73,16 @@ pub(super) fn next_state(state: FlowState, packet: &Packet) -> FlowState {
         state
     } else {
         FlowState::ESTABLISHED
+    }
+}
+
+/// Notes a packet in its entry.
+#[inline(always)]
+pub(super) fn note<E: Env>(env: &E, entry: &impl FlowEntry, flow: &Flow, packet: &Packet) {
+    let state = next_state(flow.state, packet);
+    // C5: late packets do not prolong the life of a closing flow.
+    if flow.state != FlowState::CLOSING || state != FlowState::CLOSING {
+        entry.seen(env.now(), state);
     }
 }
 

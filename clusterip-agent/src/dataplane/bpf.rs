@@ -1,0 +1,166 @@
+//! The kernel's maps as a dataplane.
+
+use std::{collections::BTreeMap, fmt::Display};
+
+use aya::{
+    Pod,
+    maps::{Array, HashMap, MapError, PerCpuArray, PerCpuValues},
+};
+use clusterip_common::abi::{
+    Backend, BackendId, BackendState, Counters, Service, ServiceId, ServiceKey, SlotIndex, maps,
+};
+
+use super::{
+    Dataplane, DataplaneError,
+    load::{Data, LoadError, Loaded},
+    raw::Raw,
+};
+use crate::plan::{Op, Tables};
+
+/// The maps that the agent writes.
+pub struct Bpf {
+    services: HashMap<Data, Raw<ServiceKey>, Raw<Service>>,
+    slots: Array<Data, u32>,
+    backends: Array<Data, Raw<Backend>>,
+    cursors: Array<Data, u64>,
+    service_counters: PerCpuArray<Data, Raw<Counters>>,
+    backend_counters: PerCpuArray<Data, Raw<Counters>>,
+}
+
+impl Bpf {
+    /// Takes the maps out of what was loaded. The counters stay shared with whoever reads them: see `counters`.
+    ///
+    /// # Errors
+    /// A map of another type.
+    pub fn new(loaded: &mut Loaded) -> Result<Self, LoadError> {
+        Ok(Self {
+            services: loaded.map(&maps::SERVICES)?,
+            slots: loaded.map(&maps::SLOTS)?,
+            backends: loaded.map(&maps::BACKENDS)?,
+            cursors: loaded.map(&maps::CURSORS)?,
+            service_counters: loaded.map(&maps::SERVICE_COUNTERS)?,
+            backend_counters: loaded.map(&maps::BACKEND_COUNTERS)?,
+        })
+    }
+
+    fn clear(&mut self, id: u32, map: &'static str) -> Result<(), DataplaneError> {
+        let counters = if map == maps::SERVICE_COUNTERS.name {
+            &mut self.service_counters
+        } else {
+            &mut self.backend_counters
+        };
+        let cpus =
+            aya::util::nr_cpus().map_err(|(_file, error)| write_error(map, "update", id, error))?;
+        let zero = PerCpuValues::try_from(vec![Raw(Counters::default()); cpus])
+            .map_err(|error| write_error(map, "update", id, error))?;
+        counters
+            .set(id, zero, 0)
+            .map_err(|error| write_error(map, "update", id, error))
+    }
+}
+
+impl Dataplane for Bpf {
+    fn dump(&mut self) -> Result<Tables, DataplaneError> {
+        let mut tables = Tables::default();
+        for entry in self.services.iter() {
+            let (Raw(key), Raw(service)) = entry.map_err(read_error(maps::SERVICES.name))?;
+            tables.services.insert(key, service);
+        }
+        let mut slots = BTreeMap::new();
+        for service in tables.services.values() {
+            for place in 0..service.slot_count {
+                let slot = service.first_slot.0.wrapping_add(place);
+                let id = self
+                    .slots
+                    .get(&slot, 0)
+                    .map_err(read_error(maps::SLOTS.name))?;
+                slots.insert(SlotIndex(slot), BackendId(id));
+            }
+        }
+        tables.slots = slots;
+        for id in 0..self.backends.len() {
+            let Raw(backend) = self
+                .backends
+                .get(&id, 0)
+                .map_err(read_error(maps::BACKENDS.name))?;
+            if backend.state != BackendState::FREE || backend.generation > 0 {
+                tables.backends.insert(BackendId(id), backend);
+            }
+        }
+        Ok(tables)
+    }
+
+    fn apply(&mut self, ops: &[Op]) -> Result<(), DataplaneError> {
+        ops.iter().try_for_each(|op| self.carry_out(*op))
+    }
+}
+
+impl Bpf {
+    fn carry_out(&mut self, op: Op) -> Result<(), DataplaneError> {
+        match op {
+            Op::ClearService(ServiceId(id)) => {
+                self.clear(id, maps::SERVICE_COUNTERS.name)?;
+                set(&mut self.cursors, maps::CURSORS.name, id, 0)
+            }
+            Op::ClearBackend(BackendId(id)) => self.clear(id, maps::BACKEND_COUNTERS.name),
+            Op::PutBackend(BackendId(id), backend) => {
+                set(&mut self.backends, maps::BACKENDS.name, id, Raw(backend))
+            }
+            Op::PutSlot(SlotIndex(slot), BackendId(id)) => {
+                set(&mut self.slots, maps::SLOTS.name, slot, id)
+            }
+            Op::PutService(key, service) => self
+                .services
+                .insert(Raw(key), Raw(service), 0)
+                .map_err(|error| write_error(maps::SERVICES.name, "update", key, error)),
+            Op::RemoveService(key) => match self.services.remove(&Raw(key)) {
+                Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+                Err(MapError::SyscallError(error))
+                    if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+                {
+                    Ok(())
+                }
+                Err(error) => Err(write_error(maps::SERVICES.name, "delete", key, error)),
+            },
+            Op::FreeBackend(BackendId(id), generation) => {
+                let free = Backend {
+                    generation,
+                    ..Backend::default()
+                };
+                set(&mut self.backends, maps::BACKENDS.name, id, Raw(free))
+            }
+        }
+    }
+}
+
+fn set<V: Pod>(
+    array: &mut Array<Data, V>,
+    map: &'static str,
+    index: u32,
+    value: V,
+) -> Result<(), DataplaneError> {
+    array
+        .set(index, value, 0)
+        .map_err(|error| write_error(map, "update", index, error))
+}
+
+fn read_error(map: &'static str) -> impl Fn(MapError) -> DataplaneError {
+    move |source| DataplaneError::Read {
+        map,
+        source: source.into(),
+    }
+}
+
+fn write_error(
+    map: &'static str,
+    operation: &'static str,
+    entry: impl Display,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> DataplaneError {
+    DataplaneError::Write {
+        map,
+        operation,
+        entry: entry.to_string(),
+        source: source.into(),
+    }
+}

@@ -1,0 +1,250 @@
+//! From the object in this binary to programs and maps in the kernel.
+
+use std::io;
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
+    maps::{Map, MapData, MapError},
+    programs::{ProgramError, SchedClassifier},
+    util::KernelVersion,
+};
+use clusterip_common::abi::{Settings, maps, maps::Shape};
+use log::warn;
+
+use super::{
+    pins::{PinError, Pins},
+    raw::Raw,
+};
+
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/clusterip"));
+
+/// The oldest kernel with every helper in use.
+const OLDEST_KERNEL: (u8, u8, u16) = (5, 15, 0);
+/// The L4 checksum helper's `BPF_F_IPV6`, and the kernel that knows it.
+const IPV6_CHECKSUM: (u64, (u8, u8, u16)) = (1 << 7, (6, 16, 0));
+
+/// The two hooks, by the names of their programs.
+pub const PROGRAMS: [&str; 2] = [FROM_POD, TO_POD];
+/// What a pod sends.
+pub const FROM_POD: &str = "cip_from_pod";
+/// What a pod receives.
+pub const TO_POD: &str = "cip_to_pod";
+
+/// Why the program is not in the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The kernel is too old.
+    #[error("the kernel is {found}, and {}.{} is the oldest that will do", OLDEST_KERNEL.0, OLDEST_KERNEL.1)]
+    Kernel {
+        /// Version.
+        found: String,
+    },
+    /// Not allowed.
+    #[error(
+        "loading BPF programs is not permitted; run as root, or with the capabilities CAP_BPF, CAP_NET_ADMIN and \
+         CAP_PERFMON"
+    )]
+    Privileges,
+    /// A pin.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// The object or a map.
+    #[error("load the eBPF object")]
+    Object(#[source] Box<EbpfError>),
+    /// A program.
+    #[error("load program {program}")]
+    Program {
+        /// Which.
+        program: &'static str,
+        /// Why; a refusal of the verifier has its log.
+        #[source]
+        source: Box<ProgramError>,
+    },
+    /// A map that the object does not have, or of another type.
+    #[error("map {map} of the eBPF object")]
+    Map {
+        /// Which.
+        map: &'static str,
+        /// Why.
+        #[source]
+        source: Box<MapError>,
+    },
+}
+
+/// How to load.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Where to pin; None for tests that leave nothing behind.
+    pub pins: Option<Pins>,
+    /// `--max-services`
+    pub max_services: u32,
+    /// `--max-backends`
+    pub max_backends: u32,
+    /// `--max-flows`, entries
+    pub max_flows: u32,
+    /// Settings; the kernel's checksum flag is filled in here.
+    pub settings: Settings,
+    /// Level of the program's own diagnostics, as aya-log numbers them; 0 is off and costs nothing.
+    pub log_level: u8,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            pins: None,
+            max_services: maps::capacity::SERVICES,
+            max_backends: maps::capacity::BACKENDS,
+            max_flows: maps::capacity::FLOWS,
+            settings: Settings::DEFAULT,
+            log_level: 0,
+        }
+    }
+}
+
+impl LoadOptions {
+    fn entries(&self, shape: &Shape) -> u32 {
+        match shape.name {
+            name if name == maps::SLOTS.name => self.max_backends.saturating_mul(2),
+            name if name == maps::BACKENDS.name || name == maps::BACKEND_COUNTERS.name => {
+                self.max_backends
+            }
+            name if name == maps::FLOWS.name => self.max_flows,
+            name if name == maps::OUTCOMES.name => shape.entries,
+            _ => self.max_services,
+        }
+    }
+}
+
+/// Programs and maps in the kernel, attached to nothing yet.
+pub struct Loaded {
+    ebpf: Ebpf,
+}
+
+/// Loads maps (pinned ones are taken over) and programs.
+///
+/// # Errors
+/// What is missing and how to get it.
+pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
+    check_kernel()?;
+    let mut loader = EbpfLoader::new();
+    let sizes = maps::ALL.map(|shape| (shape, options.entries(&shape)));
+    for (shape, entries) in &sizes {
+        loader.map_max_entries(shape.name, *entries);
+    }
+    if let Some(pins) = &options.pins {
+        pins.prepare()?;
+        for (shape, entries) in &sizes {
+            if let Some(found) = pins.check_map(shape)?
+                && found != *entries
+            {
+                warn!(map = shape.name, entries = found, wanted = *entries;
+                    "the pinned map keeps its size; `clusterip cleanup` before the next start changes it");
+            }
+            loader.map_pin_path(shape.name, pins.map(shape));
+        }
+    }
+    let mut settings = options.settings;
+    let (flag, (major, minor, patch)) = IPV6_CHECKSUM;
+    if at_least(KernelVersion::new(major, minor, patch)) {
+        settings.ipv6_checksum_flag = flag;
+    }
+    let settings = Raw(settings);
+    loader.override_global("SETTINGS", &settings, true);
+    loader.override_global(aya_log::LEVEL, &options.log_level, false);
+    let mut ebpf = loader.load(OBJECT).map_err(object_error)?;
+    for name in PROGRAMS {
+        let fail = |source: ProgramError| program_error(name, source);
+        let program: &mut SchedClassifier = ebpf
+            .program_mut(name)
+            .ok_or_else(|| fail(ProgramError::NotLoaded))?
+            .try_into()
+            .map_err(fail)?;
+        program.load().map_err(fail)?;
+    }
+    Ok(Loaded { ebpf })
+}
+
+impl Loaded {
+    /// Takes a map.
+    pub(super) fn map<T>(&mut self, shape: &Shape) -> Result<T, LoadError>
+    where
+        T: TryFrom<Map, Error = MapError>,
+    {
+        let fail = |source| LoadError::Map {
+            map: shape.name,
+            source: Box::new(source),
+        };
+        let map = self.ebpf.take_map(shape.name).ok_or_else(|| {
+            fail(MapError::InvalidName {
+                name: shape.name.to_owned(),
+            })
+        })?;
+        T::try_from(map).map_err(fail)
+    }
+
+    /// The object; its maps that nobody took are still in it.
+    #[must_use]
+    pub const fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// A program.
+    ///
+    /// # Errors
+    /// There is no such program.
+    pub fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, LoadError> {
+        let fail = |source: ProgramError| program_error(name, source);
+        self.ebpf
+            .program_mut(name)
+            .ok_or_else(|| fail(ProgramError::NotLoaded))?
+            .try_into()
+            .map_err(fail)
+    }
+}
+
+/// What a map of this crate is made of.
+pub(super) type Data = MapData;
+
+fn check_kernel() -> Result<(), LoadError> {
+    let (major, minor, patch) = OLDEST_KERNEL;
+    if at_least(KernelVersion::new(major, minor, patch)) {
+        return Ok(());
+    }
+    let found = KernelVersion::current().map_or_else(
+        |_error| "of an unknown version".to_owned(),
+        |version| format!("{version:?}"),
+    );
+    Err(LoadError::Kernel { found })
+}
+
+/// Whether the running kernel is `wanted` or newer. One that does not say is tried.
+fn at_least(wanted: KernelVersion) -> bool {
+    KernelVersion::current().map_or(true, |found| found >= wanted)
+}
+
+fn object_error(error: EbpfError) -> LoadError {
+    match &error {
+        EbpfError::MapError(MapError::CreateError { io_error, .. })
+        | EbpfError::MapError(MapError::SyscallError(aya::sys::SyscallError {
+            io_error, ..
+        })) if denied(io_error) => LoadError::Privileges,
+        _ => LoadError::Object(Box::new(error)),
+    }
+}
+
+fn program_error(program: &'static str, error: ProgramError) -> LoadError {
+    match &error {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } if denied(io_error) && verifier_log.to_string().is_empty() => LoadError::Privileges,
+        _ => LoadError::Program {
+            program,
+            source: Box::new(error),
+        },
+    }
+}
+
+fn denied(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}

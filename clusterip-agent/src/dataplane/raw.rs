@@ -1,0 +1,21 @@
+//! The ABI's types as aya wants them.
+
+use clusterip_common::abi::{
+    Backend, Counters, Flow, FlowKey, Service, ServiceKey, Settings, Traffic,
+};
+
+/// An ABI value in a map. The wrapper is ours, so that aya's marker can be put on it.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub struct Raw<T: Copy>(pub T);
+
+macro_rules! pod {
+    ($($abi:ty),+) => {$(
+        // SAFETY: the ABI's derives (zerocopy's `FromBytes`, `IntoBytes`) refuse padding and invalid bit patterns.
+        unsafe impl aya::Pod for Raw<$abi> {}
+    )+};
+}
+
+pod!(
+    Backend, Counters, Flow, FlowKey, Service, ServiceKey, Settings, Traffic
+);

@@ -1,0 +1,149 @@
+//! A packet case: a world, then frames with the verdict and the bytes expected of each. The same cases run on the host
+//! and in the kernel.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use clusterip_common::packet::Verdict;
+
+use crate::{
+    packet::{Packet, dump},
+    world::World,
+};
+
+/// Where a frame is seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hook {
+    /// What a pod sends.
+    FromPod,
+    /// What a pod receives.
+    ToPod,
+}
+
+/// One thing that happens.
+pub enum Step {
+    /// A frame comes by.
+    Frame {
+        /// Where.
+        hook: Hook,
+        /// As it comes.
+        input: Bytes,
+        /// What is expected to be done with it.
+        verdict: Verdict,
+        /// As it is expected to be afterwards.
+        output: Bytes,
+    },
+    /// The agent changes the tables.
+    Change(fn(&mut World)),
+    /// Nanoseconds pass.
+    Later(u64),
+}
+
+/// A packet case.
+pub struct Case {
+    /// A sentence.
+    pub name: &'static str,
+    /// The rules of semantics.md that it shows.
+    pub rules: &'static str,
+    /// What is in the maps at first.
+    pub world: World,
+    /// What happens.
+    pub steps: Vec<Step>,
+}
+
+/// A case by name, with the rules it shows.
+#[must_use]
+pub fn case(name: &'static str, rules: &'static str, world: World) -> Case {
+    Case {
+        name,
+        rules,
+        world,
+        steps: Vec::new(),
+    }
+}
+
+impl Case {
+    fn frame(mut self, hook: Hook, input: &Packet, verdict: Verdict, output: &Packet) -> Self {
+        let (input, output) = (input.bytes(), output.bytes());
+        self.steps.push(Step::Frame {
+            hook,
+            input,
+            verdict,
+            output,
+        });
+        self
+    }
+
+    /// A pod sends `input`, which becomes `output`.
+    #[must_use]
+    pub fn sends(self, input: &Packet, verdict: Verdict, output: &Packet) -> Self {
+        self.frame(Hook::FromPod, input, verdict, output)
+    }
+
+    /// A pod sends a frame that is left as it is.
+    #[must_use]
+    pub fn sends_untouched(self, input: &Packet, verdict: Verdict) -> Self {
+        self.frame(Hook::FromPod, input, verdict, input)
+    }
+
+    /// A pod is about to receive `input`, which becomes `output`.
+    #[must_use]
+    pub fn receives(self, input: &Packet, verdict: Verdict, output: &Packet) -> Self {
+        self.frame(Hook::ToPod, input, verdict, output)
+    }
+
+    /// A pod is about to receive a frame that is left as it is.
+    #[must_use]
+    pub fn receives_untouched(self, input: &Packet, verdict: Verdict) -> Self {
+        self.frame(Hook::ToPod, input, verdict, input)
+    }
+
+    /// The agent changes the tables.
+    #[must_use]
+    pub fn then(mut self, change: fn(&mut World)) -> Self {
+        self.steps.push(Step::Change(change));
+        self
+    }
+
+    /// Seconds pass.
+    #[must_use]
+    pub fn later(mut self, seconds: u64) -> Self {
+        self.steps.push(Step::Later(seconds * 1_000_000_000));
+        self
+    }
+}
+
+/// What came of one frame.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Seen<V> {
+    /// What was done with it.
+    pub verdict: V,
+    /// Its bytes afterwards.
+    pub bytes: Bytes,
+}
+
+/// The difference between what was expected of a frame and what was seen, as text that shows both.
+pub fn compare<V: PartialEq + std::fmt::Debug>(
+    case: &Case,
+    step: usize,
+    input: &[u8],
+    wanted: &Seen<V>,
+    seen: &Seen<V>,
+) -> Result<(), String> {
+    if wanted == seen {
+        return Ok(());
+    }
+    let mut text = format!("{} ({}), step {}:\n", case.name, case.rules, step + 1);
+    if wanted.verdict != seen.verdict {
+        let _ = writeln!(
+            text,
+            "  verdict {:?}, wanted {:?}",
+            seen.verdict, wanted.verdict
+        );
+    }
+    let _ = writeln!(text, "  frame in\n{}", dump(input));
+    let _ = writeln!(text, "  frame out\n{}", dump(&seen.bytes));
+    let _ = writeln!(text, "  wanted\n{}", dump(&wanted.bytes));
+    let _ = writeln!(text, "  tables {:#?}", case.world.tables);
+    Err(text)
+}

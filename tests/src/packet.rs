@@ -1,0 +1,402 @@
+//! Frames as sentences: `tcp("10.244.0.5:31337", "10.96.0.10:80").syn().bytes()`.
+//!
+//! Every length and checksum is computed from the whole frame, by code that shares nothing with the dataplane's.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+/// MAC address of the sender, until the frame is turned around.
+pub const POD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// MAC address of the receiver.
+pub const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+
+/// What stands behind the IP header.
+#[derive(Clone, Debug)]
+enum Layer4 {
+    Tcp {
+        source: u16,
+        destination: u16,
+        seq: u32,
+        ack: u32,
+        flags: u8,
+    },
+    Udp {
+        source: u16,
+        destination: u16,
+        checksum: bool,
+    },
+    Icmp {
+        kind: u8,
+        code: u8,
+    },
+    Other(u8),
+}
+
+/// A frame that is being described.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    macs: ([u8; 6], [u8; 6]),
+    source: IpAddr,
+    destination: IpAddr,
+    ttl: u8,
+    dont_fragment: bool,
+    fragment: u16,
+    options: Vec<u8>,
+    layer4: Layer4,
+    payload: Vec<u8>,
+    cut: Option<usize>,
+    first_byte: Option<u8>,
+    total_length: Option<u16>,
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse()
+        .unwrap_or_else(|error| panic!("{text} is no address:port: {error}"))
+}
+
+fn packet(source: IpAddr, destination: IpAddr, layer4: Layer4) -> Packet {
+    Packet {
+        macs: (NODE_MAC, POD_MAC),
+        source,
+        destination,
+        ttl: 64,
+        dont_fragment: true,
+        fragment: 0,
+        options: Vec::new(),
+        layer4,
+        payload: Vec::new(),
+        cut: None,
+        first_byte: None,
+        total_length: None,
+    }
+}
+
+/// A TCP segment without flags.
+#[must_use]
+pub fn tcp(source: &str, destination: &str) -> Packet {
+    let (source, destination) = (address(source), address(destination));
+    let layer4 = Layer4::Tcp {
+        source: source.port(),
+        destination: destination.port(),
+        seq: 0x0102_0304,
+        ack: 0,
+        flags: 0,
+    };
+    packet(source.ip(), destination.ip(), layer4)
+}
+
+/// A UDP datagram.
+#[must_use]
+pub fn udp(source: &str, destination: &str) -> Packet {
+    let (source, destination) = (address(source), address(destination));
+    let layer4 = Layer4::Udp {
+        source: source.port(),
+        destination: destination.port(),
+        checksum: true,
+    };
+    packet(source.ip(), destination.ip(), layer4)
+}
+
+/// A packet of another protocol.
+#[must_use]
+pub fn other(protocol: u8, source: &str, destination: &str) -> Packet {
+    let ip = |text: &str| {
+        text.parse()
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
+    };
+    packet(ip(source), ip(destination), Layer4::Other(protocol))
+}
+
+/// "Port unreachable" about `quoted`, of which it carries the IP header and 8 bytes.
+#[must_use]
+pub fn port_unreachable(quoted: &Packet) -> Packet {
+    let (kind, code) = if quoted.source.is_ipv4() {
+        (3, 3)
+    } else {
+        (1, 4)
+    };
+    let frame = quoted.bytes();
+    let mut answer = packet(
+        quoted.destination,
+        quoted.source,
+        Layer4::Icmp { kind, code },
+    )
+    .turned();
+    answer.payload = frame[14..14 + quoted.header_length() + 8].to_vec();
+    answer
+}
+
+impl Packet {
+    fn flag(mut self, flag: u8) -> Self {
+        match &mut self.layer4 {
+            Layer4::Tcp { flags, .. } => *flags |= flag,
+            other => panic!("a TCP flag on {other:?}"),
+        }
+        self
+    }
+
+    /// With SYN.
+    #[must_use]
+    pub fn syn(self) -> Self {
+        self.flag(SYN)
+    }
+
+    /// With FIN.
+    #[must_use]
+    pub fn fin(self) -> Self {
+        self.flag(FIN)
+    }
+
+    /// With RST.
+    #[must_use]
+    pub fn rst(self) -> Self {
+        self.flag(RST)
+    }
+
+    /// With ACK.
+    #[must_use]
+    pub fn ack(self) -> Self {
+        self.flag(ACK)
+    }
+
+    /// With these numbers.
+    #[must_use]
+    pub fn numbers(mut self, new_seq: u32, new_ack: u32) -> Self {
+        match &mut self.layer4 {
+            Layer4::Tcp { seq, ack, .. } => (*seq, *ack) = (new_seq, new_ack),
+            other => panic!("TCP numbers on {other:?}"),
+        }
+        self
+    }
+
+    /// With a payload.
+    #[must_use]
+    pub fn payload(mut self, payload: impl Into<Vec<u8>>) -> Self {
+        self.payload = payload.into();
+        self
+    }
+
+    /// UDP without a checksum.
+    #[must_use]
+    pub fn without_checksum(mut self) -> Self {
+        match &mut self.layer4 {
+            Layer4::Udp { checksum, .. } => *checksum = false,
+            other => panic!("an optional checksum on {other:?}"),
+        }
+        self
+    }
+
+    /// With IPv4 options, a multiple of 4 bytes.
+    #[must_use]
+    pub fn options(mut self, options: &[u8]) -> Self {
+        assert!(options.len().is_multiple_of(4) && self.source.is_ipv4());
+        self.options = options.to_vec();
+        self
+    }
+
+    /// As an IPv4 fragment: offset in units of 8 bytes, and whether more follow.
+    #[must_use]
+    pub const fn fragment(mut self, offset: u16, more: bool) -> Self {
+        self.dont_fragment = false;
+        self.fragment = offset | if more { 0x2000 } else { 0 };
+        self
+    }
+
+    /// The other way: the receiver's answer.
+    #[must_use]
+    pub const fn turned(mut self) -> Self {
+        self.macs = (self.macs.1, self.macs.0);
+        self
+    }
+
+    /// Only the first `bytes` bytes.
+    #[must_use]
+    pub const fn cut(mut self, bytes: usize) -> Self {
+        self.cut = Some(bytes);
+        self
+    }
+
+    /// With another version and header length.
+    #[must_use]
+    pub const fn first_byte(mut self, byte: u8) -> Self {
+        self.first_byte = Some(byte);
+        self
+    }
+
+    /// With another length in the IP header.
+    #[must_use]
+    pub const fn total_length(mut self, length: u16) -> Self {
+        self.total_length = Some(length);
+        self
+    }
+
+    const fn header_length(&self) -> usize {
+        if self.source.is_ipv4() {
+            20 + self.options.len()
+        } else {
+            40
+        }
+    }
+
+    fn protocol(&self) -> u8 {
+        match self.layer4 {
+            Layer4::Tcp { .. } => 6,
+            Layer4::Udp { .. } => 17,
+            Layer4::Icmp { .. } if self.source.is_ipv4() => 1,
+            Layer4::Icmp { .. } => 58,
+            Layer4::Other(protocol) => protocol,
+        }
+    }
+
+    /// The frame.
+    #[must_use]
+    pub fn bytes(&self) -> Bytes {
+        let segment = self.segment();
+        let mut frame = BytesMut::new();
+        frame.put_slice(&self.macs.0);
+        frame.put_slice(&self.macs.1);
+        match (self.source, self.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                frame.put_u16(0x0800);
+                let mut header = BytesMut::new();
+                header.put_u8(
+                    self.first_byte
+                        .unwrap_or(0x45 + length(self.options.len() / 4) as u8),
+                );
+                header.put_u8(0);
+                let total = length(self.header_length() + segment.len());
+                header.put_u16(self.total_length.unwrap_or(total));
+                header.put_u16(0);
+                header.put_u16(self.fragment | if self.dont_fragment { 0x4000 } else { 0 });
+                header.put_u8(self.ttl);
+                header.put_u8(self.protocol());
+                header.put_u16(0);
+                header.put_slice(&source.octets());
+                header.put_slice(&destination.octets());
+                header.put_slice(&self.options);
+                let sum = checksum(&[&header]);
+                header[10..12].copy_from_slice(&sum);
+                frame.put(header);
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                frame.put_u16(0x86dd);
+                frame.put_u32(u32::from(self.first_byte.unwrap_or(0x60)) << 24);
+                frame.put_u16(self.total_length.unwrap_or(length(segment.len())));
+                frame.put_u8(self.protocol());
+                frame.put_u8(self.ttl);
+                frame.put_slice(&source.octets());
+                frame.put_slice(&destination.octets());
+            }
+            mixed => panic!("one family, please: {mixed:?}"),
+        }
+        frame.put(segment);
+        if let Some(cut) = self.cut {
+            frame.truncate(cut);
+        }
+        frame.freeze()
+    }
+
+    fn segment(&self) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        let (at, none) = match self.layer4 {
+            Layer4::Tcp {
+                source,
+                destination,
+                seq,
+                ack,
+                flags,
+            } => {
+                bytes.put_u16(source);
+                bytes.put_u16(destination);
+                bytes.put_u32(seq);
+                bytes.put_u32(ack);
+                bytes.put_u8(5 << 4);
+                bytes.put_u8(flags);
+                bytes.put_u16(if flags & RST == 0 { 0xfff0 } else { 0 });
+                bytes.put_u32(0);
+                (16, false)
+            }
+            Layer4::Udp {
+                source,
+                destination,
+                checksum,
+            } => {
+                bytes.put_u16(source);
+                bytes.put_u16(destination);
+                bytes.put_u16(length(8 + self.payload.len()));
+                bytes.put_u16(0);
+                (6, !checksum)
+            }
+            Layer4::Icmp { kind, code } => {
+                bytes.put_u8(kind);
+                bytes.put_u8(code);
+                bytes.put_u16(0);
+                bytes.put_u32(0);
+                (2, false)
+            }
+            Layer4::Other(_) => (0, true),
+        };
+        bytes.put_slice(&self.payload);
+        if none {
+            return bytes;
+        }
+        let pseudo = self.pseudo_header(bytes.len());
+        let bare = matches!(self.layer4, Layer4::Icmp { .. }) && self.source.is_ipv4();
+        let mut sum = checksum(&[if bare { &[] } else { &pseudo }, &bytes]);
+        if sum == [0, 0] && matches!(self.layer4, Layer4::Udp { .. }) {
+            sum = [0xff, 0xff];
+        }
+        bytes[at..at + 2].copy_from_slice(&sum);
+        bytes
+    }
+
+    fn pseudo_header(&self, segment: usize) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        for ip in [self.source, self.destination] {
+            match ip {
+                IpAddr::V4(ip) => bytes.put_slice(&ip.octets()),
+                IpAddr::V6(ip) => bytes.put_slice(&ip.octets()),
+            }
+        }
+        bytes.put_u32(length(segment).into());
+        bytes.put_u32(self.protocol().into());
+        bytes
+    }
+}
+
+fn length(bytes: usize) -> u16 {
+    u16::try_from(bytes).unwrap_or_else(|_error| panic!("{bytes} bytes do not fit a packet"))
+}
+
+/// RFC 1071, the slow and plain way.
+fn checksum(parts: &[&[u8]]) -> [u8; 2] {
+    let bytes = parts.concat();
+    let mut sum: u64 = bytes
+        .chunks(2)
+        .map(|pair| u64::from(pair[0]) << 8 | u64::from(pair.get(1).copied().unwrap_or(0)))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    let sum = !u16::try_from(sum).unwrap_or_default();
+    [(sum >> 8) as u8, (sum & 0xff) as u8]
+}
+
+/// A frame as text, for a test that fails: 16 bytes a line.
+#[must_use]
+pub fn dump(frame: &[u8]) -> String {
+    frame
+        .chunks(16)
+        .enumerate()
+        .map(|(line, bytes)| {
+            let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("    {:04x}  {}\n", line * 16, hex.join(" "))
+        })
+        .collect()
+}

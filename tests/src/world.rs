@@ -1,0 +1,105 @@
+//! The world of a packet case: which services there are, and what is in the maps because of it.
+
+use std::net::SocketAddr;
+
+use clusterip_agent::plan::Tables;
+use clusterip_common::{
+    abi::{
+        Algorithm, Backend, BackendId, BackendState, Range, Service, ServiceId, ServiceKey,
+        Settings, SlotIndex,
+    },
+    wire::{Addr, Be16, Proto},
+};
+
+/// Services and their backends, as text in and as tables out.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// What the maps hold.
+    pub tables: Tables,
+}
+
+/// A world with nothing in it.
+#[must_use]
+pub fn nothing() -> World {
+    World::default()
+}
+
+/// A world with one service: `service("10.96.0.10:80/tcp", &["10.244.1.7:8080"])`.
+#[must_use]
+pub fn service(vip: &str, backends: &[&str]) -> World {
+    nothing().and(vip, backends)
+}
+
+impl World {
+    /// With one more service.
+    #[must_use]
+    pub fn and(mut self, vip: &str, backends: &[&str]) -> Self {
+        let (address, protocol) = vip.split_once('/').expect("ADDRESS:PORT/PROTOCOL");
+        let protocol = match protocol {
+            "tcp" => Proto::TCP,
+            "udp" => Proto::UDP,
+            other => panic!("protocol {other}"),
+        };
+        let (address, port) = endpoint(address);
+        let count = |len: usize| u32::try_from(len).expect("a handful");
+        let id = ServiceId(count(self.tables.services.len()));
+        let first_slot = SlotIndex(count(self.tables.slots.len()));
+        for text in backends {
+            let (address, port) = endpoint(text);
+            let backend = BackendId(count(self.tables.backends.len()));
+            let slot = SlotIndex(count(self.tables.slots.len()));
+            self.tables.slots.insert(slot, backend);
+            let entry = Backend {
+                address,
+                port,
+                state: BackendState::ACTIVE,
+                zero: 0,
+                service: id,
+                generation: 1,
+            };
+            self.tables.backends.insert(backend, entry);
+        }
+        let head = Service {
+            id,
+            first_slot,
+            slot_count: count(backends.len()),
+            algorithm: Algorithm::ROUND_ROBIN,
+            zero: [0; 3],
+        };
+        self.tables
+            .services
+            .insert(ServiceKey::new(address, port, protocol), head);
+        self
+    }
+
+    /// Changes a backend in place.
+    ///
+    /// # Panics
+    /// There is no such backend.
+    pub fn change(&mut self, id: u32, change: impl FnOnce(&mut Backend)) {
+        change(
+            self.tables
+                .backends
+                .get_mut(&BackendId(id))
+                .expect("a backend of this world"),
+        );
+    }
+}
+
+/// Settings of every case: the service ranges 10.96.0.0/16 and fd00:10:96::/112.
+#[must_use]
+pub fn settings() -> Settings {
+    let v6: std::net::Ipv6Addr = "fd00:10:96::".parse().expect("an address");
+    Settings {
+        service_v4: Range::new(Addr::v4([10, 96, 0, 0]), 96 + 16),
+        service_v6: Range::new(Addr::v6(v6.octets()), 112),
+        ..Settings::DEFAULT
+    }
+}
+
+fn endpoint(text: &str) -> (Addr, Be16) {
+    let address: SocketAddr = text
+        .parse()
+        .unwrap_or_else(|error| panic!("{text} is no address:port: {error}"));
+    (address.ip().into(), Be16::new(address.port()))
+}

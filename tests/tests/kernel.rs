@@ -1,0 +1,161 @@
+//! The packet cases in the kernel, by `BPF_PROG_TEST_RUN`: the same frames in, the same bytes out as on the host.
+
+use aya::{
+    TestRun, TestRunOptions,
+    maps::{HashMap, MapData},
+};
+use bytes::Bytes;
+use clusterip_agent::{
+    dataplane::{
+        Dataplane as _,
+        bpf::Bpf,
+        load::{FROM_POD, LoadOptions, Loaded, TO_POD, load},
+        raw::Raw,
+    },
+    plan::{Tables, diff},
+};
+use clusterip_common::{
+    abi::{Flow, FlowKey, maps},
+    packet::Verdict,
+};
+use clusterip_tests::{
+    case::{Case, Hook, Seen, Step, compare},
+    privilege, vectors,
+    world::settings,
+};
+
+/// `TC_ACT_UNSPEC`, `TC_ACT_SHOT`, `TC_ACT_REDIRECT`.
+const PASS: i32 = -1;
+const DROP: i32 = 2;
+const REDIRECT: i32 = 7;
+
+const fn action(verdict: Verdict) -> i32 {
+    match verdict {
+        Verdict::Pass(_) | Verdict::Translated(_) => PASS,
+        Verdict::Reply(_) => REDIRECT,
+        Verdict::Drop(_) => DROP,
+    }
+}
+
+struct Kernel {
+    loaded: Loaded,
+    maps: Bpf,
+    flows: HashMap<MapData, Raw<FlowKey>, Raw<Flow>>,
+    tables: Tables,
+}
+
+impl Kernel {
+    fn new() -> anyhow::Result<Self> {
+        let mut loaded = load(&LoadOptions {
+            max_services: 64,
+            max_backends: 64,
+            max_flows: 1024,
+            settings: settings(),
+            ..LoadOptions::default()
+        })?;
+        let maps = Bpf::new(&mut loaded)?;
+        let flows = loaded
+            .ebpf_mut()
+            .take_map(maps::FLOWS.name)
+            .ok_or_else(|| anyhow::anyhow!("no flow map"))?
+            .try_into()?;
+        Ok(Self {
+            loaded,
+            maps,
+            flows,
+            tables: Tables::default(),
+        })
+    }
+
+    fn become_(&mut self, wanted: &Tables) -> anyhow::Result<()> {
+        self.maps.apply(&diff(&self.tables, wanted))?;
+        self.tables = wanted.clone();
+        Ok(())
+    }
+
+    fn later(&mut self, nanoseconds: u64) -> anyhow::Result<()> {
+        let flows: Result<Vec<_>, _> = self.flows.iter().collect();
+        for (key, Raw(mut flow)) in flows? {
+            flow.last_seen = flow.last_seen.wrapping_sub(nanoseconds);
+            self.flows.insert(key, Raw(flow), 0)?;
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, hook: Hook, input: &Bytes) -> anyhow::Result<Seen<i32>> {
+        let program = self.loaded.program(match hook {
+            Hook::FromPod => FROM_POD,
+            Hook::ToPod => TO_POD,
+        })?;
+        let mut output = vec![0; input.len() + 256];
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(input),
+            data_out: Some(&mut output),
+            ..TestRunOptions::default()
+        })?;
+        output.truncate(usize::try_from(result.data_size_out)?);
+        Ok(Seen {
+            verdict: result.return_value.cast_signed(),
+            bytes: output.into(),
+        })
+    }
+
+    fn run(mut self, case: &Case) -> anyhow::Result<Result<(), String>> {
+        let mut world = case.world.clone();
+        self.become_(&world.tables)?;
+        for (number, step) in case.steps.iter().enumerate() {
+            match step {
+                Step::Frame {
+                    hook,
+                    input,
+                    verdict,
+                    output,
+                } => {
+                    let wanted = Seen {
+                        verdict: action(*verdict),
+                        bytes: output.clone(),
+                    };
+                    let seen = self.pass(*hook, input)?;
+                    if let Err(text) = compare(case, number, input, &wanted, &seen) {
+                        return Ok(Err(text));
+                    }
+                }
+                Step::Change(change) => {
+                    change(&mut world);
+                    self.become_(&world.tables)?;
+                }
+                Step::Later(nanoseconds) => self.later(*nanoseconds)?,
+            }
+        }
+        Ok(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_packet_case_holds_in_the_kernel() {
+        if !privilege::granted("the packet cases in the kernel") {
+            return;
+        }
+        let cases = vectors::all();
+        let failures: Vec<String> = cases
+            .iter()
+            .filter_map(
+                |case| match Kernel::new().and_then(|kernel| kernel.run(case)) {
+                    Ok(result) => result.err(),
+                    Err(error) => Some(format!("{}: {error:?}\n", case.name)),
+                },
+            )
+            .collect();
+        assert!(
+            failures.is_empty(),
+            "{} of {} cases:\n{}",
+            failures.len(),
+            cases.len(),
+            failures.join("\n")
+        );
+    }
+}
