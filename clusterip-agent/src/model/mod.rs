@@ -1,5 +1,14 @@
 //! The cluster as it was given and as it was resolved. Pure: no clock, no I/O, no tokio.
 
+pub mod allocate;
+pub mod cluster;
+pub mod endpoints;
 pub mod event;
+pub mod labels;
 pub mod object;
 pub mod problem;
+pub mod range;
+pub mod resolve;
+pub mod service;
+pub mod snapshot;
+mod wish;

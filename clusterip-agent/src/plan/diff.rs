@@ -1,10 +1,165 @@
 //! Wanted against actual.
 
+use std::collections::BTreeSet;
+
+use clusterip_common::abi::{Backend, BackendState, ServiceId};
+
 use super::{Op, Tables};
 
-/// The writes that lead from `actual` to `wanted`, in order.
+/// The writes that lead from `actual` to `wanted`, in order (F2). Both may be parts of the tables, as long as
+/// they are the same part and hold every frontend of the balancers in it.
+///
+/// A free id of `actual` that `wanted` does not list stays as it is: nothing refers to it.
 #[must_use]
 pub fn diff(actual: &Tables, wanted: &Tables) -> Vec<Op> {
-    let _ = (actual, wanted);
-    Vec::new()
+    let mut ops = Vec::new();
+    backends(actual, wanted, &mut ops);
+    for (slot, id) in &wanted.slots {
+        if actual.slots.get(slot) != Some(id) {
+            ops.push(Op::PutSlot(*slot, *id));
+        }
+    }
+    services(actual, wanted, &mut ops);
+    ops.sort_unstable();
+    ops
+}
+
+fn backends(actual: &Tables, wanted: &Tables, ops: &mut Vec<Op>) {
+    for (id, want) in &wanted.backends {
+        let have = actual.backends.get(id);
+        if have == Some(want) {
+            continue;
+        }
+        if want.state == BackendState::FREE {
+            ops.push(Op::FreeBackend(*id, want.generation));
+            continue;
+        }
+        if !have.is_some_and(|have| is_same_tenant(have, want)) {
+            ops.push(Op::ClearBackend(*id));
+        }
+        ops.push(Op::PutBackend(*id, *want));
+    }
+    for (id, have) in &actual.backends {
+        if have.state != BackendState::FREE && !wanted.backends.contains_key(id) {
+            ops.push(Op::FreeBackend(*id, have.generation));
+        }
+    }
+}
+
+/// Whether the counters of an id still speak of the same endpoint.
+fn is_same_tenant(have: &Backend, want: &Backend) -> bool {
+    have.state != BackendState::FREE
+        && have.generation == want.generation
+        && have.service == want.service
+        && (have.address, have.port) == (want.address, want.port)
+}
+
+fn services(actual: &Tables, wanted: &Tables, ops: &mut Vec<Op>) {
+    for (key, head) in &wanted.services {
+        if actual.services.get(key) != Some(head) {
+            ops.push(Op::PutService(*key, *head));
+        }
+    }
+    for key in actual.services.keys() {
+        if !wanted.services.contains_key(key) {
+            ops.push(Op::RemoveService(*key));
+        }
+    }
+    let known: BTreeSet<ServiceId> = actual.services.values().map(|head| head.id).collect();
+    let new: BTreeSet<ServiceId> = wanted.services.values().map(|head| head.id).collect();
+    ops.extend(new.difference(&known).copied().map(Op::ClearService));
+}
+
+#[cfg(test)]
+mod tests {
+    use clusterip_common::{
+        abi::{Algorithm, BackendId, Service, ServiceKey, SlotIndex},
+        wire::{Addr, Be16, Proto},
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::plan::tables::free_backend;
+
+    /// Tables as the layout makes them: each service has a run of its own, at a place that depends on `round`, so that
+    /// an update never writes where the old run is.
+    fn tables(round: u32, services: &[(u8, Vec<u8>)]) -> Tables {
+        let mut tables = Tables::default();
+        for id in 0..64 {
+            tables.backends.insert(BackendId(id), free_backend(1));
+        }
+        let mut next = round * 1000;
+        for (service, members) in services {
+            let id = ServiceId(u32::from(*service));
+            let head = Service {
+                id,
+                first_slot: SlotIndex(next),
+                slot_count: u32::try_from(members.len()).unwrap(),
+                algorithm: Algorithm::ROUND_ROBIN,
+                zero: [0; 3],
+            };
+            let key = ServiceKey::new(Addr::v4([10, 96, 0, *service]), Be16::new(80), Proto::TCP);
+            if tables.services.insert(key, head).is_some() {
+                continue;
+            }
+            for member in members {
+                let backend = BackendId(u32::from(*service) * 8 + u32::from(*member));
+                tables.backends.insert(
+                    backend,
+                    Backend {
+                        address: Addr::v4([10, 1, *service, *member]),
+                        port: Be16::new(8080),
+                        state: BackendState::ACTIVE,
+                        zero: 0,
+                        service: id,
+                        generation: 1,
+                    },
+                );
+                tables.slots.insert(SlotIndex(next), backend);
+                next += 1;
+            }
+        }
+        tables
+    }
+
+    fn some() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
+        prop::collection::btree_map(0..8_u8, prop::collection::vec(0..8_u8, 0..5), 0..5)
+            .prop_map(|map| map.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn every_prefix_is_sound_and_the_end_is_wanted(from in some(), to in some()) {
+            let (mut now, wanted) = (tables(0, &from), tables(1, &to));
+            prop_assert_eq!(now.soundness(), Ok(()));
+            for op in diff(&now, &wanted) {
+                now.apply(op);
+                prop_assert_eq!(now.soundness(), Ok(()), "after {:?} of\n{}", op, now);
+            }
+            now.prune();
+            prop_assert_eq!(&now, &wanted, "{}\n{}", now, wanted);
+            prop_assert_eq!(diff(&now, &wanted), vec![]);
+        }
+    }
+
+    #[test]
+    fn operations_come_in_the_order_of_their_variants() {
+        let ops = diff(
+            &tables(0, &[(1, vec![1, 2])]),
+            &tables(1, &[(2, vec![1, 3])]),
+        );
+        let kinds: Vec<_> = ops
+            .iter()
+            .map(|op| match op {
+                Op::ClearService(_) => 0,
+                Op::ClearBackend(_) => 1,
+                Op::PutBackend(..) => 2,
+                Op::PutSlot(..) => 3,
+                Op::PutService(..) => 4,
+                Op::RemoveService(_) => 5,
+                Op::FreeBackend(..) => 6,
+            })
+            .collect();
+        assert_eq!(kinds, [0, 1, 1, 2, 2, 3, 3, 4, 5, 6, 6]);
+    }
 }

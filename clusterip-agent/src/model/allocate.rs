@@ -1,0 +1,323 @@
+//! Which service has which address (G). A function of the objects and of who had what before, not of their order.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::Hasher,
+    net::IpAddr,
+};
+
+use siphasher::sip::SipHasher24;
+
+use super::{
+    cluster::Cluster,
+    object::ObjectName,
+    problem::Fault,
+    range::{ServiceRange, Unusable},
+    service::Family,
+    wish::{Asked, Wish},
+};
+
+/// An address a service has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Assigned {
+    /// The address.
+    pub address: IpAddr,
+    /// Chosen automatically, and not kept on disk yet.
+    pub provisional: bool,
+}
+
+/// Who has what, as it is kept across restarts.
+pub type Allocations = BTreeMap<ObjectName, Vec<IpAddr>>;
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    address: IpAddr,
+    automatic: bool,
+    saved: bool,
+}
+
+/// Gives services their addresses.
+#[derive(Debug, Default)]
+pub struct Allocator {
+    ranges: Vec<ServiceRange>,
+    owners: BTreeMap<IpAddr, ObjectName>,
+    held: BTreeMap<ObjectName, Vec<Held>>,
+    wishes: BTreeMap<ObjectName, Wish>,
+    /// Who asks for an address by name, with or without success.
+    claims: BTreeMap<IpAddr, BTreeSet<ObjectName>>,
+    /// Who found its range full.
+    waiting: BTreeSet<ObjectName>,
+    faults: BTreeMap<ObjectName, Vec<Fault>>,
+    /// Who had what when this began; until the first `settle`.
+    loaded: BTreeMap<IpAddr, ObjectName>,
+    changed: bool,
+}
+
+impl Allocator {
+    /// An allocator for these ranges, one for each family at most; the first one's family is the default.
+    #[must_use]
+    pub fn new(ranges: Vec<ServiceRange>, kept: Allocations) -> Self {
+        let mut allocator = Self {
+            ranges,
+            ..Self::default()
+        };
+        for (name, addresses) in kept {
+            for address in addresses {
+                if let Some(owner) = allocator.owners.get(&address) {
+                    log::warn!(address:%, owner:%, ignored:% = name; "two services have one address in the state directory");
+                    continue;
+                }
+                allocator.take(&name, address, true, true);
+            }
+        }
+        allocator.loaded = allocator.owners.clone();
+        allocator.changed = false;
+        allocator
+    }
+
+    /// The addresses of a service, the first family first.
+    #[must_use]
+    pub fn addresses(&self, name: &ObjectName) -> Vec<Assigned> {
+        let mut held: Vec<Held> = self.held.get(name).cloned().unwrap_or_default();
+        if let Some(wish) = self.wishes.get(name) {
+            held.sort_by_key(|held| wish.rank(held.address));
+        }
+        held.into_iter()
+            .map(|held| Assigned {
+                address: held.address,
+                provisional: held.automatic && !held.saved,
+            })
+            .collect()
+    }
+
+    /// What is wrong with the addresses a service asks for.
+    #[must_use]
+    pub fn faults(&self, name: &ObjectName) -> &[Fault] {
+        self.faults.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Who has what, if that changed since [`Allocator::saved`].
+    #[must_use]
+    pub fn unsaved(&self) -> Option<Allocations> {
+        self.changed.then(|| {
+            self.held
+                .iter()
+                .map(|(name, held)| {
+                    let addresses = held.iter().map(|held| held.address).collect();
+                    (name.clone(), addresses)
+                })
+                .collect()
+        })
+    }
+
+    /// All is kept on disk now; adds those to `touched` that have an address which was provisional until now.
+    pub fn saved(&mut self, touched: &mut BTreeSet<ObjectName>) {
+        self.changed = false;
+        for (name, all) in &mut self.held {
+            for held in all {
+                if !std::mem::replace(&mut held.saved, true) && held.automatic {
+                    touched.insert(name.clone());
+                }
+            }
+        }
+    }
+
+    /// Once, after the first `settle`: the addresses that belong to another service than when this began.
+    pub fn handed_over(&mut self) -> BTreeSet<IpAddr> {
+        let loaded = std::mem::take(&mut self.loaded);
+        loaded
+            .into_iter()
+            .filter(|(address, owner)| self.owners.get(address).is_some_and(|now| now != owner))
+            .map(|(address, _)| address)
+            .collect()
+    }
+
+    /// Gives the touched services what they ask for, and takes back what they no longer do. Services that this
+    /// concerns too are added to `touched`. Who has an address keeps it; else explicit requests come before automatic
+    /// ones, older ones before younger ones, then by name.
+    pub fn settle(&mut self, cluster: &Cluster, touched: &mut BTreeSet<ObjectName>) {
+        let mut stale: BTreeSet<ObjectName> = touched.clone();
+        if !self.loaded.is_empty() {
+            stale.extend(self.held.keys().cloned());
+        }
+        let mut released = Vec::new();
+        for name in &stale {
+            let wish = cluster
+                .service(name)
+                .map(|(_, service)| Wish::of(service, &self.ranges));
+            self.replace_wish(name, wish, &mut released);
+        }
+        for address in &released {
+            touched.extend(self.claims.get(address).into_iter().flatten().cloned());
+        }
+        if !released.is_empty() {
+            touched.append(&mut self.waiting);
+        }
+        for name in touched.iter() {
+            self.waiting.remove(name);
+            match self.wishes.get(name) {
+                Some(wish) if !wish.faults.is_empty() => {
+                    self.faults.insert(name.clone(), wish.faults.clone());
+                }
+                _ => {
+                    self.faults.remove(name);
+                }
+            }
+        }
+        let mut by_age: Vec<&ObjectName> = touched.iter().collect();
+        by_age.sort_by_key(|name| {
+            let created = cluster
+                .service(name)
+                .and_then(|(_, service)| service.metadata.creation_timestamp.clone());
+            (created.is_none(), created)
+        });
+        for name in by_age {
+            self.grant_explicit(name);
+        }
+        for name in touched.iter() {
+            self.grant_automatic(name);
+        }
+    }
+
+    /// Takes back what is no longer asked for.
+    fn replace_wish(&mut self, name: &ObjectName, wish: Option<Wish>, released: &mut Vec<IpAddr>) {
+        if let Some(old) = self.wishes.remove(name) {
+            for asked in &old.explicit {
+                if let Some(names) = self.claims.get_mut(&asked.address) {
+                    names.remove(name);
+                    if names.is_empty() {
+                        self.claims.remove(&asked.address);
+                    }
+                }
+            }
+        }
+        let mut kept: Vec<Held> = Vec::new();
+        for mut held in self.held.remove(name).unwrap_or_default() {
+            let family = Family::of(held.address);
+            let is_named = wish.as_ref().is_some_and(|wish| wish.names(held.address));
+            let is_wanted = is_named
+                || wish.as_ref().is_some_and(|wish| {
+                    wish.automatic.contains(&family)
+                        && !kept.iter().any(|kept| Family::of(kept.address) == family)
+                });
+            let is_usable = self
+                .range(family)
+                .is_some_and(|range| range.check(held.address).is_ok());
+            if is_wanted && is_usable {
+                held.automatic = !is_named;
+                kept.push(held);
+            } else {
+                self.owners.remove(&held.address);
+                self.changed = true;
+                released.push(held.address);
+            }
+        }
+        if !kept.is_empty() {
+            self.held.insert(name.clone(), kept);
+        }
+        if let Some(wish) = wish {
+            for asked in &wish.explicit {
+                let names = self.claims.entry(asked.address).or_default();
+                names.insert(name.clone());
+            }
+            self.wishes.insert(name.clone(), wish);
+        }
+    }
+
+    fn grant_explicit(&mut self, name: &ObjectName) {
+        let Some(wish) = self.wishes.get(name) else {
+            return;
+        };
+        for Asked { address, field } in wish.explicit.clone() {
+            let verdict = match (
+                self.range(Family::of(address)).map(|range| (range, range.check(address))),
+                self.owners.get(&address),
+            ) {
+                (_, Some(owner)) if owner == name => continue,
+                (None, _) => Err(no_range(Family::of(address))),
+                (Some((range, Err(Unusable::Outside))), _) => Err(format!(
+                    "is outside the service range {range} (--service-cidr)"
+                )),
+                (Some((range, Err(Unusable::Reserved))), _) => Err(format!(
+                    "is the first or last address of the service range {range} and cannot be a service's"
+                )),
+                (Some((_, Ok(()))), Some(owner)) => {
+                    Err(format!("is taken by Service {owner}: choose another address"))
+                }
+                (Some((_, Ok(()))), None) => Ok(()),
+            };
+            match verdict {
+                Ok(()) => self.take(name, address, false, false),
+                Err(message) => self.fault(name, &field, address.to_string(), message),
+            }
+        }
+    }
+
+    fn grant_automatic(&mut self, name: &ObjectName) {
+        let Some(wish) = self.wishes.get(name) else {
+            return;
+        };
+        for family in wish.automatic.clone() {
+            let has_one = self
+                .held
+                .get(name)
+                .into_iter()
+                .flatten()
+                .any(|held| Family::of(held.address) == family);
+            if has_one {
+                continue;
+            }
+            let Some(range) = self.range(family).copied() else {
+                self.fault(name, "spec.ipFamilies", family.to_string(), no_range(family));
+                continue;
+            };
+            let free = range
+                .candidates(place_of(name))
+                .find(|address| !self.owners.contains_key(address));
+            if let Some(address) = free {
+                self.take(name, address, true, false);
+            } else {
+                self.waiting.insert(name.clone());
+                let message = format!(
+                    "the service range {range} is full, all {} addresses are taken: remove a service or enlarge --service-cidr",
+                    range.usable()
+                );
+                self.fault(name, "spec.clusterIP", String::new(), message);
+            }
+        }
+    }
+
+    fn range(&self, family: Family) -> Option<&ServiceRange> {
+        self.ranges.iter().find(|range| range.family() == family)
+    }
+
+    fn take(&mut self, name: &ObjectName, address: IpAddr, automatic: bool, saved: bool) {
+        self.owners.insert(address, name.clone());
+        self.changed = true;
+        self.held.entry(name.clone()).or_default().push(Held {
+            address,
+            automatic,
+            saved,
+        });
+    }
+
+    fn fault(&mut self, name: &ObjectName, field: &str, value: String, message: String) {
+        self.faults.entry(name.clone()).or_default().push(Fault {
+            field: field.to_owned(),
+            value,
+            message,
+        });
+    }
+}
+
+fn no_range(family: Family) -> String {
+    format!("there is no {family} service range: add one to --service-cidr")
+}
+
+/// Where the search for an automatic address begins: the same on every node and after every restart (G2).
+fn place_of(name: &ObjectName) -> u64 {
+    // The keys are part of what `plan` promises: an address is a function of the name.
+    let mut hasher = SipHasher24::new_with_keys(0x636c_7573_7465_7269, 0x7020_6164_6472_6573);
+    hasher.write(name.to_string().as_bytes());
+    hasher.finish()
+}

@@ -1,0 +1,334 @@
+//! The cluster as it was given, and which services an event touches.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use k8s_openapi::api::{
+    core::v1::{Node, Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+
+use super::{
+    event::Event,
+    labels::{Labels, selects},
+    object::{Kind, Object, ObjectKey, ObjectName, Spec},
+    problem::Problem,
+};
+
+/// Label of a slice: the service it belongs to.
+pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+/// Label of a node: its zone.
+pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+
+/// One pair of a selector or of a pod's labels, in one namespace.
+type Pair = (String, String, String);
+
+/// The objects as they were given.
+#[derive(Default, Debug)]
+pub struct Cluster {
+    objects: BTreeMap<ObjectKey, Object>,
+    slices_of: HashMap<ObjectName, BTreeSet<ObjectName>>,
+    pods_with: HashMap<Pair, BTreeSet<ObjectName>>,
+    /// Services by the first pair of their selector: a pod that lacks it is not selected.
+    services_by: HashMap<Pair, BTreeSet<ObjectName>>,
+    /// What was put since `Reset`.
+    listing: Option<BTreeSet<ObjectKey>>,
+    synced: bool,
+    problems: Vec<Problem>,
+}
+
+impl Cluster {
+    /// Takes an event in; adds the services that must be resolved again to `touched`.
+    pub fn apply(&mut self, event: Event, touched: &mut BTreeSet<ObjectName>) {
+        match event {
+            Event::Reset => self.listing = Some(BTreeSet::new()),
+            Event::Put(object) => self.put(*object, touched),
+            Event::Remove(key) => {
+                if let Some(listing) = &mut self.listing {
+                    listing.remove(&key);
+                }
+                self.remove(&key, touched);
+            }
+            Event::Synced => {
+                self.synced = true;
+                let Some(listing) = self.listing.take() else {
+                    return;
+                };
+                let gone: Vec<ObjectKey> = self
+                    .objects
+                    .keys()
+                    .filter(|key| !listing.contains(*key))
+                    .cloned()
+                    .collect();
+                for key in gone {
+                    self.remove(&key, touched);
+                }
+            }
+            Event::Problems(problems) => self.problems = problems,
+        }
+    }
+
+    /// Whether the source's objects have been listed once (F1).
+    #[must_use]
+    pub const fn is_synced(&self) -> bool {
+        self.synced
+    }
+
+    /// What the source says is wrong.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// An object.
+    #[must_use]
+    pub fn object(&self, kind: Kind, name: &ObjectName) -> Option<&Object> {
+        self.objects.get(&ObjectKey {
+            kind,
+            name: name.clone(),
+        })
+    }
+
+    /// A service.
+    #[must_use]
+    pub fn service(&self, name: &ObjectName) -> Option<(&Object, &Service)> {
+        let object = self.object(Kind::Service, name)?;
+        match &object.spec {
+            Spec::Service(service) => Some((object, service)),
+            _ => None,
+        }
+    }
+
+    /// A pod.
+    #[must_use]
+    pub fn pod(&self, name: &ObjectName) -> Option<(&Object, &Pod)> {
+        let object = self.object(Kind::Pod, name)?;
+        match &object.spec {
+            Spec::Pod(pod) => Some((object, pod)),
+            _ => None,
+        }
+    }
+
+    /// A node.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        match &self.object(Kind::Node, &ObjectName::new("", name))?.spec {
+            Spec::Node(node) => Some(node),
+            _ => None,
+        }
+    }
+
+    /// The zone of a node; empty if it is not known.
+    #[must_use]
+    pub fn zone(&self, node: &str) -> &str {
+        self.node(node).map_or("", zone_of)
+    }
+
+    /// The slices of a service, by name.
+    pub fn slices(&self, service: &ObjectName) -> impl Iterator<Item = (&Object, &EndpointSlice)> {
+        let names = self.slices_of.get(service).into_iter().flatten();
+        names.filter_map(|name| {
+            let object = self.object(Kind::EndpointSlice, name)?;
+            match &object.spec {
+                Spec::EndpointSlice(slice) => Some((object, &**slice)),
+                _ => None,
+            }
+        })
+    }
+
+    /// The pods a selector picks, by name.
+    pub fn selected(&self, namespace: &str, selector: &Labels) -> impl Iterator<Item = (&Object, &Pod)> {
+        let names = first_pair(namespace, selector)
+            .and_then(|pair| self.pods_with.get(&pair))
+            .into_iter()
+            .flatten();
+        names.filter_map(|name| self.pod(name)).filter(|(_, pod)| {
+            pod.metadata
+                .labels
+                .as_ref()
+                .is_some_and(|labels| selects(selector, labels))
+        })
+    }
+
+    /// All services, by name.
+    pub fn services(&self) -> impl Iterator<Item = &ObjectName> {
+        self.objects
+            .keys()
+            .filter(|key| key.kind == Kind::Service)
+            .map(|key| &key.name)
+    }
+
+    fn put(&mut self, object: Object, touched: &mut BTreeSet<ObjectName>) {
+        if let Some(listing) = &mut self.listing {
+            listing.insert(object.key.clone());
+        }
+        let old = self.objects.get(&object.key);
+        if old == Some(&object) {
+            return;
+        }
+        if let (Spec::Node(new), old) = (&object.spec, old) {
+            let before = match old.map(|old| &old.spec) {
+                Some(Spec::Node(node)) => zone_of(node),
+                _ => "",
+            };
+            if before != zone_of(new) {
+                let node = object.key.name.name.clone();
+                self.touch_node(&node, touched);
+            }
+        }
+        self.unlink(&object.key, touched);
+        self.link(&object, touched);
+        self.objects.insert(object.key.clone(), object);
+    }
+
+    fn remove(&mut self, key: &ObjectKey, touched: &mut BTreeSet<ObjectName>) {
+        if key.kind == Kind::Node && !self.zone(&key.name.name).is_empty() {
+            self.touch_node(&key.name.name.clone(), touched);
+        }
+        self.unlink(key, touched);
+        self.objects.remove(key);
+    }
+
+    /// Adds an object to the indices, and the services that see it to `touched`.
+    fn link(&mut self, object: &Object, touched: &mut BTreeSet<ObjectName>) {
+        let name = &object.key.name;
+        match &object.spec {
+            Spec::Service(service) => {
+                if let Some(pair) = selector_pair(name, service) {
+                    self.services_by.entry(pair).or_default().insert(name.clone());
+                }
+                touched.insert(name.clone());
+            }
+            Spec::EndpointSlice(slice) => {
+                if let Some(service) = service_of(name, slice) {
+                    let slices = self.slices_of.entry(service.clone()).or_default();
+                    slices.insert(name.clone());
+                    touched.insert(service);
+                }
+            }
+            Spec::Pod(pod) => {
+                for pair in label_pairs(name, pod) {
+                    self.pods_with.entry(pair).or_default().insert(name.clone());
+                }
+                self.touch_selecting(name, pod, touched);
+            }
+            Spec::Namespace(_) | Spec::Node(_) => {}
+        }
+    }
+
+    /// Takes an object out of the indices, and adds the services that saw it to `touched`.
+    fn unlink(&mut self, key: &ObjectKey, touched: &mut BTreeSet<ObjectName>) {
+        let Some(object) = self.objects.get(key) else {
+            return;
+        };
+        let name = &key.name;
+        match object.spec.clone() {
+            Spec::Service(service) => {
+                if let Some(pair) = selector_pair(name, &service) {
+                    detach(&mut self.services_by, &pair, name);
+                }
+                touched.insert(name.clone());
+            }
+            Spec::EndpointSlice(slice) => {
+                if let Some(service) = service_of(name, &slice) {
+                    detach(&mut self.slices_of, &service, name);
+                    touched.insert(service);
+                }
+            }
+            Spec::Pod(pod) => {
+                for pair in label_pairs(name, &pod) {
+                    detach(&mut self.pods_with, &pair, name);
+                }
+                self.touch_selecting(name, &pod, touched);
+            }
+            Spec::Namespace(_) | Spec::Node(_) => {}
+        }
+    }
+
+    /// The services that select a pod.
+    fn touch_selecting(&self, name: &ObjectName, pod: &Pod, touched: &mut BTreeSet<ObjectName>) {
+        let Some(labels) = &pod.metadata.labels else {
+            return;
+        };
+        for pair in label_pairs(name, pod) {
+            for service in self.services_by.get(&pair).into_iter().flatten() {
+                let selector = self
+                    .service(service)
+                    .and_then(|(_, service)| service.spec.as_ref()?.selector.as_ref());
+                if selector.is_some_and(|selector| selects(selector, labels)) {
+                    touched.insert(service.clone());
+                }
+            }
+        }
+    }
+
+    /// The services that show a node's zone. Walks all pods and slices: a node seldom moves.
+    fn touch_node(&self, node: &str, touched: &mut BTreeSet<ObjectName>) {
+        for object in self.objects.values() {
+            match &object.spec {
+                Spec::Pod(pod) if node_of(pod) == node => {
+                    self.touch_selecting(&object.key.name, pod, touched);
+                }
+                Spec::EndpointSlice(slice)
+                    if slice
+                        .endpoints
+                        .iter()
+                        .any(|endpoint| endpoint.node_name.as_deref() == Some(node)) =>
+                {
+                    touched.extend(service_of(&object.key.name, slice));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The node a pod runs on; empty if it runs on none.
+#[must_use]
+pub fn node_of(pod: &Pod) -> &str {
+    pod.spec
+        .as_ref()
+        .and_then(|spec| spec.node_name.as_deref())
+        .unwrap_or_default()
+}
+
+fn zone_of(node: &Node) -> &str {
+    let labels = node.metadata.labels.as_ref();
+    labels
+        .and_then(|labels| labels.get(ZONE_LABEL))
+        .map_or("", String::as_str)
+}
+
+fn service_of(name: &ObjectName, slice: &EndpointSlice) -> Option<ObjectName> {
+    let service = slice.metadata.labels.as_ref()?.get(SERVICE_NAME_LABEL)?;
+    Some(ObjectName {
+        namespace: name.namespace.clone(),
+        name: service.as_str().into(),
+    })
+}
+
+fn first_pair(namespace: &str, labels: &Labels) -> Option<Pair> {
+    let (key, value) = labels.first_key_value()?;
+    Some((namespace.to_owned(), key.clone(), value.clone()))
+}
+
+fn selector_pair(name: &ObjectName, service: &Service) -> Option<Pair> {
+    first_pair(&name.namespace, service.spec.as_ref()?.selector.as_ref()?)
+}
+
+fn label_pairs<'a>(name: &'a ObjectName, pod: &'a Pod) -> impl Iterator<Item = Pair> + 'a {
+    let labels = pod.metadata.labels.iter().flatten();
+    labels.map(|(key, value)| (name.namespace.to_string(), key.clone(), value.clone()))
+}
+
+fn detach<K: std::hash::Hash + Eq>(
+    index: &mut HashMap<K, BTreeSet<ObjectName>>,
+    key: &K,
+    name: &ObjectName,
+) {
+    if let Some(names) = index.get_mut(key) {
+        names.remove(name);
+        if names.is_empty() {
+            index.remove(key);
+        }
+    }
+}

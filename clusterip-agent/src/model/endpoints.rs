@@ -1,0 +1,289 @@
+//! The endpoints of a service port as the objects list them: from slices, else from pods (A2-A5, A11, A12).
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use k8s_openapi::{
+    api::{
+        core::v1::{ContainerPort, Pod, Service},
+        discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+
+use super::{
+    cluster::{Cluster, node_of},
+    object::{Object, ObjectName},
+    problem::{Fault, Problem},
+    service::{Family, Protocol, Target, parse_address},
+};
+
+/// Annotation of a pod: its share of the flows.
+pub const WEIGHT_ANNOTATION: &str = "clusterip.dev/weight";
+const MAX_WEIGHT: u32 = 100;
+
+/// A service port.
+#[derive(Clone, Debug)]
+pub(super) struct PortSpec {
+    pub(super) name: Arc<str>,
+    pub(super) protocol: Protocol,
+    pub(super) port: u16,
+    pub(super) target: Target,
+}
+
+/// An endpoint before it is decided what it is good for.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    pub(super) address: IpAddr,
+    pub(super) port: u16,
+    pub(super) weight: u32,
+    pub(super) ready: bool,
+    pub(super) serving: bool,
+    pub(super) terminating: bool,
+    pub(super) node: Arc<str>,
+    pub(super) zone: Arc<str>,
+    pub(super) identity: Option<Arc<str>>,
+}
+
+/// Every endpoint of a service port in one family, each ip:port once, by address as a number and port.
+pub(super) fn candidates(
+    cluster: &Cluster,
+    (name, service): (&ObjectName, &Service),
+    port: &PortSpec,
+    family: Family,
+    problems: &mut Vec<Problem>,
+) -> Vec<Candidate> {
+    let publishes_all = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.publish_not_ready_addresses)
+        .unwrap_or_default();
+    let mut found = Vec::new();
+    let mut slices = cluster.slices(name).peekable();
+    if slices.peek().is_some() {
+        for (object, slice) in slices {
+            from_slice(cluster, (object, slice), port, problems, &mut found);
+        }
+    } else if let Some(selector) = service.spec.as_ref().and_then(|spec| spec.selector.as_ref()) {
+        for (object, pod) in cluster.selected(&name.namespace, selector) {
+            from_pod(cluster, (object, pod), port, problems, &mut found);
+        }
+    }
+    let mut by_target: BTreeMap<(IpAddr, u16), Candidate> = BTreeMap::new();
+    for mut candidate in found {
+        if Family::of(candidate.address) != family {
+            continue;
+        }
+        candidate.ready |= publishes_all;
+        let target = (candidate.address, candidate.port);
+        match by_target.get(&target) {
+            Some(other) if !is_better(&candidate, other) => {}
+            _ => {
+                by_target.insert(target, candidate);
+            }
+        }
+    }
+    by_target.into_values().collect()
+}
+
+/// Which of two with the same ip:port counts: the one that stays (A12).
+fn is_better(one: &Candidate, other: &Candidate) -> bool {
+    let rank = |it: &Candidate| (!it.terminating, it.ready, it.serving);
+    rank(one) > rank(other)
+}
+
+fn from_slice(
+    cluster: &Cluster,
+    (object, slice): (&Object, &EndpointSlice),
+    port: &PortSpec,
+    problems: &mut Vec<Problem>,
+    found: &mut Vec<Candidate>,
+) {
+    if slice.address_type == "FQDN" {
+        return;
+    }
+    let number = slice.ports.iter().flatten().find_map(|it| {
+        let is_it = it.name.as_deref().unwrap_or_default() == &*port.name
+            && Protocol::parse(it.protocol.as_deref()) == Some(port.protocol);
+        is_it.then_some(it.port).flatten()
+    });
+    let Some(number) = number.and_then(port_number) else {
+        return;
+    };
+    for (index, endpoint) in slice.endpoints.iter().enumerate() {
+        let SliceEndpoint {
+            addresses,
+            conditions,
+            node_name,
+            target_ref,
+            zone,
+            deprecated_topology: _,
+            hints: _,
+            hostname: _,
+        } = endpoint;
+        let Some(text) = addresses.first() else {
+            continue;
+        };
+        let Some(address) = parse_address(text) else {
+            let field = format!("endpoints[{index}].addresses[0]");
+            problems.push(not_an_address(field, text).at(&object.key, &object.origin));
+            continue;
+        };
+        let condition = |get: fn(&k8s_openapi::api::discovery::v1::EndpointConditions) -> Option<bool>| {
+            conditions.as_ref().and_then(get)
+        };
+        let pod = target_ref
+            .as_ref()
+            .filter(|target| target.kind.as_deref().is_none_or(|kind| kind == "Pod"))
+            .and_then(|target| target.name.as_deref())
+            .map(|pod| ObjectName::new(&object.key.name.namespace, pod));
+        let known = pod.as_ref().and_then(|pod| cluster.pod(pod));
+        let identity = target_ref
+            .as_ref()
+            .and_then(|target| target.uid.as_deref().map(Arc::from))
+            .or_else(|| known.map(|(object, pod)| identity_of(&object.key.name, &pod.metadata)))
+            .or_else(|| pod.as_ref().map(|pod| pod.to_string().into()));
+        let node = node_name.as_deref().unwrap_or_default();
+        found.push(Candidate {
+            address,
+            port: number,
+            weight: known.map_or(1, |(object, pod)| weight(object, &pod.metadata, problems)),
+            ready: condition(|it| it.ready).unwrap_or(true),
+            serving: condition(|it| it.serving).unwrap_or(true),
+            terminating: condition(|it| it.terminating).unwrap_or(false),
+            node: node.into(),
+            zone: zone
+                .as_deref()
+                .unwrap_or_else(|| cluster.zone(node))
+                .into(),
+            identity,
+        });
+    }
+}
+
+fn from_pod(
+    cluster: &Cluster,
+    (object, pod): (&Object, &Pod),
+    port: &PortSpec,
+    problems: &mut Vec<Problem>,
+    found: &mut Vec<Candidate>,
+) {
+    let status = pod.status.as_ref();
+    let phase = status.and_then(|status| status.phase.as_deref());
+    if matches!(phase, Some("Failed" | "Succeeded")) {
+        return;
+    }
+    let Some(number) = target_number(pod, port) else {
+        return;
+    };
+    let condition = status
+        .and_then(|status| status.conditions.as_ref())
+        .and_then(|all| all.iter().find(|it| it.type_ == "Ready"))
+        .map(|it| it.status == "True");
+    // A pod in a manifest may have no condition: then it is ready once it runs (I1).
+    let serving = condition.unwrap_or(matches!(phase, None | Some("Running")));
+    let terminating = pod.metadata.deletion_timestamp.is_some();
+    let node = node_of(pod);
+    for address in addresses(object, pod, problems) {
+        found.push(Candidate {
+            address,
+            port: number,
+            weight: weight(object, &pod.metadata, problems),
+            ready: serving && !terminating,
+            serving,
+            terminating,
+            node: node.into(),
+            zone: cluster.zone(node).into(),
+            identity: Some(identity_of(&object.key.name, &pod.metadata)),
+        });
+    }
+}
+
+/// The first address of each family.
+fn addresses(object: &Object, pod: &Pod, problems: &mut Vec<Problem>) -> Vec<IpAddr> {
+    let Some(status) = &pod.status else {
+        return Vec::new();
+    };
+    let several = status.pod_ips.iter().flatten().enumerate();
+    let mut texts: Vec<(String, &str)> = several
+        .map(|(index, it)| (format!("status.podIPs[{index}].ip"), it.ip.as_str()))
+        .collect();
+    if texts.is_empty() {
+        let single = status.pod_ip.as_deref();
+        texts.extend(single.map(|text| ("status.podIP".to_owned(), text)));
+    }
+    let mut all: Vec<IpAddr> = Vec::new();
+    for (field, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
+        match parse_address(text) {
+            Some(address) => {
+                let family = Family::of(address);
+                if all.iter().all(|other| Family::of(*other) != family) {
+                    all.push(address);
+                }
+            }
+            None => problems.push(not_an_address(field, text).at(&object.key, &object.origin)),
+        }
+    }
+    all
+}
+
+/// The pod's own number for a target port; none if it has no port of that name (A3).
+fn target_number(pod: &Pod, port: &PortSpec) -> Option<u16> {
+    let name = match &port.target {
+        Target::Number(number) => return Some(*number),
+        Target::Name(name) => name,
+    };
+    let spec = pod.spec.as_ref()?;
+    let sidecars = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    let is_it = |it: &&ContainerPort| {
+        it.name.as_deref() == Some(name)
+            && Protocol::parse(it.protocol.as_deref()) == Some(port.protocol)
+    };
+    let found = spec
+        .containers
+        .iter()
+        .chain(sidecars)
+        .flat_map(|container| container.ports.iter().flatten())
+        .find(is_it)?;
+    port_number(found.container_port)
+}
+
+pub(super) fn port_number(number: i32) -> Option<u16> {
+    u16::try_from(number).ok().filter(|number| *number > 0)
+}
+
+/// Which pod this is: another pod with the same address is another endpoint (C10).
+fn identity_of(name: &ObjectName, metadata: &ObjectMeta) -> Arc<str> {
+    match metadata.uid.as_deref().filter(|uid| !uid.is_empty()) {
+        Some(uid) => uid.into(),
+        None => name.to_string().into(),
+    }
+}
+
+fn weight(object: &Object, metadata: &ObjectMeta, problems: &mut Vec<Problem>) -> u32 {
+    let annotations = metadata.annotations.as_ref();
+    let Some(text) = annotations.and_then(|all| all.get(WEIGHT_ANNOTATION)) else {
+        return 1;
+    };
+    if let Ok(weight @ 1..=MAX_WEIGHT) = text.parse() {
+        return weight;
+    }
+    let fault = Fault {
+        field: format!("metadata.annotations[{WEIGHT_ANNOTATION}]"),
+        value: text.clone(),
+        message: format!("is not a number from 1 to {MAX_WEIGHT}; 1 is used"),
+    };
+    problems.push(fault.at(&object.key, &object.origin));
+    1
+}
+
+fn not_an_address(field: String, text: &str) -> Fault {
+    Fault {
+        field,
+        value: text.to_owned(),
+        message: "is not an IP address without leading zeros; the endpoint is left out".to_owned(),
+    }
+}

@@ -1,0 +1,244 @@
+//! A service as it was resolved: what every reader of the model looks at.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use super::{object::ObjectName, problem::Problem};
+
+/// The protocols a service port may have.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Protocol {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+    /// SCTP
+    Sctp,
+}
+
+impl Protocol {
+    /// As Kubernetes writes it; absent is TCP, anything unknown is none.
+    #[must_use]
+    pub fn parse(text: Option<&str>) -> Option<Self> {
+        match text {
+            None | Some("TCP" | "") => Some(Self::Tcp),
+            Some("UDP") => Some(Self::Udp),
+            Some("SCTP") => Some(Self::Sctp),
+            Some(_) => None,
+        }
+    }
+
+    /// As Kubernetes writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An address family.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Family {
+    /// IPv4
+    V4,
+    /// IPv6
+    V6,
+}
+
+impl Family {
+    /// The family of an address in its canonical form (A15).
+    #[must_use]
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// As Kubernetes writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+
+    /// The other one.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::V4 => Self::V6,
+            Self::V6 => Self::V4,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An address as an object writes it: IPv4-mapped IPv6 is IPv4; one that is not an address, or has leading zeros, is
+/// none (A15).
+#[must_use]
+pub fn parse_address(text: &str) -> Option<IpAddr> {
+    text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+}
+
+/// How a new flow picks its endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum Algorithm {
+    /// One after the other (B1).
+    #[default]
+    RoundRobin,
+}
+
+impl Algorithm {
+    /// As flags, annotations and `plan` write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round-robin",
+        }
+    }
+
+    /// The algorithm of that name, if it is built.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        (text == Self::RoundRobin.name()).then_some(Self::RoundRobin)
+    }
+}
+
+/// The `targetPort` of a service port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// The same number on each pod.
+    Number(u16),
+    /// Each pod's own number for it (A3).
+    Name(Arc<str>),
+}
+
+/// What makes an address reachable.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum FrontendKind {
+    /// A `ClusterIP`.
+    ClusterIp,
+}
+
+/// Who reaches a frontend.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Scope {
+    /// Pods and nodes.
+    Internal,
+}
+
+/// What a client calls.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Frontend {
+    /// The VIP.
+    pub address: IpAddr,
+    /// The service port.
+    pub port: u16,
+    /// Why it is there.
+    pub kind: FrontendKind,
+    /// Who reaches it.
+    pub scope: Scope,
+    /// The address was chosen automatically and is not kept anywhere yet.
+    pub provisional: bool,
+}
+
+/// What an endpoint is good for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Role {
+    /// New flows come here (A6).
+    Chosen,
+    /// It serves and gets no new flow: flows stay (C1, C8).
+    Serving,
+    /// It does not serve: only established TCP flows stay (C1).
+    Listed,
+}
+
+/// An address and port behind a balancer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// Address, in its canonical form.
+    pub address: IpAddr,
+    /// Its own number for the target port.
+    pub port: u16,
+    /// Share of the flows; 1 unless the pod's annotation says otherwise.
+    pub weight: u32,
+    /// On its way out.
+    pub terminating: bool,
+    /// What it is good for here.
+    pub role: Role,
+    /// Node; empty if it is not known.
+    pub node: Arc<str>,
+    /// Zone; empty if it is not known.
+    pub zone: Arc<str>,
+    /// Which pod this is, where that is known: another pod with the same address is another endpoint (C10).
+    pub identity: Option<Arc<str>>,
+}
+
+/// What is done with a new flow.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Action {
+    /// Sent to an endpoint.
+    Balance,
+    /// There is no endpoint anywhere: refused (B7).
+    Reject,
+    /// Local policy, endpoints elsewhere only: dropped (B8).
+    Drop,
+}
+
+/// One service port of one family.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Balancer {
+    /// Name of the service port; empty for the unnamed one.
+    pub port_name: Arc<str>,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Family of its addresses and endpoints.
+    pub family: Family,
+    /// What the service asks of its pods.
+    pub target: Target,
+    /// Its addresses.
+    pub frontends: Vec<Frontend>,
+    /// Every endpoint that is listed, by address as a number and port.
+    pub endpoints: Vec<Endpoint>,
+    /// What is done with a new flow.
+    pub action: Action,
+}
+
+impl Balancer {
+    /// Where new flows go.
+    pub fn chosen(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints
+            .iter()
+            .filter(|endpoint| endpoint.role == Role::Chosen)
+    }
+}
+
+/// A service as it was resolved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ResolvedService {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// How flows are spread.
+    pub algorithm: Algorithm,
+    /// How long a client keeps its endpoint, in seconds; 0 is not at all (B3).
+    pub affinity_seconds: u32,
+    /// Its ports, one for each family; none if it has no entry in the dataplane (A13).
+    pub balancers: Vec<Balancer>,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+}

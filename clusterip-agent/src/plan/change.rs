@@ -1,0 +1,130 @@
+//! Tables that remember what was touched: the fragment of a change, before and after.
+
+use std::collections::BTreeMap;
+
+use clusterip_common::abi::{Backend, BackendId, Service, ServiceKey, SlotIndex};
+
+use super::{Op, Tables, diff, tables::free_backend};
+
+/// The part of the tables that a change touched.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// As it was.
+    pub before: Tables,
+    /// As it is wanted now.
+    pub after: Tables,
+}
+
+impl Change {
+    /// The writes that make it so.
+    #[must_use]
+    pub fn ops(&self) -> Vec<Op> {
+        diff(&self.before, &self.after)
+    }
+}
+
+/// Tables, and for each key touched since the last [`Recorder::take`] what stood there before.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Recorder {
+    tables: Tables,
+    backends: BTreeMap<BackendId, Option<Backend>>,
+    slots: BTreeMap<SlotIndex, Option<BackendId>>,
+    services: BTreeMap<ServiceKey, Option<Service>>,
+    /// How many of `services` were there and are not there now.
+    leaving: usize,
+}
+
+impl Recorder {
+    pub(super) const fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// How many frontends there are at most while the change is carried out: what goes away goes last (F2).
+    pub(super) fn most_services(&self) -> usize {
+        self.tables.services.len() + self.leaving
+    }
+
+    pub(super) fn put_backend(&mut self, id: BackendId, backend: Backend) {
+        let old = self.tables.backends.insert(id, backend);
+        self.backends.entry(id).or_insert(old);
+    }
+
+    /// Leaves only the generation of a backend.
+    pub(super) fn free_backend(&mut self, id: BackendId) {
+        let generation = self
+            .tables
+            .backends
+            .get(&id)
+            .map_or(0, |backend| backend.generation);
+        self.put_backend(id, free_backend(generation));
+    }
+
+    pub(super) fn put_slot(&mut self, slot: SlotIndex, backend: BackendId) {
+        let old = self.tables.slots.insert(slot, backend);
+        self.slots.entry(slot).or_insert(old);
+    }
+
+    pub(super) fn remove_slot(&mut self, slot: SlotIndex) {
+        let old = self.tables.slots.remove(&slot);
+        self.slots.entry(slot).or_insert(old);
+    }
+
+    /// Makes a frontend part of the change, whether or not it changes.
+    pub(super) fn touch_service(&mut self, key: ServiceKey) {
+        let old = self.tables.services.get(&key).copied();
+        self.services.entry(key).or_insert(old);
+    }
+
+    pub(super) fn put_service(&mut self, key: ServiceKey, head: Service) {
+        let old = self.tables.services.insert(key, head);
+        if old.is_none() && self.services.get(&key).is_some_and(Option::is_some) {
+            self.leaving -= 1;
+        }
+        self.services.entry(key).or_insert(old);
+    }
+
+    pub(super) fn remove_service(&mut self, key: ServiceKey) {
+        let old = self.tables.services.remove(&key);
+        let first = *self.services.entry(key).or_insert(old);
+        if old.is_some() && first.is_some() {
+            self.leaving += 1;
+        }
+    }
+
+    /// What was touched since the last time.
+    pub(super) fn take(&mut self) -> Change {
+        let mut change = Change::default();
+        self.leaving = 0;
+        split(
+            std::mem::take(&mut self.backends),
+            &self.tables.backends,
+            (&mut change.before.backends, &mut change.after.backends),
+        );
+        split(
+            std::mem::take(&mut self.slots),
+            &self.tables.slots,
+            (&mut change.before.slots, &mut change.after.slots),
+        );
+        split(
+            std::mem::take(&mut self.services),
+            &self.tables.services,
+            (&mut change.before.services, &mut change.after.services),
+        );
+        change
+    }
+}
+
+fn split<K: Ord + Copy, V: Copy>(
+    touched: BTreeMap<K, Option<V>>,
+    now: &BTreeMap<K, V>,
+    (before, after): (&mut BTreeMap<K, V>, &mut BTreeMap<K, V>),
+) {
+    for (key, old) in touched {
+        if let Some(old) = old {
+            before.insert(key, old);
+        }
+        if let Some(new) = now.get(&key) {
+            after.insert(key, *new);
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! Which id, which slots: the places of the services in the maps.
+//!
+//! Ids are stable: a service port keeps its [`ServiceId`], an endpoint its [`BackendId`] and generation, for as long as
+//! a flow may speak of them; across a restart they are found again in the maps (F4).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use clusterip_common::{
+    abi::{BackendId, ServiceId, ServiceKey},
+    wire::{Addr, Be16},
+};
+
+use super::{
+    Tables,
+    change::{Change, Recorder},
+    departed::Departed,
+    desired,
+    ids::{Grace, Pool},
+    runs::{Run, Runs},
+};
+use crate::model::{
+    object::ObjectName,
+    service::{Balancer, Family, Protocol, ResolvedService, Target},
+};
+
+/// How much the maps hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Balancers, and frontends (`--max-services`).
+    pub services: u32,
+    /// Backends (`--max-backends`).
+    pub backends: u32,
+    /// Slots: twice the backends, since an update writes a new run beside the old one.
+    pub slots: u32,
+}
+
+impl Limits {
+    /// The limits that `--max-services` and `--max-backends` give.
+    #[must_use]
+    pub const fn new(services: u32, backends: u32) -> Self {
+        Self {
+            services,
+            backends,
+            slots: backends.saturating_mul(2),
+        }
+    }
+}
+
+/// A service port that does not fit. It keeps its last state, and is tried again when something was freed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Full {
+    /// No id or no entry for another frontend.
+    #[error("no room for {needed} more frontends, {limit} is the limit: raise --max-services")]
+    Services {
+        /// How many are missing.
+        needed: usize,
+        /// How many there may be.
+        limit: u32,
+    },
+    /// No id for another backend.
+    #[error("no room for {needed} more endpoints, {limit} is the limit: raise --max-backends")]
+    Backends {
+        /// How many are missing.
+        needed: usize,
+        /// How many there may be.
+        limit: u32,
+    },
+    /// No run of slots that is long enough.
+    #[error(
+        "no run of {needed} free slots among {limit} ({free} are free): raise --max-backends"
+    )]
+    Slots {
+        /// How long the run must be.
+        needed: usize,
+        /// How many are free, in pieces.
+        free: u32,
+        /// How many there are.
+        limit: u32,
+    },
+}
+
+/// Identity of a balancer within its service.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct PortKey {
+    pub(super) name: Arc<str>,
+    pub(super) protocol: Protocol,
+    pub(super) family: Family,
+}
+
+impl PortKey {
+    fn of(balancer: &Balancer) -> Self {
+        Self {
+            name: balancer.port_name.clone(),
+            protocol: balancer.protocol,
+            family: balancer.family,
+        }
+    }
+}
+
+/// An endpoint that has an id; the rest of it is in the tables.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) id: BackendId,
+    pub(super) identity: Option<Arc<str>>,
+    /// The epoch at which it left the serving set.
+    pub(super) left: Option<u64>,
+}
+
+/// A balancer that has an id.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Placed {
+    /// Belongs to a service of the model; otherwise its frontends wait for one to claim them.
+    pub(super) owned: bool,
+    pub(super) frontends: BTreeSet<ServiceKey>,
+    pub(super) run: Run,
+    /// Not known of one that was found in the maps.
+    pub(super) target: Option<Target>,
+    pub(super) members: BTreeMap<(Addr, Be16), Member>,
+}
+
+/// What must not be used again before every reader has let go of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Retired {
+    Run(Run),
+    Service(ServiceId),
+    Backend(BackendId),
+}
+
+/// The places of all services, and the tables that follow from them.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    pub(super) limits: Limits,
+    pub(super) recorder: Recorder,
+    pub(super) balancers: BTreeMap<ServiceId, Placed>,
+    pub(super) services: BTreeMap<ObjectName, BTreeMap<PortKey, ServiceId>>,
+    pub(super) service_ids: Pool,
+    pub(super) backend_ids: Pool,
+    pub(super) runs: Runs,
+    pub(super) grace: Grace<Retired>,
+    pub(super) departed: Departed,
+}
+
+impl Layout {
+    /// A layout of empty maps.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            recorder: Recorder::default(),
+            balancers: BTreeMap::new(),
+            services: BTreeMap::new(),
+            service_ids: Pool::new(limits.services),
+            backend_ids: Pool::new(limits.backends),
+            runs: Runs::new(limits.slots),
+            grace: Grace::new(),
+            departed: Departed::default(),
+        }
+    }
+
+    /// What the maps shall hold.
+    #[must_use]
+    pub const fn tables(&self) -> &Tables {
+        self.recorder.tables()
+    }
+
+    /// What changed since the last time.
+    pub fn take_change(&mut self) -> Change {
+        self.recorder.take()
+    }
+
+    /// Gives a service its place, or another one. What does not fit keeps its last state.
+    ///
+    /// # Errors
+    /// The ports that do not fit.
+    pub fn place(&mut self, service: &ResolvedService) -> Result<(), Vec<Full>> {
+        let wanted: BTreeMap<PortKey, &Balancer> = service
+            .balancers
+            .iter()
+            .filter(|balancer| !balancer.frontends.is_empty())
+            .map(|balancer| (PortKey::of(balancer), balancer))
+            .collect();
+        let mut held = self.services.remove(&service.name).unwrap_or_default();
+        let left: Vec<ServiceId> = held
+            .extract_if(.., |key, _| !wanted.contains_key(key))
+            .map(|(_, id)| id)
+            .collect();
+        for id in &left {
+            if let Some(placed) = self.balancers.get_mut(id) {
+                placed.owned = false;
+            }
+        }
+        let mut full = Vec::new();
+        for (key, balancer) in wanted {
+            // A port that was only renamed goes on, and so does one whose frontend is found in the maps.
+            let known = held
+                .get(&key)
+                .copied()
+                .or_else(|| self.unowned(balancer));
+            if let Some(id) = known {
+                if let Some(placed) = self.balancers.get_mut(&id) {
+                    placed.owned = true;
+                }
+                held.insert(key.clone(), id);
+            }
+            match self.place_balancer(known, balancer, service.algorithm) {
+                Ok(id) => {
+                    held.insert(key, id);
+                }
+                Err(error) => full.push(error),
+            }
+        }
+        for id in left {
+            if self.balancers.get(&id).is_some_and(|placed| !placed.owned) {
+                self.drop_balancer(id);
+            }
+        }
+        if !held.is_empty() {
+            self.services.insert(service.name.clone(), held);
+        }
+        if full.is_empty() { Ok(()) } else { Err(full) }
+    }
+
+    /// Takes a service out; its flows are dead from then on (C10).
+    pub fn remove(&mut self, name: &ObjectName) {
+        for id in self.services.remove(name).unwrap_or_default().into_values() {
+            self.drop_balancer(id);
+        }
+    }
+
+    /// At least a second has passed since the last time, and the maps hold what [`Layout::tables`] says. True if
+    /// there may be room now that was not there before.
+    pub fn advance(&mut self) -> bool {
+        let over = self.grace.advance();
+        let freed = !over.is_empty()
+            || self
+                .departed
+                .oldest()
+                .next()
+                .is_some_and(|(epoch, _)| self.grace.is_over(epoch));
+        for retired in over {
+            match retired {
+                Retired::Run(run) => self.runs.give(run),
+                Retired::Service(id) => self.service_ids.give(id.0),
+                Retired::Backend(id) => self.backend_ids.give(id.0),
+            }
+        }
+        freed
+    }
+
+    /// The balancer that has one of these frontends and belongs to no service.
+    fn unowned(&self, balancer: &Balancer) -> Option<ServiceId> {
+        balancer.frontends.iter().find_map(|frontend| {
+            let key = desired::service_key(frontend, balancer.protocol);
+            let id = self.tables().services.get(&key)?.id;
+            self.balancers
+                .get(&id)
+                .is_some_and(|placed| !placed.owned)
+                .then_some(id)
+        })
+    }
+
+    /// Takes a balancer out.
+    pub(super) fn drop_balancer(&mut self, id: ServiceId) {
+        let Some(mut placed) = self.balancers.remove(&id) else {
+            return;
+        };
+        for key in std::mem::take(&mut placed.frontends) {
+            self.remove_head(key, id);
+        }
+        self.vacate(&mut placed);
+        self.grace.retire(Retired::Service(id));
+    }
+
+    /// Takes a frontend away, unless it leads elsewhere by now.
+    pub(super) fn remove_head(&mut self, key: ServiceKey, id: ServiceId) {
+        self.recorder.touch_service(key);
+        if self
+            .tables()
+            .services
+            .get(&key)
+            .is_some_and(|head| head.id == id)
+        {
+            self.recorder.remove_service(key);
+        }
+    }
+
+    /// Frees all backends and slots of a balancer.
+    pub(super) fn vacate(&mut self, placed: &mut Placed) {
+        for (target, member) in std::mem::take(&mut placed.members) {
+            self.free(target, &member);
+        }
+        self.retire_run(&mut placed.run);
+    }
+
+    /// Frees a backend: flows that name it are dead (C10).
+    pub(super) fn free(&mut self, (address, _): (Addr, Be16), member: &Member) {
+        if let Some(epoch) = member.left {
+            self.departed.remove(member.id, address, epoch);
+        }
+        self.recorder.free_backend(member.id);
+        self.grace.retire(Retired::Backend(member.id));
+    }
+
+    /// Leaves a run to its last readers.
+    pub(super) fn retire_run(&mut self, run: &mut Run) {
+        let run = std::mem::take(run);
+        for slot in run.slots() {
+            self.recorder.remove_slot(slot);
+        }
+        if run.count > 0 {
+            self.grace.retire(Retired::Run(run));
+        }
+    }
+}

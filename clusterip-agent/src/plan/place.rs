@@ -1,0 +1,339 @@
+//! One balancer finds its place.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clusterip_common::{
+    abi::{Backend, BackendId, BackendState, Service, ServiceId, ServiceKey, SlotIndex},
+    wire::{Addr, Be16},
+};
+
+use super::{
+    desired,
+    layout::{Full, Layout, Member, Placed},
+    runs::Run,
+};
+use crate::model::service::{Algorithm, Balancer, Endpoint, Role};
+
+type Listed<'a> = BTreeMap<(Addr, Be16), &'a Endpoint>;
+
+/// What was found to fit, before anything is changed.
+struct Room {
+    /// Ids for the endpoints that have none, in the order of the endpoints.
+    fresh: Vec<BackendId>,
+    /// A new run, unless the slots stay as they are.
+    run: Option<Run>,
+}
+
+impl Layout {
+    /// Gives a balancer its place; nothing has changed if it does not fit.
+    pub(super) fn place_balancer(
+        &mut self,
+        known: Option<ServiceId>,
+        want: &Balancer,
+        algorithm: Algorithm,
+    ) -> Result<ServiceId, Full> {
+        let frontends: BTreeSet<ServiceKey> = want
+            .frontends
+            .iter()
+            .map(|frontend| desired::service_key(frontend, want.protocol))
+            .collect();
+        let listed: Listed<'_> = want
+            .endpoints
+            .iter()
+            .map(|endpoint| (desired::target(endpoint), endpoint))
+            .collect();
+        self.check_frontends(known, &frontends)?;
+        let Room { fresh, run } = self.find_room(known, &listed)?;
+        let id = match known {
+            Some(id) => id,
+            // `check_frontends` saw that there is one.
+            None => ServiceId(self.service_ids.take().unwrap_or_default()),
+        };
+        let mut placed = self.balancers.remove(&id).unwrap_or_default();
+        placed.owned = true;
+        self.update_members(&mut placed, &listed, want);
+        self.enlist(id, &mut placed, &listed, fresh);
+        self.evict_successors(id, &listed);
+        if let Some(run) = run {
+            self.retire_run(&mut placed.run);
+            self.write_run(&mut placed, run, &listed);
+        }
+        let head = Service {
+            id,
+            first_slot: SlotIndex(placed.run.first),
+            slot_count: placed.run.count,
+            algorithm: desired::algorithm(algorithm),
+            zero: [0; 3],
+        };
+        for key in std::mem::replace(&mut placed.frontends, frontends) {
+            if !placed.frontends.contains(&key) {
+                self.remove_head(key, id);
+            }
+        }
+        for key in &placed.frontends {
+            self.put_head(*key, head);
+        }
+        self.balancers.insert(id, placed);
+        Ok(id)
+    }
+
+    fn check_frontends(
+        &self,
+        known: Option<ServiceId>,
+        frontends: &BTreeSet<ServiceKey>,
+    ) -> Result<(), Full> {
+        let limit = self.limits.services;
+        let new = frontends
+            .iter()
+            .filter(|key| !self.tables().services.contains_key(key))
+            .count();
+        if self.recorder.most_services() + new > limit as usize {
+            return Err(Full::Services { needed: new, limit });
+        }
+        if known.is_none() && self.service_ids.available() == 0 {
+            return Err(Full::Services { needed: 1, limit });
+        }
+        Ok(())
+    }
+
+    /// Ids and slots for the chosen endpoints; takes all of them or nothing.
+    fn find_room(&mut self, known: Option<ServiceId>, listed: &Listed<'_>) -> Result<Room, Full> {
+        let placed = known.and_then(|id| self.balancers.get(&id));
+        let mut missing = 0;
+        let mut ids = Vec::new();
+        for target in chosen(listed) {
+            match placed.and_then(|placed| placed.members.get(&target)) {
+                Some(member) => ids.push(member.id),
+                None => missing += 1,
+            }
+        }
+        let count = ids.len() + missing;
+        let keeps_run = missing == 0
+            && placed.map_or(count == 0, |placed| {
+                let slots = placed.run.slots();
+                let now = slots.map(|slot| self.tables().slots.get(&slot));
+                now.eq(ids.iter().map(Some))
+            });
+        let returning: BTreeSet<BackendId> = ids.into_iter().collect();
+        if missing > self.backend_ids.available() {
+            let evictable = self.evictable(&returning).count();
+            if missing > self.backend_ids.available() + evictable {
+                return Err(Full::Backends {
+                    needed: missing - self.backend_ids.available() - evictable,
+                    limit: self.backend_ids.limit(),
+                });
+            }
+        }
+        let run = if keeps_run {
+            None
+        } else {
+            let len = u32::try_from(count).unwrap_or(u32::MAX);
+            let Some(run) = self.runs.take(len) else {
+                return Err(Full::Slots {
+                    needed: count,
+                    free: self.runs.available(),
+                    limit: self.limits.slots,
+                });
+            };
+            Some(run)
+        };
+        let fresh = (0..missing)
+            .filter_map(|_| self.take_backend(&returning))
+            .collect();
+        Ok(Room { fresh, run })
+    }
+
+    /// Backends that may be given to somebody else now: they left so long ago that no slot in anybody's hand leads to
+    /// them.
+    fn evictable<'a>(
+        &'a self,
+        except: &'a BTreeSet<BackendId>,
+    ) -> impl Iterator<Item = (u64, BackendId)> + 'a {
+        self.departed
+            .oldest()
+            .take_while(|(epoch, _)| self.grace.is_over(*epoch))
+            .filter(|(_, id)| !except.contains(id))
+    }
+
+    /// An id for a new backend: a free one, else that of the backend that has been gone for the longest time.
+    fn take_backend(&mut self, except: &BTreeSet<BackendId>) -> Option<BackendId> {
+        if let Some(id) = self.backend_ids.take() {
+            return Some(BackendId(id));
+        }
+        let (epoch, id) = self.evictable(except).next()?;
+        let backend = *self.tables().backends.get(&id)?;
+        self.departed.remove(id, backend.address, epoch);
+        if let Some(owner) = self.balancers.get_mut(&backend.service) {
+            owner.members.remove(&(backend.address, backend.port));
+        }
+        Some(id)
+    }
+
+    /// Gives the endpoints that have an id their state, and frees the ids of those whose flows must not go on (C10).
+    fn update_members(&mut self, placed: &mut Placed, listed: &Listed<'_>, want: &Balancer) {
+        let retargeted = placed
+            .target
+            .replace(want.target.clone())
+            .is_some_and(|old| old != want.target);
+        let addresses: BTreeSet<Addr> = listed.keys().map(|(address, _)| *address).collect();
+        placed.members.retain(|target, member| {
+            let Some(endpoint) = listed.get(target) else {
+                // Nobody is left; the port moved; or the address is on the list with another port.
+                if listed.is_empty() || retargeted || addresses.contains(&target.0) {
+                    self.free(*target, member);
+                    return false;
+                }
+                self.set_state(*target, member, BackendState::GONE);
+                return true;
+            };
+            let succeeded = is_other_pod(member.identity.as_ref(), endpoint);
+            if endpoint.identity.is_some() {
+                member.identity.clone_from(&endpoint.identity);
+            }
+            match endpoint.role {
+                Role::Chosen if succeeded => self.succeed(*target, member),
+                Role::Chosen => self.set_state(*target, member, BackendState::ACTIVE),
+                Role::Serving | Role::Listed if succeeded => {
+                    self.free(*target, member);
+                    return false;
+                }
+                Role::Serving => self.set_state(*target, member, BackendState::DRAINING),
+                Role::Listed => self.set_state(*target, member, BackendState::GONE),
+            }
+            true
+        });
+    }
+
+    fn set_state(&mut self, (address, _): (Addr, Be16), member: &mut Member, state: BackendState) {
+        if state == BackendState::GONE {
+            if member.left.is_none() {
+                let epoch = self.grace.epoch();
+                member.left = Some(epoch);
+                self.departed.insert(member.id, address, epoch);
+            }
+        } else if let Some(epoch) = member.left.take() {
+            self.departed.remove(member.id, address, epoch);
+        }
+        if let Some(backend) = self.tables().backends.get(&member.id).copied() {
+            self.recorder
+                .put_backend(member.id, Backend { state, ..backend });
+        }
+    }
+
+    /// Another pod has the address now: the same place in the slots, and no flow of the old one.
+    fn succeed(&mut self, target: (Addr, Be16), member: &mut Member) {
+        self.set_state(target, member, BackendState::ACTIVE);
+        if let Some(backend) = self.tables().backends.get(&member.id).copied() {
+            let generation = backend.generation.wrapping_add(1);
+            self.recorder.put_backend(
+                member.id,
+                Backend {
+                    generation,
+                    ..backend
+                },
+            );
+        }
+    }
+
+    /// Gives ids to the chosen endpoints that have none.
+    fn enlist(
+        &mut self,
+        service: ServiceId,
+        placed: &mut Placed,
+        listed: &Listed<'_>,
+        fresh: Vec<BackendId>,
+    ) {
+        let mut fresh = fresh.into_iter();
+        for (target, endpoint) in listed {
+            if endpoint.role != Role::Chosen || placed.members.contains_key(target) {
+                continue;
+            }
+            let Some(id) = fresh.next() else { continue };
+            let used = self.tables().backends.get(&id);
+            // From 1 on: what is zero in a flow or a slot never names a backend.
+            let generation = used.map_or(0, |old| old.generation).wrapping_add(1).max(1);
+            let (address, port) = *target;
+            self.recorder.put_backend(
+                id,
+                Backend {
+                    address,
+                    port,
+                    state: BackendState::ACTIVE,
+                    zero: 0,
+                    service,
+                    generation,
+                },
+            );
+            placed.members.insert(
+                *target,
+                Member {
+                    id,
+                    identity: endpoint.identity.clone(),
+                    left: None,
+                },
+            );
+        }
+    }
+
+    /// Frees what other balancers keep of the pods that had these addresses before (C10).
+    fn evict_successors(&mut self, service: ServiceId, listed: &Listed<'_>) {
+        for ((address, _), endpoint) in listed {
+            for id in self.departed.at(*address) {
+                let Some(backend) = self.tables().backends.get(&id).copied() else {
+                    continue;
+                };
+                let target = (backend.address, backend.port);
+                let Some(owner) = self
+                    .balancers
+                    .get_mut(&backend.service)
+                    .filter(|_| backend.service != service)
+                else {
+                    continue;
+                };
+                if owner
+                    .members
+                    .get(&target)
+                    .is_some_and(|member| is_other_pod(member.identity.as_ref(), endpoint))
+                    && let Some(member) = owner.members.remove(&target)
+                {
+                    self.free(target, &member);
+                }
+            }
+        }
+    }
+
+    fn write_run(&mut self, placed: &mut Placed, run: Run, listed: &Listed<'_>) {
+        let members = chosen(listed).filter_map(|target| placed.members.get(&target));
+        for (slot, member) in run.slots().zip(members) {
+            self.recorder.put_slot(slot, member.id);
+        }
+        placed.run = run;
+    }
+
+    /// Points a frontend here; whoever had it has it no more.
+    fn put_head(&mut self, key: ServiceKey, head: Service) {
+        self.recorder.touch_service(key);
+        let before = self.tables().services.get(&key).map(|old| old.id);
+        if let Some(other) = before.filter(|id| *id != head.id)
+            && let Some(mut loser) = self.balancers.remove(&other)
+        {
+            loser.frontends.remove(&key);
+            if loser.frontends.is_empty() {
+                self.vacate(&mut loser);
+            }
+            self.balancers.insert(other, loser);
+        }
+        self.recorder.put_service(key, head);
+    }
+}
+
+fn chosen(listed: &Listed<'_>) -> impl Iterator<Item = (Addr, Be16)> {
+    listed
+        .iter()
+        .filter(|(_, endpoint)| endpoint.role == Role::Chosen)
+        .map(|(target, _)| *target)
+}
+
+fn is_other_pod(known: Option<&std::sync::Arc<str>>, endpoint: &Endpoint) -> bool {
+    known.is_some() && endpoint.identity.is_some() && known != endpoint.identity.as_ref()
+}
