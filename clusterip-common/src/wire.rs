@@ -94,33 +94,29 @@ impl fmt::Debug for Be32 {
 
 /// An IP address as the maps hold it: IPv6 as it is, IPv4 as `::ffff:a.b.c.d`. One key type serves both families.
 ///
-/// Held as four words in memory order: of sixteen bytes LLVM makes sixteen loads, spills and stores.
+/// Held as two words in memory order, and with their alignment: of sixteen bytes LLVM makes sixteen loads, spills and
+/// stores, and the verifier wants each access to the stack aligned.
 #[derive(
     Clone, Copy, PartialEq, Eq, Hash, Default, FromBytes, IntoBytes, KnownLayout, Immutable,
 )]
 #[repr(C)]
 pub struct Addr {
-    words: [u32; 4],
+    words: [u64; 2],
 }
 
-const MAPPED: u32 = word([0, 0, 0xff, 0xff]);
-
-/// Four bytes as they lie in memory.
-#[inline(always)]
-const fn word(bytes: [u8; 4]) -> u32 {
-    u32::from_ne_bytes(bytes)
-}
+const MAPPED: u64 = u64::from_ne_bytes([0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+const MAPPED_MASK: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
 
 impl Addr {
     /// The unspecified IPv6 address.
-    pub const UNSPECIFIED: Self = Self { words: [0; 4] };
+    pub const UNSPECIFIED: Self = Self { words: [0; 2] };
 
     /// An IPv4 address, mapped.
     #[inline(always)]
     #[must_use]
-    pub const fn v4(octets: [u8; 4]) -> Self {
+    pub const fn v4([a, b, c, d]: [u8; 4]) -> Self {
         Self {
-            words: [0, 0, MAPPED, word(octets)],
+            words: [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])],
         }
     }
 
@@ -133,25 +129,23 @@ impl Addr {
             a1,
             a2,
             a3,
+            a4,
+            a5,
+            a6,
+            a7,
             b0,
             b1,
             b2,
             b3,
-            c0,
-            c1,
-            c2,
-            c3,
-            d0,
-            d1,
-            d2,
-            d3,
+            b4,
+            b5,
+            b6,
+            b7,
         ] = octets;
         Self {
             words: [
-                word([a0, a1, a2, a3]),
-                word([b0, b1, b2, b3]),
-                word([c0, c1, c2, c3]),
-                word([d0, d1, d2, d3]),
+                u64::from_ne_bytes([a0, a1, a2, a3, a4, a5, a6, a7]),
+                u64::from_ne_bytes([b0, b1, b2, b3, b4, b5, b6, b7]),
             ],
         }
     }
@@ -160,11 +154,11 @@ impl Addr {
     #[inline(always)]
     #[must_use]
     pub const fn octets(self) -> [u8; 16] {
-        let [a, b, c, d] = self.words;
-        let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (a.to_ne_bytes(), b.to_ne_bytes());
-        let ([c0, c1, c2, c3], [d0, d1, d2, d3]) = (c.to_ne_bytes(), d.to_ne_bytes());
+        let [a, b] = self.words;
+        let [a0, a1, a2, a3, a4, a5, a6, a7] = a.to_ne_bytes();
+        let [b0, b1, b2, b3, b4, b5, b6, b7] = b.to_ne_bytes();
         [
-            a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3,
+            a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7,
         ]
     }
 
@@ -172,30 +166,26 @@ impl Addr {
     #[inline(always)]
     #[must_use]
     pub const fn low(self) -> [u8; 4] {
-        let [.., low] = self.words;
-        low.to_ne_bytes()
+        let [_, b] = self.words;
+        let [_, _, _, _, b4, b5, b6, b7] = b.to_ne_bytes();
+        [b4, b5, b6, b7]
     }
 
     /// Whether this is `::ffff:0:0/96`, the form that stands for IPv4 in the maps and is refused on the wire (D12).
     #[inline(always)]
     #[must_use]
     pub const fn is_mapped(self) -> bool {
-        let [a, b, c, _] = self.words;
-        a == 0 && b == 0 && c == MAPPED
+        let [a, b] = self.words;
+        a == 0 && b & MAPPED_MASK == MAPPED
     }
 
     /// The bits that are set in both.
     #[inline(always)]
     #[must_use]
     pub const fn and(self, mask: Self) -> Self {
-        let (mine, other) = (self.words, mask.words);
+        let ([a, b], [c, d]) = (self.words, mask.words);
         Self {
-            words: [
-                mine[0] & other[0],
-                mine[1] & other[1],
-                mine[2] & other[2],
-                mine[3] & other[3],
-            ],
+            words: [a & c, b & d],
         }
     }
 
@@ -203,10 +193,8 @@ impl Addr {
     #[inline(always)]
     #[must_use]
     pub const fn is(self, other: Self) -> bool {
-        let (mine, other) = (self.words, other.words);
-        let low = (mine[0] ^ other[0]) | (mine[1] ^ other[1]);
-        let high = (mine[2] ^ other[2]) | (mine[3] ^ other[3]);
-        low | high == 0
+        let ([a, b], [c, d]) = (self.words, other.words);
+        (a ^ c) | (b ^ d) == 0
     }
 }
 

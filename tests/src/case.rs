@@ -49,6 +49,8 @@ pub struct Case {
     pub world: World,
     /// What happens.
     pub steps: Vec<Step>,
+    /// Why the kernel's test-run cannot show it, if it cannot.
+    pub only_on_host: Option<&'static str>,
 }
 
 /// A case by name, with the rules it shows.
@@ -59,6 +61,7 @@ pub fn case(name: &'static str, rules: &'static str, world: World) -> Case {
         rules,
         world,
         steps: Vec::new(),
+        only_on_host: None,
     }
 }
 
@@ -96,6 +99,13 @@ impl Case {
     #[must_use]
     pub fn receives_untouched(self, input: &Packet, verdict: Verdict) -> Self {
         self.frame(Hook::ToPod, input, verdict, input)
+    }
+
+    /// Leaves the case out in the kernel.
+    #[must_use]
+    pub const fn only_on_host(mut self, reason: &'static str) -> Self {
+        self.only_on_host = Some(reason);
+        self
     }
 
     /// The agent changes the tables.

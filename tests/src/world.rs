@@ -64,7 +64,6 @@ impl World {
             first_slot,
             slot_count: count(backends.len()),
             algorithm: Algorithm::ROUND_ROBIN,
-            zero: [0; 3],
         };
         self.tables
             .services

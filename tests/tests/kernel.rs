@@ -101,6 +101,10 @@ impl Kernel {
     }
 
     fn run(mut self, case: &Case) -> anyhow::Result<Result<(), String>> {
+        if let Some(reason) = case.only_on_host {
+            eprintln!("SKIP  {}: {reason}; it is shown on the host", case.name);
+            return Ok(Ok(()));
+        }
         let mut world = case.world.clone();
         self.become_(&world.tables)?;
         for (number, step) in case.steps.iter().enumerate() {

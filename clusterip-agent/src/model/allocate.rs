@@ -230,7 +230,8 @@ impl Allocator {
         };
         for Asked { address, field } in wish.explicit.clone() {
             let verdict = match (
-                self.range(Family::of(address)).map(|range| (range, range.check(address))),
+                self.range(Family::of(address))
+                    .map(|range| (range, range.check(address))),
                 self.owners.get(&address),
             ) {
                 (_, Some(owner)) if owner == name => continue,
@@ -241,9 +242,9 @@ impl Allocator {
                 (Some((range, Err(Unusable::Reserved))), _) => Err(format!(
                     "is the first or last address of the service range {range} and cannot be a service's"
                 )),
-                (Some((_, Ok(()))), Some(owner)) => {
-                    Err(format!("is taken by Service {owner}: choose another address"))
-                }
+                (Some((_, Ok(()))), Some(owner)) => Err(format!(
+                    "is taken by Service {owner}: choose another address"
+                )),
                 (Some((_, Ok(()))), None) => Ok(()),
             };
             match verdict {
@@ -268,7 +269,12 @@ impl Allocator {
                 continue;
             }
             let Some(range) = self.range(family).copied() else {
-                self.fault(name, "spec.ipFamilies", family.to_string(), no_range(family));
+                self.fault(
+                    name,
+                    "spec.ipFamilies",
+                    family.to_string(),
+                    no_range(family),
+                );
                 continue;
             };
             let free = range

@@ -136,7 +136,11 @@ impl Cluster {
     }
 
     /// The pods a selector picks, by name.
-    pub fn selected(&self, namespace: &str, selector: &Labels) -> impl Iterator<Item = (&Object, &Pod)> {
+    pub fn selected(
+        &self,
+        namespace: &str,
+        selector: &Labels,
+    ) -> impl Iterator<Item = (&Object, &Pod)> {
         let names = first_pair(namespace, selector)
             .and_then(|pair| self.pods_with.get(&pair))
             .into_iter()
@@ -194,7 +198,10 @@ impl Cluster {
         match &object.spec {
             Spec::Service(service) => {
                 if let Some(pair) = selector_pair(name, service) {
-                    self.services_by.entry(pair).or_default().insert(name.clone());
+                    self.services_by
+                        .entry(pair)
+                        .or_default()
+                        .insert(name.clone());
                 }
                 touched.insert(name.clone());
             }

@@ -96,7 +96,6 @@ mod tests {
                 first_slot: SlotIndex(next),
                 slot_count: u32::try_from(members.len()).unwrap(),
                 algorithm: Algorithm::ROUND_ROBIN,
-                zero: [0; 3],
             };
             let key = ServiceKey::new(Addr::v4([10, 96, 0, *service]), Be16::new(80), Proto::TCP);
             if tables.services.insert(key, head).is_some() {

@@ -69,9 +69,7 @@ pub enum Full {
         limit: u32,
     },
     /// No run of slots that is long enough.
-    #[error(
-        "no run of {needed} free slots among {limit} ({free} are free): raise --max-backends"
-    )]
+    #[error("no run of {needed} free slots among {limit} ({free} are free): raise --max-backends")]
     Slots {
         /// How long the run must be.
         needed: usize,
@@ -195,10 +193,7 @@ impl Layout {
         let mut full = Vec::new();
         for (key, balancer) in wanted {
             // A port that was only renamed goes on, and so does one whose frontend is found in the maps.
-            let known = held
-                .get(&key)
-                .copied()
-                .or_else(|| self.unowned(balancer));
+            let known = held.get(&key).copied().or_else(|| self.unowned(balancer));
             if let Some(id) = known {
                 if let Some(placed) = self.balancers.get_mut(&id) {
                     placed.owned = true;

@@ -63,7 +63,6 @@ impl Layout {
             first_slot: SlotIndex(placed.run.first),
             slot_count: placed.run.count,
             algorithm: desired::algorithm(algorithm),
-            zero: [0; 3],
         };
         for key in std::mem::replace(&mut placed.frontends, frontends) {
             if !placed.frontends.contains(&key) {

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::ServiceId;
 use crate::wire::{Addr, Be16, write_endpoint};
@@ -27,7 +27,7 @@ use crate::wire::{Addr, Be16, write_endpoint};
 #[repr(transparent)]
 pub struct BackendId(pub u32);
 
-/// What a backend is good for. A byte rather than an enum: a map may hold any value.
+/// What a backend is good for. A number rather than an enum: a map may hold any value.
 #[derive(
     Clone,
     Copy,
@@ -42,10 +42,9 @@ pub struct BackendId(pub u32);
     IntoBytes,
     KnownLayout,
     Immutable,
-    Unaligned,
 )]
 #[repr(transparent)]
-pub struct BackendState(pub u8);
+pub struct BackendState(pub u16);
 
 impl BackendState {
     /// The id is not in use; flows that name it are dead (C10).
@@ -92,12 +91,12 @@ pub struct Backend {
     pub port: Be16,
     /// See [`BackendState`].
     pub state: BackendState,
-    /// Zero.
-    pub zero: u8,
     /// The balancer it belongs to.
     pub service: ServiceId,
     /// Goes up each time the id is given to another endpoint; kept while the id is free.
     pub generation: u32,
+    /// Zero.
+    pub zero: u32,
 }
 
 impl fmt::Display for Backend {
@@ -116,4 +115,4 @@ impl fmt::Debug for Backend {
     }
 }
 
-const _: () = assert!(size_of::<Backend>() == 28);
+const _: () = assert!(size_of::<Backend>() == 32);

@@ -24,7 +24,9 @@ pub struct FlowKey {
     /// TCP, UDP or SCTP.
     pub protocol: Proto,
     /// Zero: the kernel hashes every byte of a key.
-    pub zero: [u8; 3],
+    pub zero: u8,
+    /// Zero.
+    pub zero_tail: u16,
 }
 
 impl fmt::Display for FlowKey {

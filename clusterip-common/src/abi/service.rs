@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::wire::{Addr, Be16, Proto, write_endpoint};
 
@@ -20,6 +20,8 @@ pub struct ServiceKey {
     pub protocol: Proto,
     /// Zero: the kernel hashes every byte of a key.
     pub zero: u8,
+    /// Zero.
+    pub zero_tail: u32,
 }
 
 impl ServiceKey {
@@ -32,6 +34,7 @@ impl ServiceKey {
             port,
             protocol,
             zero: 0,
+            zero_tail: 0,
         }
     }
 }
@@ -88,7 +91,7 @@ pub struct ServiceId(pub u32);
 #[repr(transparent)]
 pub struct SlotIndex(pub u32);
 
-/// How a new flow picks its slot. A byte rather than an enum: a map may hold any value.
+/// How a new flow picks its slot. A number rather than an enum: a map may hold any value.
 #[derive(
     Clone,
     Copy,
@@ -103,10 +106,9 @@ pub struct SlotIndex(pub u32);
     IntoBytes,
     KnownLayout,
     Immutable,
-    Unaligned,
 )]
 #[repr(transparent)]
-pub struct Algorithm(pub u8);
+pub struct Algorithm(pub u32);
 
 impl Algorithm {
     /// The shared counter modulo the number of slots (B1).
@@ -127,8 +129,6 @@ pub struct Service {
     pub slot_count: u32,
     /// How to choose.
     pub algorithm: Algorithm,
-    /// Zero.
-    pub zero: [u8; 3],
 }
 
-const _: () = assert!(size_of::<ServiceKey>() == 20 && size_of::<Service>() == 16);
+const _: () = assert!(size_of::<ServiceKey>() == 24 && size_of::<Service>() == 16);

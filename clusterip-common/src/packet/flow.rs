@@ -95,7 +95,8 @@ pub(super) const fn reply_key(packet: &Packet, address: Addr, port: Be16) -> Flo
         source_port: port,
         destination_port: packet.key.source_port,
         protocol: packet.key.protocol,
-        zero: [0; 3],
+        zero: 0,
+        zero_tail: 0,
     }
 }
 

@@ -152,7 +152,8 @@ pub(super) fn packet<A: Family, F: Frame>(frame: &F) -> Result<Packet, Outcome> 
         source_port: ports.source,
         destination_port: ports.destination,
         protocol,
-        zero: [0; 3],
+        zero: 0,
+        zero_tail: 0,
     };
     Ok(Packet {
         key,
