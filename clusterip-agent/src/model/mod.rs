@@ -12,3 +12,4 @@ pub mod resolve;
 pub mod service;
 pub mod snapshot;
 mod wish;
+pub mod validate;

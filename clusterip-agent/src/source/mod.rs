@@ -1,1 +1,3 @@
 //! Where objects come from: the only files that know YAML files and the Kubernetes API.
+
+pub mod manifests;

@@ -1,0 +1,216 @@
+//! What may not change while an object lives (rules H: immutable).
+
+use k8s_openapi::api::{
+    core::v1::{Service, ServiceSpec},
+    discovery::v1::EndpointSlice,
+};
+
+use super::{Faults, address, given, service::Type};
+use crate::model::problem::Fault;
+
+/// The faults of a service as the successor of what it was. An address that is taken out of the object is not one: the
+/// service keeps what it has.
+#[must_use]
+pub fn service_change(before: &Service, after: &Service) -> Vec<Fault> {
+    let mut faults = Faults::default();
+    let (Some(before), Some(after)) = (&before.spec, &after.spec) else {
+        return faults.0;
+    };
+    let (was, is) = (Type::of(before), Type::of(after));
+    // An ExternalName service has no address: it gives it back and gets one (G4).
+    if was != Some(Type::ExternalName) && is != Some(Type::ExternalName) {
+        addresses(&mut faults, before, after);
+        families(&mut faults, before, after);
+    }
+    let class =
+        |spec: &'_ ServiceSpec| given(spec.load_balancer_class.as_deref()).map(str::to_owned);
+    let is_balancer = was == Some(Type::LoadBalancer) && is == Some(Type::LoadBalancer);
+    if is_balancer && class(before) != class(after) {
+        faults.add(
+            "spec.loadBalancerClass",
+            class(after).unwrap_or_default(),
+            format!(
+                "may not change while the service lives, it is {:?}; {AGAIN}",
+                class(before).unwrap_or_default()
+            ),
+        );
+    }
+    faults.0
+}
+
+/// The faults of a slice as the successor of what it was.
+#[must_use]
+pub fn endpoint_slice_change(before: &EndpointSlice, after: &EndpointSlice) -> Vec<Fault> {
+    let mut faults = Faults::default();
+    if before.address_type != after.address_type {
+        faults.add(
+            "addressType",
+            &after.address_type,
+            format!(
+                "may not change while the slice lives, it is {}; {AGAIN}",
+                before.address_type
+            ),
+        );
+    }
+    faults.0
+}
+
+/// How to do it nevertheless.
+const AGAIN: &str = "take the object away, save, and add it again";
+
+/// The addresses an object names, first one first.
+fn named(spec: &ServiceSpec) -> Vec<&str> {
+    match spec.cluster_ips.as_deref() {
+        Some(list) if !list.is_empty() => list.iter().map(String::as_str).collect(),
+        _ => given(spec.cluster_ip.as_deref()).into_iter().collect(),
+    }
+}
+
+fn addresses(faults: &mut Faults, before: &ServiceSpec, after: &ServiceSpec) {
+    let has_list = after.cluster_ips.as_ref().is_some_and(|l| !l.is_empty());
+    for (index, (was, is)) in named(before).into_iter().zip(named(after)).enumerate() {
+        let is_same = was == is || matches!((address(was), address(is)), (Ok(a), Ok(b)) if a == b);
+        if !is_same {
+            let field = if has_list && given(after.cluster_ip.as_deref()) != Some(is) {
+                format!("spec.clusterIPs[{index}]")
+            } else {
+                "spec.clusterIP".to_owned()
+            };
+            faults.add(
+                field,
+                is,
+                format!("may not change while the service lives, it is {was}; {AGAIN}"),
+            );
+        }
+    }
+}
+
+fn families(faults: &mut Faults, before: &ServiceSpec, after: &ServiceSpec) {
+    let list = |spec: &'_ ServiceSpec| spec.ip_families.clone().unwrap_or_default();
+    let (was, is) = (list(before), list(after));
+    for (index, (was, is)) in was.iter().zip(&is).enumerate() {
+        if was != is {
+            faults.add(
+                format!("spec.ipFamilies[{index}]"),
+                is,
+                format!("may not change while the service lives, it is {was}; {AGAIN}"),
+            );
+        }
+    }
+    let policy = given(after.ip_family_policy.as_deref())
+        .or_else(|| given(before.ip_family_policy.as_deref()))
+        .unwrap_or("SingleStack");
+    let is_reduced = |was: usize, is: usize| was == 2 && is == 1;
+    let reduced = if is_reduced(named(before).len(), named(after).len()) {
+        Some("address")
+    } else if is_reduced(was.len(), is.len()) {
+        Some("family")
+    } else {
+        None
+    };
+    if let Some(what) = reduced
+        && policy != "SingleStack"
+    {
+        faults.add(
+            "spec.ipFamilyPolicy",
+            policy,
+            format!("must be SingleStack to give the second {what} back"),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn fields(before: &Value, after: &Value) -> Vec<String> {
+        let service = |spec: &Value| -> Service {
+            let object = json!({"metadata": {"name": "web"}, "spec": spec});
+            serde_json::from_value(object).expect("a service")
+        };
+        let faults = service_change(&service(before), &service(after));
+        faults.into_iter().map(|fault| fault.field).collect()
+    }
+
+    #[test]
+    fn h_cluster_ips_are_immutable() {
+        for (before, after, field) in [
+            (
+                json!({"clusterIP": "10.96.0.1"}),
+                json!({"clusterIP": "10.96.0.2"}),
+                "spec.clusterIP",
+            ),
+            (
+                json!({"clusterIP": "10.96.0.1"}),
+                json!({"clusterIP": "None"}),
+                "spec.clusterIP",
+            ),
+            (
+                json!({"clusterIP": "None"}),
+                json!({"clusterIP": "10.96.0.1"}),
+                "spec.clusterIP",
+            ),
+            (
+                json!({"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd00::1"]}),
+                json!({"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd00::2"]}),
+                "spec.clusterIPs[1]",
+            ),
+        ] {
+            assert_eq!(fields(&before, &after), [field], "{before} {after}");
+        }
+    }
+
+    #[test]
+    fn g4_an_update_keeps_the_address_and_external_name_gives_it_back() {
+        let given = json!({"clusterIP": "10.96.0.1"});
+        let none = json!({});
+        let name = json!({"type": "ExternalName", "externalName": "a.b"});
+        assert!(fields(&given, &none).is_empty());
+        assert!(fields(&none, &given).is_empty());
+        assert!(fields(&given, &name).is_empty());
+        assert!(fields(&name, &given).is_empty());
+        assert!(
+            fields(&given, &json!({"clusterIP": "::ffff:10.96.0.1"})).is_empty(),
+            "A15"
+        );
+    }
+
+    #[test]
+    fn g5_a_second_address_may_be_added_and_is_given_back_with_single_stack() {
+        let one = json!({"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"], "ipFamilyPolicy": "PreferDualStack"});
+        let two = json!({"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd00::1"], "ipFamilyPolicy": "PreferDualStack"});
+        let single = json!({"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"], "ipFamilyPolicy": "SingleStack"});
+        assert!(fields(&one, &two).is_empty());
+        assert!(fields(&two, &single).is_empty());
+        assert_eq!(fields(&two, &one), ["spec.ipFamilyPolicy"]);
+        assert_eq!(
+            fields(
+                &json!({"ipFamilies": ["IPv4"]}),
+                &json!({"ipFamilies": ["IPv6"]})
+            ),
+            ["spec.ipFamilies[0]"]
+        );
+    }
+
+    #[test]
+    fn h_a_load_balancer_class_is_immutable() {
+        let class = |class: &str| json!({"type": "LoadBalancer", "loadBalancerClass": class});
+        assert_eq!(fields(&class("a"), &class("b")), ["spec.loadBalancerClass"]);
+        assert!(fields(&class("a"), &json!({"type": "ClusterIP"})).is_empty());
+    }
+
+    #[test]
+    fn the_type_of_a_slice_is_immutable() {
+        let slice = |kind: &str| EndpointSlice {
+            address_type: kind.to_owned(),
+            ..EndpointSlice::default()
+        };
+        assert_eq!(
+            endpoint_slice_change(&slice("IPv4"), &slice("IPv6")).len(),
+            1
+        );
+        assert!(endpoint_slice_change(&slice("IPv4"), &slice("IPv4")).is_empty());
+    }
+}
