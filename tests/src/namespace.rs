@@ -214,10 +214,13 @@ struct Name {
 impl Name {
     fn give(name: &str, namespace: &Namespace) -> Result<Self> {
         let path = Path::new(NAMES).join(name);
-        let made_folder = !Path::new(NAMES).exists();
+        let mut made_folder = !Path::new(NAMES).exists();
         fs::create_dir_all(NAMES).with_context(|| format!("make {NAMES}"))?;
+        share_names().with_context(|| format!("make {NAMES} a shared mount"))?;
         if path.exists() {
             remove_stale(&path, name)?;
+            // The dead owner's, so that it goes with us; not if somebody else uses it.
+            made_folder = true;
         }
         let alive = File::open(namespace.path()).context("open the new namespace")?;
         alive.lock_shared().context("lock the new namespace")?;
@@ -245,10 +248,34 @@ impl Drop for Name {
         // Whatever fails here is found and removed by the next one of this name.
         drop(remove(&self.path));
         if self.made_folder {
-            // Refused while others have names in it.
-            drop(fs::remove_dir(NAMES));
+            // Both are refused while others have names in it.
+            drop(umount2(NAMES, MntFlags::empty()).map(|()| fs::remove_dir(NAMES)));
         }
     }
+}
+
+/// What `ip netns add` does to the folder when it finds it bare. If it did so later, on top of our names, they could
+/// not be unmounted any more.
+fn share_names() -> nix::Result<()> {
+    let nothing = None::<&str>;
+    let share = || {
+        mount(
+            nothing,
+            NAMES,
+            nothing,
+            MsFlags::MS_SHARED | MsFlags::MS_REC,
+            nothing,
+        )
+    };
+    share().or_else(|error| match error {
+        // Not a mount point yet.
+        Errno::EINVAL => {
+            let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+            mount(Some(NAMES), NAMES, nothing, flags, nothing)?;
+            share()
+        }
+        error => Err(error),
+    })
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -1,8 +1,6 @@
 //! The live table: flows and rates of each service port, and the commands to try beside it.
 
 use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -81,8 +79,10 @@ fn draw_on(stage: &Stage, first: Metrics, screen: &mut Screen) -> Result<()> {
     } else {
         10 * TICK
     };
-    while !interrupt::requested() {
-        wait::polled(tick, || interrupt::requested().then_some(()));
+    loop {
+        if wait::polled(tick, || interrupt::requested().then_some(())).is_some() {
+            break;
+        }
         // The agent may be busy or restarted by the user; the table waits for it.
         let Ok(new) = stage.metrics() else {
             continue;
@@ -103,50 +103,59 @@ fn table(
     stage: &Stage,
     screen: &Screen,
 ) -> Vec<String> {
-    let heading = format!(
-        "  {:46} {:>8} {:>8}",
-        "SERVICE, BACKEND", "FLOWS", "FLOWS/S"
-    );
-    let mut lines = vec![screen.tone(Tone::Faint, heading)];
+    let mut rows = Vec::new();
     let mut shown: Option<ServicePort> = None;
     for frontend in new.frontends() {
-        let port = frontend.port.clone();
-        let flows = new.service_flows(&port);
-        let rate = rate(flows, old.service_flows(&port), seconds);
-        let name = format!("{} {}/{}", port.service, frontend.address, port.protocol);
-        lines.push(format!("  {name:46} {flows:>8} {rate:>8.1}"));
+        let port = frontend.port;
+        let (now, then) = (new.service_flows(&port), old.service_flows(&port));
+        rows.push(Row {
+            name: format!("{}  {}/{}", port.service, frontend.address, port.protocol),
+            flows: now,
+            rate: rate(now, then, seconds),
+            most: None,
+        });
         // A service port with an address in each family has one count.
         if shown.as_ref() != Some(&port) {
-            let now = new.backend_flows(&port);
-            lines.extend(rows(
-                &now,
-                &old.backend_flows(&port),
-                seconds,
-                stage,
-                screen,
-            ));
+            let (now, then) = (new.backend_flows(&port), old.backend_flows(&port));
+            let most = now.values().copied().max();
+            rows.extend(now.iter().map(|(backend, flows)| {
+                let pod = stage.pod_at(backend.ip()).map_or("", |pod| &pod.name);
+                Row {
+                    name: format!("  {pod:12} {backend}"),
+                    flows: *flows,
+                    rate: rate(*flows, then.get(backend).copied().unwrap_or(0), seconds),
+                    most,
+                }
+            }));
             shown = Some(port);
         }
     }
-    lines
+    let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    let heading = format!(
+        "  {:width$}  {:>8}  {:>8}",
+        "SERVICE, BACKEND", "FLOWS", "FLOWS/S"
+    );
+    let heading = screen.tone(Tone::Faint, heading);
+    let rows = rows.iter().map(|row| {
+        let Row {
+            name,
+            flows,
+            rate,
+            most,
+        } = row;
+        let bar = most.map_or_else(String::new, |most| screen.bar(*flows, most, BAR));
+        format!("  {name:width$}  {flows:>8}  {rate:>8.1}  {bar}")
+    });
+    [heading].into_iter().chain(rows).collect()
 }
 
-fn rows(
-    now: &BTreeMap<SocketAddr, u64>,
-    then: &BTreeMap<SocketAddr, u64>,
-    seconds: f64,
-    stage: &Stage,
-    screen: &Screen,
-) -> Vec<String> {
-    let most = now.values().copied().max().unwrap_or(0);
-    let row = |(backend, flows): (&SocketAddr, &u64)| {
-        let name = stage.pod_at(backend.ip()).map_or("", |pod| &pod.name);
-        let rate = rate(*flows, then.get(backend).copied().unwrap_or(0), seconds);
-        let bar = screen.bar(*flows, most, BAR);
-        let name = format!("{name} {backend}");
-        format!("    {name:44} {flows:>8} {rate:>8.1}  {bar}")
-    };
-    now.iter().map(row).collect()
+/// A line of the table.
+struct Row {
+    name: String,
+    flows: u64,
+    rate: f64,
+    /// The most of its neighbours, for the bar of a backend.
+    most: Option<u64>,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]

@@ -24,6 +24,9 @@ pub struct Options {
     /// Requests to each service port
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub requests: u32,
+    /// What the names of the namespaces begin with: `ip netns exec PREFIX-client ...`
+    #[arg(long, value_name = "PREFIX", default_value = "clusterip")]
+    pub prefix: String,
     /// Send the series of requests, and exit 0 only if every answer came, the spread is even and the counters agree
     #[arg(long)]
     pub once: bool,

@@ -20,8 +20,6 @@ use crate::{
 
 /// Name of the node: the Pod objects of the examples run there.
 const NODE: &str = "demo";
-/// Prefix of the names under `ip netns`.
-const PREFIX: &str = "clusterip";
 /// The client's addresses where the manifests have no Pod object without ports.
 const CLIENT: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(10, 244, 255, 250)),
@@ -64,19 +62,19 @@ impl Stage {
             );
             Ok((objects, told))
         })?;
+        // Nobody looks in from another shell at a demo that ends by itself.
+        let prefix = (!options.once).then_some(options.prefix.as_str());
         let node = screen.step("node", || {
-            // Nobody looks in from another shell at a demo that ends by itself.
-            let node = if options.once {
-                Node::anonymous()?
-            } else {
-                Node::named(&format!("{PREFIX}-node"))?
+            let node = match prefix {
+                None => Node::anonymous()?,
+                Some(prefix) => Node::named(&format!("{prefix}-node"))?,
             };
             Ok((
                 node,
                 "a namespace that forwards between its pods".to_owned(),
             ))
         })?;
-        let (client, pods) = screen.step("pods", || Self::pods(&node, &objects, !options.once))?;
+        let (client, pods) = screen.step("pods", || Self::pods(&node, &objects, prefix))?;
         let servers = screen.step("servers", || Self::servers(&pods, &objects))?;
         let agent = screen.step("program", || {
             let program = crate::agent::binary()?;
@@ -101,11 +99,15 @@ impl Stage {
         })
     }
 
-    fn pods(node: &Node, objects: &[PodObject], named: bool) -> Result<((Pod, Vec<Pod>), String)> {
+    fn pods(
+        node: &Node,
+        objects: &[PodObject],
+        prefix: Option<&str>,
+    ) -> Result<((Pod, Vec<Pod>), String)> {
         let mut client = None;
         let mut pods = Vec::new();
         for object in objects.iter().filter(|object| !object.addresses.is_empty()) {
-            let pod = node.pod(&spec(&object.name, &object.addresses, named))?;
+            let pod = node.pod(&spec(&object.name, &object.addresses, prefix))?;
             // The first one that serves nothing asks the others.
             if object.ports.is_empty() && client.is_none() {
                 client = Some(pod);
@@ -116,7 +118,7 @@ impl Stage {
         let told = format!("{} namespaces, each joined to the node", pods.len() + 1);
         let client = match client {
             Some(client) => client,
-            None => node.pod(&spec("client", &CLIENT, named))?,
+            None => node.pod(&spec("client", &CLIENT, prefix))?,
         };
         Ok(((client, pods), told))
     }
@@ -242,11 +244,11 @@ impl Dialect {
     }
 }
 
-fn spec(name: &str, addresses: &[IpAddr], named: bool) -> PodSpec {
+fn spec(name: &str, addresses: &[IpAddr], prefix: Option<&str>) -> PodSpec {
     PodSpec {
         name: name.to_owned(),
         addresses: addresses.to_vec(),
-        namespace: named.then(|| format!("{PREFIX}-{}", name.replace('/', "-"))),
+        namespace: prefix.map(|prefix| format!("{prefix}-{}", name.replace('/', "-"))),
     }
 }
 
