@@ -1,8 +1,38 @@
-//! What the tests share: packets as sentences, their world, and the cases that run on the host and in the kernel.
+//! The laboratory: nodes and pods as network namespaces, small real servers, and the agent among them; and packets as
+//! sentences, with the cases that run on the host and in the kernel.
+//!
+//! Everything is a value that takes itself down when it is dropped, and nothing outlives the process that made it,
+//! however that ends: namespaces are held by file descriptors, children die with their parent.
 
+// For the test targets, which share these dependencies.
+use aya as _;
+
+pub mod agent;
 pub mod case;
+pub mod client;
+pub mod demo;
 pub mod host;
+pub mod interrupt;
+pub mod lab;
+pub mod manifests;
+pub mod metrics;
+pub mod namespace;
+pub mod node;
+pub mod objects;
 pub mod packet;
-pub mod privilege;
+pub mod pattern;
+pub mod pod;
+pub mod process;
+pub mod require;
+pub mod server;
+mod sys;
 pub mod vectors;
+pub mod wait;
 pub mod world;
+
+pub use agent::Agent;
+pub use lab::Lab;
+pub use namespace::Namespace;
+pub use node::Node;
+pub use pod::Pod;
+pub use server::Server;

@@ -20,7 +20,7 @@ use clusterip_common::{
 };
 use clusterip_tests::{
     case::{Case, Hook, Seen, Step, compare},
-    privilege, vectors,
+    vectors,
     world::settings,
 };
 
@@ -137,13 +137,13 @@ impl Kernel {
 
 #[cfg(test)]
 mod tests {
+    use clusterip_tests::require_root;
+
     use super::*;
 
     #[test]
-    fn every_packet_case_holds_in_the_kernel() {
-        if !privilege::granted("the packet cases in the kernel") {
-            return;
-        }
+    fn every_packet_case_holds_in_the_kernel() -> anyhow::Result<()> {
+        require_root!();
         let cases = vectors::all();
         let failures: Vec<String> = cases
             .iter()
@@ -161,5 +161,6 @@ mod tests {
             cases.len(),
             failures.join("\n")
         );
+        Ok(())
     }
 }

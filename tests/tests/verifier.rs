@@ -1,7 +1,7 @@
 //! The verifier accepts every program, and how much it had to look at.
 
 use clusterip_agent::dataplane::load::{LoadOptions, PROGRAMS, load};
-use clusterip_tests::{privilege, world::settings};
+use clusterip_tests::world::settings;
 
 /// Far below the kernel's million, so that what makes the programs hard to follow is seen when it comes in.
 const MOST_INSTRUCTIONS: u32 = 200_000;
@@ -30,13 +30,13 @@ fn verified(log_level: u8) -> anyhow::Result<Vec<(&'static str, u32, u32)>> {
 
 #[cfg(test)]
 mod tests {
+    use clusterip_tests::require_root;
+
     use super::*;
 
     #[test]
     fn every_program_loads_and_stays_easy_to_verify() -> anyhow::Result<()> {
-        if !privilege::granted("the verifier test") {
-            return Ok(());
-        }
+        require_root!();
         for (name, instructions, jitted) in verified(0)? {
             println!(
                 "{name}: {instructions} instructions verified, {jitted} bytes of machine code"
@@ -51,9 +51,7 @@ mod tests {
 
     #[test]
     fn diagnostics_load_too_and_cost_nothing_when_off() -> anyhow::Result<()> {
-        if !privilege::granted("the verifier test of the diagnostics") {
-            return Ok(());
-        }
+        require_root!();
         for ((name, off, small), (_, on, large)) in verified(0)?.into_iter().zip(verified(DEBUG)?) {
             println!("{name}: {off} instructions verified without diagnostics, {on} with");
             assert!(

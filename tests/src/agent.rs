@@ -1,0 +1,239 @@
+//! The agent under test: the real program, in a node.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs::{self, File},
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+    sync::OnceLock,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::{
+    Namespace, Node,
+    client::Connection,
+    metrics::Metrics,
+    process::{self, Process},
+    wait,
+};
+
+/// Where the agent pins, in a node's own bpffs.
+pub const BPFFS: &str = "/sys/fs/bpf/clusterip";
+/// Where it allocates service addresses.
+pub const SERVICE_CIDR: &str = "10.96.0.0/16,fd00:10:96::/112";
+
+/// Where it answers, inside its node.
+const HEALTH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10256);
+/// How long it may take to stop.
+const STOP: Duration = Duration::from_secs(10);
+
+/// An agent, running or stopped. Killed when dropped.
+#[derive(Debug)]
+pub struct Agent {
+    node: Namespace,
+    arguments: Vec<OsString>,
+    /// State and log.
+    folder: TempDir,
+    process: Option<Process>,
+}
+
+impl Agent {
+    /// Starts one and waits until it is ready. `more` are further arguments of `clusterip run`.
+    ///
+    /// # Errors
+    /// The program is not built, or did not become ready: the error holds its log.
+    pub fn start(node: &Node, manifests: &Path, more: &[&str]) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("clusterip-agent-")
+            .tempdir()?;
+        let mut arguments: Vec<OsString> = vec!["run".into()];
+        for (flag, value) in [
+            ("--manifests", manifests.as_os_str()),
+            ("--bpffs", BPFFS.as_ref()),
+            ("--state-dir", folder.path().join("state").as_os_str()),
+            ("--pod-interfaces", "veth*".as_ref()),
+            ("--service-cidr", SERVICE_CIDR.as_ref()),
+        ] {
+            arguments.extend([flag.into(), value.to_owned()]);
+        }
+        arguments.extend(more.iter().map(Into::into));
+        let mut agent = Self {
+            node: node.namespace().clone(),
+            arguments,
+            folder,
+            process: None,
+        };
+        agent.resume()?;
+        Ok(agent)
+    }
+
+    /// Starts it again after [`Agent::stop`] or [`Agent::kill`], and waits until it is ready.
+    ///
+    /// # Errors
+    /// As for [`Agent::start`].
+    pub fn resume(&mut self) -> Result<()> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_file())?;
+        let mut command = self.node.command(binary()?);
+        command
+            .args(&self.arguments)
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        // Apart from the terminal's own group: Ctrl-C is for the demo, which stops the agent in its turn.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut process = process::spawn(command).context("start the agent")?;
+        let mut ended = None;
+        let ready = wait::until("the agent is ready", || {
+            ended = process.ended().ok().flatten();
+            (ended.is_some() || self.healthy()).then_some(())
+        });
+        if let Some(status) = ended {
+            bail!(
+                "the agent ended ({status}) before it was ready\n{}",
+                self.log()
+            );
+        }
+        ready.with_context(|| self.log())?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    fn healthy(&self) -> bool {
+        let health = self.node.run(|| Connection::open(HEALTH)?.http("/healthz"));
+        health.is_ok_and(|response| response.status == 200)
+    }
+
+    /// Its process, if it runs.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// Stops it by SIGTERM.
+    ///
+    /// # Errors
+    /// It had to be killed.
+    pub fn stop(&mut self) -> Result<Option<ExitStatus>> {
+        let process = self.process.take();
+        process
+            .map(|mut process| process.terminate(STOP))
+            .transpose()
+            .with_context(|| self.log())
+    }
+
+    /// Kills it by SIGKILL, as a crash would.
+    pub fn kill(&mut self) {
+        drop(self.process.take());
+    }
+
+    /// Its counters.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn metrics(&self) -> Result<Metrics> {
+        Metrics::fetch(&self.node)
+    }
+
+    /// `clusterip cleanup` in the node.
+    ///
+    /// # Errors
+    /// It failed: the error holds what it says.
+    pub fn cleanup(&self) -> Result<()> {
+        let mut command = self.node.command(binary()?);
+        command
+            .args(["cleanup", "--bpffs", BPFFS])
+            .arg("--state-dir");
+        let output = command.arg(self.folder.path().join("state")).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "clusterip cleanup: {}\n{said}",
+            output.status
+        );
+        Ok(())
+    }
+
+    /// What it has said so far, over all its lives.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let text = fs::read_to_string(self.log_file()).unwrap_or_default();
+        format!("--- log of the agent\n{text}---")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("agent.log")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The program: `CLUSTERIP_BIN`, or the one beside this executable. Under cargo it is built first, so that no test
+/// runs against an old one.
+///
+/// # Errors
+/// It is not built, or cannot be.
+pub fn binary() -> Result<&'static Path> {
+    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let found = BINARY.get_or_init(|| find().map_err(|error| format!("{error:#}")));
+    found.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn find() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("CLUSTERIP_BIN") {
+        let path = PathBuf::from(path);
+        return path
+            .canonicalize()
+            .with_context(|| format!("CLUSTERIP_BIN={}", path.display()));
+    }
+    let this = env::current_exe().context("find this executable")?;
+    // target/debug/demo, or target/debug/deps/netns-0123456789abcdef
+    let folder = this
+        .ancestors()
+        .skip(1)
+        .find(|folder| !folder.ends_with("deps"))
+        .context("find the target folder")?;
+    if let Some(cargo) = env::var_os("CARGO") {
+        build(Command::new(cargo), folder)?;
+    }
+    let path = folder.join("clusterip");
+    ensure!(
+        path.is_file(),
+        "{} is not built: cargo build -p clusterip-agent (cargo xtask test and cargo xtask run do it)",
+        path.display()
+    );
+    Ok(path)
+}
+
+fn build(mut cargo: Command, folder: &Path) -> Result<()> {
+    cargo.args([
+        "build",
+        "--quiet",
+        "--package",
+        "clusterip-agent",
+        "--bin",
+        "clusterip",
+    ]);
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    if folder.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let output = cargo.output().context("run cargo to build the agent")?;
+    if !output.status.success() {
+        // The compiler's own words, whole.
+        std::io::stderr().write_all(&output.stderr)?;
+        bail!("the agent does not build");
+    }
+    Ok(())
+}

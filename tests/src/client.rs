@@ -1,0 +1,272 @@
+//! Clients. The functions connect from the network namespace of the calling thread: wrap them in [`crate::Pod::run`].
+
+use std::{
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    time::Duration,
+};
+
+use crate::pattern;
+
+/// How long a connection or an answer may take; used up by a failure only.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Who answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// Name of the pod.
+    pub pod: String,
+    /// The client's address as the pod saw it.
+    pub client: SocketAddr,
+}
+
+/// A TCP connection that stays open: HTTP/1.1 with keep-alive, or lines.
+#[derive(Debug)]
+pub struct Connection {
+    stream: BufReader<TcpStream>,
+    peer: SocketAddr,
+}
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// `ConnectionRefused`, `TimedOut` and so on.
+    pub fn open(to: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream: BufReader::new(stream),
+            peer: to,
+        })
+    }
+
+    /// The client's own address.
+    ///
+    /// # Errors
+    /// The socket is broken.
+    pub fn local(&self) -> io::Result<SocketAddr> {
+        self.stream.get_ref().local_addr()
+    }
+
+    /// One HTTP request: status and body.
+    ///
+    /// # Errors
+    /// The connection broke, or what came is not HTTP.
+    pub fn http(&mut self, path: &str) -> io::Result<Response> {
+        let peer = self.peer;
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: {peer}\r\n\r\n"))?;
+        Response::read(&mut self.stream)
+    }
+
+    /// One HTTP request: which pod answered.
+    ///
+    /// # Errors
+    /// As [`Connection::http`], or the answer is not one of [`crate::Server`].
+    pub fn get(&mut self) -> io::Result<Answer> {
+        let response = self.http("/")?;
+        if response.status != 200 {
+            return Err(bad(format!("HTTP status {}", response.status)));
+        }
+        let client = response
+            .header("x-client")
+            .and_then(|value| value.parse().ok());
+        Ok(Answer {
+            pod: response.body.trim_end().to_owned(),
+            client: client.ok_or_else(|| bad("no header X-Client".to_owned()))?,
+        })
+    }
+
+    /// One line, and the line that answers it.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn ask(&mut self, line: &str) -> io::Result<String> {
+        self.send(&format!("{line}\n"))?;
+        read_line(&mut self.stream)
+    }
+
+    /// Sends `count` bytes of the pattern; the server compares them.
+    ///
+    /// # Errors
+    /// The connection broke, or a byte arrived wrong: the error names the first.
+    pub fn upload(&mut self, count: u64) -> io::Result<()> {
+        self.send(&format!("SEND {count}\n"))?;
+        let mut offset = 0;
+        while offset < count {
+            let bytes = pattern::at(offset, count - offset);
+            self.stream.get_mut().write_all(&bytes)?;
+            offset += bytes.len() as u64;
+        }
+        let verdict = read_line(&mut self.stream)?;
+        if verdict == format!("OK {count}") {
+            Ok(())
+        } else {
+            Err(bad(verdict))
+        }
+    }
+
+    /// Receives `count` bytes of the pattern and compares them.
+    ///
+    /// # Errors
+    /// The connection broke, or a byte arrived wrong: the error names the first.
+    pub fn download(&mut self, count: u64) -> io::Result<()> {
+        self.send(&format!("RECEIVE {count}\n"))?;
+        let mut buffer = vec![0; 1 << 16];
+        let mut offset = 0;
+        let mut rest = (&mut self.stream).take(count);
+        while offset < count {
+            let length = rest.read(&mut buffer)?;
+            let found = buffer.get(..length).unwrap_or_default();
+            if found.is_empty() {
+                return Err(bad(format!("ended after {offset} of {count} bytes")));
+            }
+            if let Some(at) = pattern::difference(offset, found) {
+                return Err(bad(format!("byte {at} differs")));
+            }
+            offset += length as u64;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, text: &str) -> io::Result<()> {
+        self.stream.get_mut().write_all(text.as_bytes())
+    }
+}
+
+/// An HTTP response.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Response {
+    /// 200 and so on.
+    pub status: u16,
+    /// Names in lower case.
+    headers: Vec<(String, String)>,
+    /// All of it.
+    pub body: String,
+}
+
+impl Response {
+    /// The value of a header; its name in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find_map(|(found, value)| (found == name).then_some(value.as_str()))
+    }
+
+    fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Self> {
+        let line = read_line(stream)?;
+        let status = line.split(' ').nth(1).and_then(|word| word.parse().ok());
+        let status = status.ok_or_else(|| bad(format!("not HTTP: {line}")))?;
+        let mut headers = Vec::new();
+        loop {
+            let line = read_line(stream)?;
+            if line.is_empty() {
+                break;
+            }
+            if let Some((name, value)) = line.split_once(':') {
+                headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+            }
+        }
+        let mut response = Self {
+            status,
+            headers,
+            body: String::new(),
+        };
+        let length = response
+            .header("content-length")
+            .and_then(|value| value.parse().ok());
+        let mut body = Vec::new();
+        match length {
+            Some(length) => {
+                body.resize(length, 0);
+                stream.read_exact(&mut body)?;
+            }
+            None => {
+                stream.read_to_end(&mut body)?;
+            }
+        }
+        response.body = String::from_utf8(body).map_err(|error| bad(error.to_string()))?;
+        Ok(response)
+    }
+}
+
+/// One HTTP request on a connection of its own.
+///
+/// # Errors
+/// As [`Connection::open`] and [`Connection::get`].
+pub fn get(to: SocketAddr) -> io::Result<Answer> {
+    Connection::open(to)?.get()
+}
+
+/// One line and its answer on a connection of its own.
+///
+/// # Errors
+/// As [`Connection::open`] and [`Connection::ask`].
+pub fn ask(to: SocketAddr, line: &str) -> io::Result<String> {
+    Connection::open(to)?.ask(line)
+}
+
+/// A connected UDP socket: a flow of its own.
+///
+/// # Errors
+/// The kernel refused.
+pub fn udp_flow(to: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = udp(to.ip())?;
+    socket.connect(to)?;
+    Ok(socket)
+}
+
+/// Sends a datagram on a connected socket and waits for the answer: which pod answered.
+///
+/// # Errors
+/// `ConnectionRefused` if an ICMP error came, `WouldBlock` if nothing came.
+pub fn udp_ask(socket: &UdpSocket, text: &str) -> io::Result<String> {
+    socket.send(text.as_bytes())?;
+    let mut buffer = [0; 2048];
+    let length = socket.recv(&mut buffer)?;
+    let answer = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
+    let pod = answer
+        .strip_suffix(text)
+        .and_then(|pod| pod.strip_suffix(' '));
+    let pod = pod.ok_or_else(|| bad(format!("answer {answer:?} to {text:?}")))?;
+    Ok(pod.to_owned())
+}
+
+/// Sends a datagram on an unconnected socket: the answer and the address it came from, whichever that is.
+///
+/// # Errors
+/// `WouldBlock` if nothing came.
+pub fn udp_from(to: SocketAddr, text: &str) -> io::Result<(String, SocketAddr)> {
+    let socket = udp(to.ip())?;
+    socket.send_to(text.as_bytes(), to)?;
+    let mut buffer = [0; 2048];
+    let (length, from) = socket.recv_from(&mut buffer)?;
+    let answer = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
+    Ok((answer.into_owned(), from))
+}
+
+fn udp(to: IpAddr) -> io::Result<UdpSocket> {
+    let any = match to {
+        IpAddr::V4(_) => "0.0.0.0:0",
+        IpAddr::V6(_) => "[::]:0",
+    };
+    let socket = UdpSocket::bind(any)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+fn read_line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
+    let mut line = String::new();
+    if stream.read_line(&mut line)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    line.truncate(line.trim_end().len());
+    Ok(line)
+}
+
+fn bad(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}

@@ -1,0 +1,260 @@
+//! What the demo plays on: the node, a pod per Pod object, their servers and the agent.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Options, screen::Screen};
+use crate::{
+    Agent, Node, Pod, Server, client,
+    metrics::{Frontend, Metrics},
+    objects::{self, ContainerPort, PodObject},
+    pod::PodSpec,
+    server::Protocol,
+    wait,
+};
+
+/// Name of the node: the Pod objects of the examples run there.
+const NODE: &str = "demo";
+/// The client's addresses where the manifests have no Pod object without ports.
+const CLIENT: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(10, 244, 255, 250)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, 0xfffa)),
+];
+
+/// How a port is spoken to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Dialect {
+    Http,
+    Lines,
+    Udp,
+}
+
+/// Everything that runs. Fields are dropped in order: the agent first, the node last.
+#[derive(Debug)]
+pub(super) struct Stage {
+    agent: Agent,
+    _servers: Vec<Server>,
+    pub(super) client: Pod,
+    _pods: Vec<Pod>,
+    objects: Vec<PodObject>,
+    node: Node,
+}
+
+impl Stage {
+    pub(super) fn build(options: &Options, screen: &mut Screen) -> Result<Self> {
+        // An absolute path: the agent starts elsewhere.
+        let folder = &options.manifests;
+        let folder = folder
+            .canonicalize()
+            .with_context(|| format!("find {}", folder.display()))?;
+        let objects = screen.step("manifests", || {
+            let objects = objects::pods(&folder)?;
+            ensure!(!objects.is_empty(), "no Pod object in {}", folder.display());
+            let told = format!(
+                "{} Pod objects in {}",
+                objects.len(),
+                options.manifests.display()
+            );
+            Ok((objects, told))
+        })?;
+        // Nobody looks in from another shell at a demo that ends by itself.
+        let prefix = (!options.once).then_some(options.prefix.as_str());
+        let node = screen.step("node", || {
+            let node = match prefix {
+                None => Node::anonymous()?,
+                Some(prefix) => Node::named(&format!("{prefix}-node"))?,
+            };
+            Ok((
+                node,
+                "a namespace that forwards between its pods".to_owned(),
+            ))
+        })?;
+        let (client, pods) = screen.step("pods", || Self::pods(&node, &objects, prefix))?;
+        let servers = screen.step("servers", || Self::servers(&pods, &objects))?;
+        let agent = screen.step("program", || {
+            let program = crate::agent::binary()?;
+            let name = program.file_name().unwrap_or_default();
+            Ok((program, format!("{} is up to date", name.display())))
+        });
+        agent?;
+        let agent = screen.step("agent", || {
+            let agent = Agent::start(&node, &folder, &["--node-name", NODE])?;
+            let told = agent
+                .id()
+                .map_or_else(String::new, |id| format!("ready, process {id}"));
+            Ok((agent, told))
+        })?;
+        Ok(Self {
+            agent,
+            _servers: servers,
+            client,
+            _pods: pods,
+            objects,
+            node,
+        })
+    }
+
+    fn pods(
+        node: &Node,
+        objects: &[PodObject],
+        prefix: Option<&str>,
+    ) -> Result<((Pod, Vec<Pod>), String)> {
+        let mut client = None;
+        let mut pods = Vec::new();
+        for object in objects.iter().filter(|object| !object.addresses.is_empty()) {
+            let pod = node.pod(&spec(&object.name, &object.addresses, prefix))?;
+            // The first one that serves nothing asks the others.
+            if object.ports.is_empty() && client.is_none() {
+                client = Some(pod);
+            } else {
+                pods.push(pod);
+            }
+        }
+        let told = format!("{} namespaces, each joined to the node", pods.len() + 1);
+        let client = match client {
+            Some(client) => client,
+            None => node.pod(&spec("client", &CLIENT, prefix))?,
+        };
+        Ok(((client, pods), told))
+    }
+
+    fn servers(pods: &[Pod], objects: &[PodObject]) -> Result<(Vec<Server>, String)> {
+        let mut servers = Vec::new();
+        for pod in pods {
+            let object = objects.iter().find(|object| object.name == pod.name());
+            let ports = object.map_or(&[][..], |object| &object.ports);
+            let ports: Vec<_> = ports
+                .iter()
+                .map(|port| (port.protocol, port.number))
+                .collect();
+            servers.push(Server::start(pod, &ports)?);
+        }
+        let ports: usize = objects.iter().map(|object| object.ports.len()).sum();
+        let told = format!("{} servers on {ports} ports", servers.len());
+        Ok((servers, told))
+    }
+
+    /// Counters and addresses as the agent tells them.
+    pub(super) fn metrics(&self) -> Result<Metrics> {
+        self.agent.metrics()
+    }
+
+    /// The service ports, as soon as the agent tells any.
+    pub(super) fn frontends(&self) -> Result<Vec<Frontend>> {
+        let found = wait::until("the agent tells the addresses of the services", || {
+            let frontends = self.metrics().ok()?.frontends();
+            (!frontends.is_empty()).then_some(frontends)
+        });
+        found.with_context(|| self.agent.log())
+    }
+
+    /// The pod behind a backend's address.
+    pub(super) fn pod_at(&self, address: IpAddr) -> Option<&PodObject> {
+        self.objects
+            .iter()
+            .find(|object| object.addresses.contains(&address))
+    }
+
+    /// How to speak to a service port: as its pods do.
+    pub(super) fn dialect(
+        &self,
+        frontend: &Frontend,
+        backends: &BTreeMap<SocketAddr, u64>,
+    ) -> Dialect {
+        let port = backends.keys().find_map(|backend| {
+            let ports = &self.pod_at(backend.ip())?.ports;
+            ports.iter().find(|port| port.number == backend.port())
+        });
+        match port {
+            _ if frontend.port.protocol == "UDP" => Dialect::Udp,
+            Some(port) => Dialect::of(port),
+            None => Dialect::Http,
+        }
+    }
+
+    /// What to type in another shell.
+    pub(super) fn commands(&self, frontends: &[(Frontend, Dialect)]) -> Vec<String> {
+        let Some(inside) = self.client.namespace().name() else {
+            return Vec::new();
+        };
+        let mut commands = Vec::new();
+        for (frontend, dialect) in frontends {
+            let address = frontend.address;
+            let shown = match dialect {
+                Dialect::Http if address.port() == 80 => format!("http://{}/", bare(address)),
+                Dialect::Http => format!("http://{address}/"),
+                Dialect::Lines => {
+                    commands.push(format!(
+                        "printf 'PING\\nQUIT\\n' | ip netns exec {inside} curl -s telnet://{address}"
+                    ));
+                    continue;
+                }
+                Dialect::Udp => continue,
+            };
+            commands.push(format!("ip netns exec {inside} curl -s {shown}"));
+        }
+        if let (Some(id), Some(_name)) = (self.agent.id(), self.node.namespace().name()) {
+            // Unlike `ip netns exec`, this shows the node's own bpffs.
+            commands.push(format!(
+                "nsenter -t {id} -n -m curl -s 127.0.0.1:10249/metrics"
+            ));
+        }
+        commands
+    }
+}
+
+impl Dialect {
+    fn of(port: &ContainerPort) -> Self {
+        let database = matches!(
+            port.name.as_str(),
+            "sql" | "db" | "database" | "postgres" | "mysql"
+        );
+        match port.protocol {
+            Protocol::Udp => Self::Udp,
+            Protocol::Tcp if database || port.number == 5432 => Self::Lines,
+            Protocol::Tcp => Self::Http,
+        }
+    }
+
+    /// One request on a flow of its own, from the namespace of the calling thread: the pod that answered.
+    pub(super) fn request(self, to: SocketAddr) -> io::Result<String> {
+        match self {
+            Self::Http => client::get(to).map(|answer| answer.pod),
+            Self::Lines => {
+                let answer = client::ask(to, "PING")?;
+                let pod = answer.strip_suffix(" PONG").map(ToOwned::to_owned);
+                pod.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, answer))
+            }
+            Self::Udp => client::udp_ask(&client::udp_flow(to)?, "PING"),
+        }
+    }
+
+    /// What is sent, for the reader.
+    pub(super) const fn told(self) -> &'static str {
+        match self {
+            Self::Http => "GET /",
+            Self::Lines => "PING",
+            Self::Udp => "datagram",
+        }
+    }
+}
+
+fn spec(name: &str, addresses: &[IpAddr], prefix: Option<&str>) -> PodSpec {
+    PodSpec {
+        name: name.to_owned(),
+        addresses: addresses.to_vec(),
+        namespace: prefix.map(|prefix| format!("{prefix}-{}", name.replace('/', "-"))),
+    }
+}
+
+fn bare(address: SocketAddr) -> String {
+    match address.ip() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}

@@ -1,0 +1,189 @@
+//! The Pod objects of a folder of manifests, from which the demo makes its pods.
+
+use std::{
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1 as api;
+use serde::Deserialize as _;
+use serde_json::Value;
+
+use crate::server::Protocol;
+
+/// What the demo wants to know of a Pod object.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct PodObject {
+    /// `name`, or `namespace/name` outside the namespace `default`.
+    pub name: String,
+    /// `status.podIPs`, one per family.
+    pub addresses: Vec<IpAddr>,
+    /// Ports of all its containers.
+    pub ports: Vec<ContainerPort>,
+}
+
+/// One `containerPort`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ContainerPort {
+    /// Its name; may be empty.
+    pub name: String,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Its number.
+    pub number: u16,
+}
+
+/// Reads the Pod objects of all `.yaml`, `.yml` and `.json` files of a folder, in order of their names.
+///
+/// # Errors
+/// A file that cannot be read or parsed: the demo needs no tolerance, the agent has it.
+pub fn pods(folder: &Path) -> Result<Vec<PodObject>> {
+    let mut pods = Vec::new();
+    for file in files(folder)? {
+        let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
+            .with_context(|| format!("parse {}", file.display()))?;
+        for document in &documents {
+            collect(document, &mut pods).with_context(|| format!("in {}", file.display()))?;
+        }
+    }
+    pods.sort();
+    Ok(pods)
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if matches!(extension, Some("yaml" | "yml" | "json")) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn collect(document: &Value, pods: &mut Vec<PodObject>) -> Result<()> {
+    let field = |name: &str| document.get(name).and_then(Value::as_str);
+    match (field("apiVersion"), field("kind")) {
+        (Some("v1"), Some("List")) => {
+            let items = document.get("items").and_then(Value::as_array);
+            items
+                .into_iter()
+                .flatten()
+                .try_for_each(|item| collect(item, pods))
+        }
+        (Some("v1"), Some("Pod")) => {
+            let pod = api::Pod::deserialize(document).context("a Pod object")?;
+            pods.push(PodObject::from(&pod));
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+impl From<&api::Pod> for PodObject {
+    fn from(pod: &api::Pod) -> Self {
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        let name = match pod.metadata.namespace.as_deref() {
+            None | Some("" | "default") => name,
+            Some(namespace) => format!("{namespace}/{name}"),
+        };
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let ports = containers.flat_map(|container| container.ports.iter().flatten());
+        Self {
+            name,
+            addresses: addresses(pod.status.as_ref()),
+            ports: ports.filter_map(ContainerPort::of).collect(),
+        }
+    }
+}
+
+impl ContainerPort {
+    fn of(port: &api::ContainerPort) -> Option<Self> {
+        Some(Self {
+            name: port.name.clone().unwrap_or_default(),
+            protocol: match port.protocol.as_deref() {
+                None | Some("" | "TCP") => Protocol::Tcp,
+                Some("UDP") => Protocol::Udp,
+                // The demo has no server for it.
+                Some(_) => return None,
+            },
+            number: port.container_port.try_into().ok()?,
+        })
+    }
+}
+
+/// The first address of each family; `podIP` counts where `podIPs` is missing.
+fn addresses(status: Option<&api::PodStatus>) -> Vec<IpAddr> {
+    let Some(status) = status else {
+        return Vec::new();
+    };
+    let listed = status
+        .pod_ips
+        .iter()
+        .flatten()
+        .map(|entry| entry.ip.as_str());
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for address in listed
+        .chain(status.pod_ip.as_deref())
+        .filter_map(|text| text.parse().ok())
+    {
+        let address: IpAddr = address;
+        if !addresses
+            .iter()
+            .any(|known| known.is_ipv4() == address.is_ipv4())
+        {
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_examples_have_one_client_and_six_servers() {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+        let pods = pods(&examples).unwrap();
+        let (clients, servers): (Vec<_>, Vec<_>) =
+            pods.iter().partition(|pod| pod.ports.is_empty());
+        assert_eq!(clients.len(), 1);
+        assert_eq!(clients[0].name, "client");
+        let names: Vec<_> = servers.iter().map(|pod| pod.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["db-1", "multi-1", "multi-2", "web-1", "web-2", "web-3"]
+        );
+        assert_eq!(servers[1].ports.len(), 2);
+    }
+
+    #[test]
+    fn a_pod_in_a_list_is_found_with_one_address_per_family() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = r#"{"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "a", "namespace": "other"},
+            "spec": {"containers": [{"name": "c", "ports": [{"containerPort": 53, "protocol": "UDP"}]}]},
+            "status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}, {"ip": "10.0.0.2"}]}}]}"#;
+        fs::write(folder.path().join("list.json"), text).unwrap();
+        fs::write(folder.path().join("notes.txt"), "no: manifest").unwrap();
+        let pods = pods(folder.path()).unwrap();
+        let port = ContainerPort {
+            name: String::new(),
+            protocol: Protocol::Udp,
+            number: 53,
+        };
+        let wanted = PodObject {
+            name: "other/a".to_owned(),
+            addresses: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+            ports: vec![port],
+        };
+        assert_eq!(pods, [wanted]);
+    }
+}

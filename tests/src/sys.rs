@@ -1,0 +1,109 @@
+//! The calls that need `unsafe`, all of them.
+
+use std::{
+    fs::File,
+    io,
+    os::{fd::AsRawFd, unix::process::CommandExt},
+    process::Command,
+};
+
+use nix::{
+    sched::setns,
+    sys::{
+        prctl::set_pdeathsig,
+        signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
+    },
+    unistd::{Pid, getppid},
+};
+
+use crate::{interrupt, namespace::Entry};
+
+/// Makes a child enter namespaces before it becomes its program, and die with this process. The child's working
+/// directory is the root if a mount namespace is among them.
+pub(crate) fn confine(command: &mut Command, entry: Entry) {
+    let parent = Pid::this();
+    let enter = move || {
+        set_pdeathsig(Signal::SIGKILL)?;
+        // The parent may have died before the line above took effect.
+        if getppid() != parent {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        for (namespace, kind) in entry.parts() {
+            setns(namespace, kind)?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec `enter` makes system calls only: it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(enter) };
+}
+
+/// Notes SIGINT, SIGTERM and SIGHUP in [`interrupt`] instead of dying of them.
+pub(crate) fn note_signals() -> nix::Result<()> {
+    extern "C" fn note(_signal: libc::c_int) {
+        interrupt::note();
+    }
+    let action = SigAction::new(SigHandler::Handler(note), SaFlags::empty(), SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // SAFETY: the handler stores one atomic and calls nothing else.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    Ok(())
+}
+
+/// The device features that [`set_feature`] can switch.
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub(crate) enum Feature {
+    /// `ETHTOOL_STXCSUM`: the device computes checksums, so that packets travel with a partial one.
+    TxChecksum = 0x17,
+    /// `ETHTOOL_STSO`: the device cuts TCP.
+    Tso = 0x1f,
+    /// `ETHTOOL_SGSO`: the stack cuts as late as it can.
+    Gso = 0x24,
+}
+
+/// Switches a feature of a device of the calling thread's network namespace, as `ethtool -K` does.
+pub(crate) fn set_feature(device: &str, feature: Feature, on: bool) -> io::Result<()> {
+    const SIOCETHTOOL: libc::Ioctl = 0x8946;
+    #[repr(C)]
+    struct Value {
+        command: u32,
+        data: u32,
+    }
+    let mut value = Value {
+        command: feature as u32,
+        data: u32::from(on),
+    };
+    let mut name = [0; libc::IFNAMSIZ];
+    // The last byte stays 0.
+    for (to, from) in name.iter_mut().zip(device.bytes()).take(libc::IFNAMSIZ - 1) {
+        *to = from.cast_signed();
+    }
+    let mut request = libc::ifreq {
+        ifr_name: name,
+        ifr_ifru: libc::__c_anonymous_ifr_ifru {
+            ifru_data: (&raw mut value).cast(),
+        },
+    };
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    // SAFETY: `request` names a device and points to a `struct ethtool_value`; both live until the call returns.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Columns of the terminal that `file` is.
+pub(crate) fn columns(file: &File) -> Option<u16> {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: TIOCGWINSZ writes one `struct winsize`.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (result == 0 && size.ws_col > 0).then_some(size.ws_col)
+}

@@ -1,0 +1,12 @@
+//! Namespaces: the topology by itself, then real packets through the agent's programs.
+#![expect(unused_crate_dependencies, reason = "they are the library's")]
+#![expect(
+    clippy::tests_outside_test_module,
+    reason = "a test target is nothing but tests"
+)]
+
+mod bulk;
+mod changes;
+mod lifecycle;
+mod topology;
+mod traffic;
