@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::ValueEnum;
 
 use crate::{
-    run::program,
+    run::{Profile, program},
     setup::{self, Purpose},
 };
 
@@ -26,5 +26,5 @@ pub(crate) fn command(workspace: &Path, subject: Subject) -> anyhow::Result<()> 
     let subject = match subject {
         Subject::Packet => "packet",
     };
-    program(workspace, "bench", &["--release"], &[subject.into()])
+    program(workspace, "bench", Profile::Release, &[subject.into()])
 }

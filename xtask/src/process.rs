@@ -26,9 +26,10 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The command as one would type it.
+/// The command as one would type it: a program by its name, not by the path it was found at.
 pub(crate) fn line(command: &Command) -> String {
-    let mut words = vec![command.get_program()];
+    let program = command.get_program();
+    let mut words = vec![Path::new(program).file_name().unwrap_or(program)];
     words.extend(command.get_args());
     words
         .into_iter()
@@ -154,7 +155,7 @@ mod tests {
     #[test]
     fn a_command_is_shown_as_one_would_type_it() {
         assert_eq!(
-            line(Command::new("ip").args(["link", "show"])),
+            line(Command::new("/usr/sbin/ip").args(["link", "show"])),
             "ip link show"
         );
     }

@@ -1,7 +1,7 @@
 //! The parts of the test suite, what each proves, and how it is run.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader},
     path::Path,
     process::{Command, Stdio},
 };
@@ -11,6 +11,7 @@ use clap::ValueEnum;
 
 use crate::{
     process::{Privilege, cargo, line, run},
+    run::{AGENT, Profile, artifact, binaries},
     setup::{self, Purpose},
     summary::{Outcome, Summary},
 };
@@ -128,29 +129,27 @@ fn play(workspace: &Path, part: &Part, filter: &[String]) -> anyhow::Result<Outc
     } else {
         Privilege::Own
     };
-    if part.choice == Choice::Netns {
-        // These tests start the agent, which cargo does not build for another package's tests.
-        let mut build = cargo(workspace);
-        build.args([
-            "build",
-            "--locked",
-            "-p",
-            "clusterip-agent",
-            "-p",
-            "clusterip-tests",
-            "--bins",
-        ]);
-        if run(&mut build).is_err() {
-            return Ok(Outcome::Failed);
-        }
-    }
     let mut sum = Tally::default();
     let mut passed = true;
+    // These tests start the agent, which cargo does not build for another package's tests.
+    if part.choice == Choice::Netns && binaries(workspace, Profile::Dev).is_err() {
+        return Ok(Outcome::Failed);
+    }
     for arguments in part.runs {
-        let mut test = cargo(workspace);
-        test.args(["test", "--locked", "--no-fail-fast"])
-            .args(privilege.runner())
-            .args(*arguments);
+        let command = || {
+            let mut test = cargo(workspace);
+            test.args(["test", "--locked", "--no-fail-fast"])
+                .args(privilege.runner())
+                .args(*arguments);
+            test
+        };
+        // Built first and by itself: cargo shows its progress only on a terminal, and the tests' output is read here.
+        if run(command().arg("--no-run")).is_err() {
+            passed = false;
+            continue;
+        }
+        let mut test = command();
+        test.env(AGENT, artifact("clusterip", Profile::Dev)?);
         if !filter.is_empty() {
             test.arg("--").args(filter);
         }
@@ -188,12 +187,16 @@ impl Tally {
 /// Runs the tests in view of the user, and counts. Returns whether all passed.
 fn tally(test: &mut Command, sum: &mut Tally) -> anyhow::Result<bool> {
     println!("$ {}", line(test));
+    let (reader, writer) = io::pipe().context("make a pipe")?;
+    // One pipe for both streams: their lines stay in order, and a SKIP may come on either.
+    test.stdout(writer.try_clone().context("share the pipe")?)
+        .stderr(writer);
     let mut child = test
-        .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("start {}", line(test)))?;
-    let output = child.stdout.take().context("the output was piped")?;
-    for bytes in BufReader::new(output).split(b'\n') {
+    // The command holds the pipe's other end; while it does, there is no end of file.
+    test.stdout(Stdio::null()).stderr(Stdio::null());
+    for bytes in BufReader::new(reader).split(b'\n') {
         let bytes = bytes.context("read the tests' output")?;
         let line = String::from_utf8_lossy(&bytes);
         println!("{line}");
