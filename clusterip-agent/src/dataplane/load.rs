@@ -222,6 +222,11 @@ fn at_least(wanted: KernelVersion) -> bool {
     KernelVersion::current().map_or(true, |found| found >= wanted)
 }
 
+/// Whether this kernel attaches TC programs by links.
+pub(super) fn has_tcx() -> bool {
+    at_least(KernelVersion::new(6, 6, 0))
+}
+
 fn object_error(error: EbpfError) -> LoadError {
     match &error {
         EbpfError::MapError(MapError::CreateError { io_error, .. })

@@ -1,6 +1,8 @@
 //! Where the tables go. The only importers of aya are below this folder.
 
+pub mod attach;
 pub mod bpf;
+pub mod counters;
 pub mod load;
 pub mod pins;
 pub mod raw;

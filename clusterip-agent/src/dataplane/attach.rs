@@ -1,0 +1,281 @@
+//! The two hooks on the pods' devices: attached, taken over, taken away.
+//!
+//! Links (kernel 6.6 and later) are pinned and outlive the agent; the next one replaces the program in place. Below that the
+//! filter of a clsact qdisc does the same under a fixed priority and handle.
+
+use std::{fmt, fs, io, path::PathBuf};
+
+use aya::programs::{
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+    links::{FdLink, PinnedLink},
+    tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
+};
+use log::{debug, warn};
+
+use super::{
+    load::{FROM_POD, LoadError, Loaded, TO_POD, has_tcx},
+    pins::Pins,
+};
+
+/// A hook: its program, and where on a device it sits.
+struct Hook {
+    program: &'static str,
+    place: TcAttachType,
+}
+
+/// What a pod sends comes in on the host's side of its device. Requests are translated before any other program sees
+/// them, replies after every other: a policy of another program sees the backend's address both ways (K1).
+const HOOKS: [Hook; 2] = [
+    Hook {
+        program: FROM_POD,
+        place: TcAttachType::Ingress,
+    },
+    Hook {
+        program: TO_POD,
+        place: TcAttachType::Egress,
+    },
+];
+
+/// Priority and handle of our filters on a clsact qdisc, by which the next agent finds them.
+const PRIORITY: u16 = 0xc1;
+const HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// How programs are attached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// By links, from kernel 6.6 on.
+    Tcx,
+    /// By filters of a clsact qdisc.
+    Clsact,
+}
+
+impl Mode {
+    /// What this kernel has.
+    #[must_use]
+    pub fn detect() -> Self {
+        if has_tcx() { Self::Tcx } else { Self::Clsact }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        })
+    }
+}
+
+/// A network device of the agent's namespace.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Interface {
+    /// The kernel's number for it.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+}
+
+/// A hook that could not be attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The program.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The attachment.
+    #[error("attach {program} to {interface} ({mode})")]
+    Attach {
+        /// Which program.
+        program: &'static str,
+        /// To which device.
+        interface: String,
+        /// How.
+        mode: Mode,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The pin of a link.
+    #[error("{operation} {path}")]
+    Pin {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The programs, and where they are attached.
+pub struct Hooks {
+    loaded: Loaded,
+    pins: Pins,
+    mode: Mode,
+}
+
+impl Hooks {
+    /// Programs that are loaded and not attached yet.
+    #[must_use]
+    pub const fn new(loaded: Loaded, pins: Pins, mode: Mode) -> Self {
+        Self { loaded, pins, mode }
+    }
+
+    /// How they are attached.
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Attaches both programs, or puts them in the place of an earlier agent's.
+    ///
+    /// # Errors
+    /// Which program could not be attached, and why.
+    pub fn attach(&mut self, interface: &Interface) -> Result<(), AttachError> {
+        for hook in &HOOKS {
+            let pin = self.pin(interface.index, hook.program);
+            let program = self.loaded.program(hook.program)?;
+            let result = match self.mode {
+                Mode::Tcx => attach_link(program, interface, hook, &pin),
+                Mode::Clsact => attach_filter(program, interface, hook).map_err(Into::into),
+            };
+            result.map_err(|source| AttachError::Attach {
+                program: hook.program,
+                interface: interface.name.clone(),
+                mode: self.mode,
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Takes the programs from a device that is to be left alone or is gone.
+    ///
+    /// # Errors
+    /// A pin could not be removed.
+    pub fn detach(&self, interface: &Interface) -> Result<(), AttachError> {
+        for hook in &HOOKS {
+            unpin(self.pin(interface.index, hook.program))?;
+        }
+        if self.mode == Mode::Clsact {
+            detach_filters(&interface.name);
+        }
+        Ok(())
+    }
+
+    /// The devices an earlier agent was attached to by links.
+    #[must_use]
+    pub fn adopted(&self) -> Vec<u32> {
+        let Ok(entries) = fs::read_dir(self.pins.links()) else {
+            return Vec::new();
+        };
+        let names = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok());
+        let mut indices: Vec<u32> = names
+            .filter_map(|name| name.split('_').next()?.parse().ok())
+            .collect();
+        indices.sort_unstable();
+        indices.dedup();
+        indices
+    }
+
+    /// A bpffs allows no dot in a name, a device does: hence the number.
+    fn pin(&self, index: u32, program: &str) -> PathBuf {
+        self.pins.links().join(format!("{index}_{program}"))
+    }
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn attach_link(
+    program: &mut SchedClassifier,
+    interface: &Interface,
+    hook: &Hook,
+    pin: &PathBuf,
+) -> Result<(), Failure> {
+    match replace_in_link(program, pin) {
+        Ok(true) => return Ok(()),
+        Ok(false) => {}
+        // The device of that number is gone, and another has it now.
+        Err(error) => {
+            debug!(interface = interface.name, error:err = *error; "the pinned link is of no use");
+            unpin(pin.clone())?;
+        }
+    }
+    let order = match hook.place {
+        TcAttachType::Egress => LinkOrder::last(),
+        _ => LinkOrder::first(),
+    };
+    let options = TcAttachOptions::TcxOrder(order);
+    let id = program.attach_with_options(&interface.name, hook.place, options)?;
+    let link: FdLink = program.take_link(id)?.try_into()?;
+    link.pin(pin)?;
+    Ok(())
+}
+
+/// Puts the program into the link of an earlier agent; false if there is none. The pin stays as it is.
+fn replace_in_link(program: &mut SchedClassifier, pin: &PathBuf) -> Result<bool, Failure> {
+    if !pin.exists() {
+        return Ok(false);
+    }
+    let link: SchedClassifierLink = FdLink::from(PinnedLink::from_pin(pin)?).try_into()?;
+    program.attach_to_link(link)?;
+    Ok(true)
+}
+
+fn attach_filter(
+    program: &mut SchedClassifier,
+    interface: &Interface,
+    hook: &Hook,
+) -> Result<(), ProgramError> {
+    match tc::qdisc_add_clsact(&interface.name) {
+        Err(TcError::AlreadyAttached) | Ok(()) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let old = SchedClassifierLink::attached(&interface.name, hook.place, PRIORITY, HANDLE, None)?;
+    let id = match program.attach_to_link(old) {
+        Ok(id) => id,
+        Err(_there_was_none) => {
+            let options = NlOptions {
+                priority: PRIORITY,
+                handle: HANDLE,
+                classid: None,
+            };
+            program.attach_with_options(
+                &interface.name,
+                hook.place,
+                TcAttachOptions::Netlink(options),
+            )?
+        }
+    };
+    // A filter has no pin: dropping its link would detach it when the agent ends.
+    std::mem::forget(program.take_link(id)?);
+    Ok(())
+}
+
+/// Takes our filters from a device; says whether there were any.
+pub fn detach_filters(interface: &str) -> bool {
+    let mut found = false;
+    for hook in &HOOKS {
+        match tc::qdisc_detach_program(interface, hook.place, hook.program) {
+            Ok(()) => found = true,
+            Err(error) => debug!(interface, error:err; "no filter of ours"),
+        }
+    }
+    found
+}
+
+fn unpin(path: PathBuf) -> Result<(), AttachError> {
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            warn!(path:% = path.display(), error:err; "unpin link");
+            Err(AttachError::Pin {
+                operation: "unpin",
+                path,
+                source: error,
+            })
+        }
+        _ => Ok(()),
+    }
+}
