@@ -1,1 +1,3 @@
-//! tests
+//! What the tests and the demo are made of.
+
+pub mod scenario;

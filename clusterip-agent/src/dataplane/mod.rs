@@ -1,5 +1,11 @@
 //! Where the tables go. The only importers of aya are below this folder.
 
+pub mod faulty;
+pub mod memory;
+
+pub use faulty::Faulty;
+pub use memory::Memory;
+
 use crate::plan::{Op, Tables};
 
 /// Something that holds tables: the kernel's maps, or memory in tests.
