@@ -24,6 +24,7 @@ pub mod pattern;
 pub mod pod;
 pub mod process;
 pub mod require;
+pub mod scenario;
 pub mod server;
 mod sys;
 pub mod vectors;

@@ -37,7 +37,8 @@ fn current() -> String {
             address,
             port,
             protocol,
-            zero
+            zero,
+            zero_tail
         }
     );
     layout!(
@@ -46,8 +47,7 @@ fn current() -> String {
             id,
             first_slot,
             slot_count,
-            algorithm,
-            zero
+            algorithm
         }
     );
     layout!(
@@ -56,9 +56,9 @@ fn current() -> String {
             address,
             port,
             state,
-            zero,
             service,
-            generation
+            generation,
+            zero
         }
     );
     layout!(
@@ -69,7 +69,8 @@ fn current() -> String {
             source_port,
             destination_port,
             protocol,
-            zero
+            zero,
+            zero_tail
         }
     );
     layout!(

@@ -3,9 +3,14 @@
 pub mod attach;
 pub mod bpf;
 pub mod counters;
+pub mod faulty;
 pub mod load;
+pub mod memory;
 pub mod pins;
 pub mod raw;
+
+pub use faulty::Faulty;
+pub use memory::Memory;
 
 use crate::plan::{Op, Tables};
 

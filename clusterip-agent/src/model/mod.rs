@@ -9,6 +9,7 @@ pub mod object;
 pub mod problem;
 pub mod range;
 pub mod resolve;
+pub mod resolver;
 pub mod service;
 pub mod snapshot;
 pub mod validate;

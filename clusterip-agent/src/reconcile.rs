@@ -1,0 +1,355 @@
+//! The one writer: events -> snapshot -> difference -> dataplane.
+//!
+//! [`Reconciler`] is the core, without a clock; [`run`] drives it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
+};
+
+use crate::{
+    dataplane::{Dataplane, DataplaneError},
+    model::{event::Event, object::ObjectName, resolver::Resolver, snapshot::Snapshot},
+    plan::{Full, Index, Layout, Limits, diff},
+    state::{StateError, Store},
+};
+
+/// What every reader sees: the model, and the ids it has in the maps.
+#[derive(Clone, Debug, Default)]
+pub struct Published {
+    /// The model.
+    pub snapshot: Arc<Snapshot>,
+    /// Ids by name.
+    pub index: Index,
+}
+
+/// What one step did.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// How many services are different now.
+    pub services: usize,
+    /// How many operations were carried out, or tried.
+    pub ops: usize,
+    /// The write or read that failed; the next step computes the difference again (F6).
+    pub failure: Option<DataplaneError>,
+}
+
+/// Brings the dataplane to what the events say.
+#[derive(Debug)]
+pub struct Reconciler<D> {
+    dataplane: D,
+    resolver: Resolver,
+    store: Option<Store>,
+    limits: Limits,
+    /// None until the dataplane has been read.
+    layout: Option<Layout>,
+    index: Index,
+    /// Services that changed and have not been placed yet.
+    unplaced: BTreeSet<ObjectName>,
+    /// Services that do not fit.
+    waiting: BTreeMap<ObjectName, Vec<Full>>,
+    /// The dataplane holds what the layout says.
+    is_clean: bool,
+    /// The last attempt to keep the allocations failed: said once.
+    save_failed: bool,
+    published: Published,
+}
+
+impl<D: Dataplane> Reconciler<D> {
+    /// A reconciler that has seen nothing. Without a store nothing is kept.
+    #[must_use]
+    pub fn new(dataplane: D, resolver: Resolver, store: Option<Store>, limits: Limits) -> Self {
+        Self {
+            dataplane,
+            resolver,
+            store,
+            limits,
+            layout: None,
+            index: Index::default(),
+            unplaced: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            is_clean: false,
+            save_failed: false,
+            published: Published::default(),
+        }
+    }
+
+    /// The dataplane as it is.
+    pub const fn dataplane(&mut self) -> &mut D {
+        &mut self.dataplane
+    }
+
+    /// Ends it: the dataplane stays as it is (F4).
+    #[must_use]
+    pub fn into_dataplane(self) -> D {
+        self.dataplane
+    }
+
+    /// Whether a write or read failed that is to be tried again.
+    #[must_use]
+    pub const fn needs_retry(&self) -> bool {
+        self.resolver.is_synced() && !self.is_clean
+    }
+
+    /// What the readers see now.
+    #[must_use]
+    pub const fn published(&self) -> &Published {
+        &self.published
+    }
+
+    /// Takes events in and makes the dataplane follow. Nothing is written before the source is synced (F1).
+    pub fn handle(&mut self, events: Vec<Event>) -> Report {
+        self.resolver.take(events);
+        self.step()
+    }
+
+    /// Reads the dataplane and makes the whole of it what it should be; also how a failure is retried (F6).
+    pub fn resync(&mut self) -> Report {
+        self.is_clean = false;
+        self.step()
+    }
+
+    /// At least a second has passed since the last time: what was retired may be used again, and who waits for room may
+    /// find it.
+    pub fn advance(&mut self) -> Report {
+        // As long as a write is missing a head may still lead to what was retired.
+        if !self.is_clean {
+            return Report::default();
+        }
+        let has_room = self.layout.as_mut().is_some_and(Layout::advance);
+        if has_room {
+            self.unplaced.extend(self.waiting.keys().cloned());
+        }
+        self.step()
+    }
+
+    fn step(&mut self) -> Report {
+        let mut report = Report::default();
+        if !self.resolver.is_synced() {
+            return report;
+        }
+        self.allocate();
+        let changed = self.resolver.resolve();
+        report.services = changed.len();
+        self.log_problems(&changed);
+        self.unplaced.extend(changed);
+        let outcome = if self.is_clean {
+            self.write_change(&mut report)
+        } else {
+            self.write_all(&mut report)
+        };
+        self.is_clean = outcome.is_ok();
+        report.failure = outcome.err();
+        self.publish();
+        report
+    }
+
+    /// Keeps new allocations before they are programmed. If that fails the services work all the same; their addresses
+    /// are provisional until it succeeds.
+    fn allocate(&mut self) {
+        let Some(allocations) = self.resolver.allocate() else {
+            return;
+        };
+        let Some(store) = &self.store else { return };
+        match store.save(&allocations) {
+            Ok(()) => {
+                self.save_failed = false;
+                self.resolver.saved();
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.save_failed, true) {
+                    log_state(&error);
+                }
+            }
+        }
+    }
+
+    /// The difference of what changed, and of nothing else (F5).
+    fn write_change(&mut self, report: &mut Report) -> Result<(), DataplaneError> {
+        let Some(mut layout) = self.layout.take() else {
+            return self.write_all(report);
+        };
+        self.place(&mut layout);
+        let ops = layout.take_change().ops();
+        self.layout = Some(layout);
+        report.ops = ops.len();
+        if ops.is_empty() {
+            return Ok(());
+        }
+        self.dataplane.apply(&ops)
+    }
+
+    /// The difference of everything.
+    fn write_all(&mut self, report: &mut Report) -> Result<(), DataplaneError> {
+        let actual = self.dataplane.dump()?;
+        let layout = if let Some(mut layout) = self.layout.take() {
+            self.place(&mut layout);
+            layout
+        } else {
+            let mut layout = Layout::restore(self.limits, &actual);
+            let handed_over = self.resolver.handed_over();
+            layout.disown(&handed_over.into_iter().map(Into::into).collect());
+            self.place(&mut layout);
+            layout.settle();
+            layout
+        };
+        let layout = self.layout.insert(layout);
+        let _change = layout.take_change();
+        let ops = diff(&actual, layout.tables());
+        report.ops = ops.len();
+        if ops.is_empty() {
+            return Ok(());
+        }
+        self.dataplane.apply(&ops)
+    }
+
+    /// Gives the services that changed their places.
+    fn place(&mut self, layout: &mut Layout) {
+        for name in std::mem::take(&mut self.unplaced) {
+            let service = self.resolver.snapshot().services.get(&name).cloned();
+            let full = match &service {
+                Some(service) => layout.place(service).err().unwrap_or_default(),
+                None => {
+                    layout.remove(&name);
+                    Vec::new()
+                }
+            };
+            self.index.update(&name, layout);
+            let messages: Vec<String> = full.iter().map(ToString::to_string).collect();
+            let before = if full.is_empty() {
+                self.waiting.remove(&name)
+            } else {
+                self.waiting.insert(name.clone(), full)
+            };
+            if !messages.is_empty() || before.is_some() {
+                self.resolver.set_place_problems(&name, &messages);
+            }
+            if before.is_none() {
+                for reason in messages {
+                    log::warn!(service:% = name, reason:%; "service keeps its last state");
+                }
+            }
+        }
+    }
+
+    /// Says once what is newly wrong with services.
+    fn log_problems(&self, changed: &BTreeSet<ObjectName>) {
+        let snapshot = self.resolver.snapshot();
+        for name in changed {
+            let before = self.published.snapshot.services.get(name);
+            let now = snapshot.services.get(name);
+            for problem in now.into_iter().flat_map(|service| &service.problems) {
+                if !before.is_some_and(|before| before.problems.contains(problem)) {
+                    log::warn!(service:% = name, problem:%; "service has a problem");
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let snapshot = self.resolver.snapshot();
+        if !self.published.snapshot.is_same(snapshot) {
+            self.published.snapshot = Arc::new(snapshot.clone());
+        }
+        self.published.index = self.index.clone();
+    }
+}
+
+fn log_state(error: &StateError) {
+    let cause = std::error::Error::source(error).map_or_else(String::new, ToString::to_string);
+    log::error!(
+        error:%, cause:%;
+        "allocations are not kept: automatic addresses may change at the next start"
+    );
+}
+
+/// When the loop does what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timing {
+    /// Between two advances; at least a second where there are readers that run for a while.
+    pub grace: Duration,
+    /// Between two comparisons with the dataplane, whatever happens.
+    pub resync: Duration,
+    /// Until the first retry after a failure; doubled each time.
+    pub first_retry: Duration,
+    /// Never longer than this until the next retry.
+    pub last_retry: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(1),
+            resync: Duration::from_secs(60),
+            first_retry: Duration::from_millis(100),
+            last_retry: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Drives a reconciler until the events end; gives it back. Dropping the future ends it too: nothing is half done
+/// between two awaits.
+pub async fn run<D: Dataplane>(
+    mut reconciler: Reconciler<D>,
+    mut events: mpsc::Receiver<Vec<Event>>,
+    published: watch::Sender<Published>,
+    timing: Timing,
+) -> Reconciler<D> {
+    let mut grace = interval_at(Instant::now() + timing.grace, timing.grace);
+    grace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut resync = interval_at(Instant::now() + timing.resync, timing.resync);
+    resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pause = timing.first_retry;
+    let mut retry_at = Instant::now();
+    loop {
+        let report = tokio::select! {
+            batch = events.recv() => {
+                let Some(mut batch) = batch else {
+                    return reconciler;
+                };
+                // What is queued already is one change.
+                while let Ok(more) = events.try_recv() {
+                    batch.extend(more);
+                }
+                reconciler.handle(batch)
+            }
+            () = sleep_until(retry_at), if reconciler.needs_retry() => reconciler.resync(),
+            _ = grace.tick() => reconciler.advance(),
+            _ = resync.tick() => reconciler.resync(),
+        };
+        let Report {
+            services,
+            ops,
+            failure,
+        } = report;
+        if let Some(error) = failure {
+            retry_at = Instant::now() + pause;
+            let cause =
+                std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
+            log::warn!(
+                error:%, cause:%, ops, retry:? = pause;
+                "dataplane does not follow yet"
+            );
+            pause = (pause * 2).min(timing.last_retry);
+        } else {
+            if !reconciler.needs_retry() {
+                pause = timing.first_retry;
+            }
+            if services > 0 || ops > 0 {
+                log::info!(services, ops; "programmed");
+            }
+        }
+        published.send_if_modified(|seen| {
+            let now = reconciler.published();
+            let is_new = !Arc::ptr_eq(&seen.snapshot, &now.snapshot);
+            *seen = now.clone();
+            is_new
+        });
+    }
+}
