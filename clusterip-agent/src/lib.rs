@@ -5,8 +5,11 @@
 //! ```
 //! One writer, one model: `reconcile` owns the snapshot; everyone else reads it.
 
+pub mod attachments;
 pub mod command;
 pub mod dataplane;
+pub mod interfaces;
+pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod reconcile;

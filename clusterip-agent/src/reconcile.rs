@@ -27,6 +27,10 @@ pub struct Published {
     pub snapshot: Arc<Snapshot>,
     /// Ids by name.
     pub index: Index,
+    /// Whether the dataplane holds what the source says.
+    pub programmed: bool,
+    /// How many services do not fit into the dataplane.
+    pub waiting: usize,
 }
 
 /// What one step did.
@@ -258,6 +262,8 @@ impl<D: Dataplane> Reconciler<D> {
             self.published.snapshot = Arc::new(snapshot.clone());
         }
         self.published.index = self.index.clone();
+        self.published.programmed = self.resolver.is_synced() && self.is_clean;
+        self.published.waiting = self.waiting.len();
     }
 }
 
