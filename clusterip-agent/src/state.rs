@@ -85,9 +85,8 @@ impl Store {
     /// # Errors
     /// The file cannot be read, or cannot be set aside.
     pub fn load(&self) -> Result<Allocations, StateError> {
-        let (path, text) = match self.read()? {
-            Some(found) => found,
-            None => return Ok(Allocations::new()),
+        let Some((path, text)) = self.read()? else {
+            return Ok(Allocations::new());
         };
         let reason = match parse(&text) {
             Ok(allocations) => return Ok(allocations),
@@ -140,10 +139,7 @@ impl Store {
 fn parse(text: &str) -> Result<Allocations, String> {
     let document: Document = serde_json::from_str(text).map_err(|error| error.to_string())?;
     if document.version != VERSION {
-        return Err(format!(
-            "version {} is not {VERSION}",
-            document.version
-        ));
+        return Err(format!("version {} is not {VERSION}", document.version));
     }
     let mut seen = BTreeSet::new();
     if let Some(twice) = document

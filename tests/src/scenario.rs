@@ -155,7 +155,7 @@ impl<D: Dataplane> World<D> {
                     limits = Limits::new(limits.services, limits.backends);
                 }
                 Some("range") => nets = words.map(str::to_owned).collect(),
-                Some("node") => node = words.next().unwrap_or_default().to_owned(),
+                Some("node") => words.next().unwrap_or_default().clone_into(&mut node),
                 _ => {}
             }
         }
@@ -361,7 +361,12 @@ fn parse(text: &str, file: &str) -> anyhow::Result<Vec<Object>> {
 
 fn object(document: Value, file: &str) -> anyhow::Result<Object> {
     let metadata = document.get("metadata").cloned().unwrap_or_default();
-    let text = |field: &str| metadata.get(field).and_then(Value::as_str).map(str::to_owned);
+    let text = |field: &str| {
+        metadata
+            .get(field)
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
     let name = text("name").context("an object without a name")?;
     let kind = document.get("kind").and_then(Value::as_str).unwrap_or("");
     let (kind, spec) = match kind {

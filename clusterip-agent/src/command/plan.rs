@@ -129,7 +129,11 @@ impl PlannedFrontend {
         let mut row = vec![
             self.service.clone(),
             dash(&self.port_name),
-            format!("{}/{}{mark}", socket(self.address, self.port), self.protocol),
+            format!(
+                "{}/{}{mark}",
+                socket(self.address, self.port),
+                self.protocol
+            ),
             self.kind.to_owned(),
             self.action.to_owned(),
         ];
@@ -190,11 +194,7 @@ fn aligned(rows: &[Vec<String>]) -> String {
     text
 }
 
-fn planned(
-    service: &ResolvedService,
-    balancer: &Balancer,
-    frontend: &Frontend,
-) -> PlannedFrontend {
+fn planned(service: &ResolvedService, balancer: &Balancer, frontend: &Frontend) -> PlannedFrontend {
     let Frontend {
         address,
         port,

@@ -63,7 +63,11 @@ pub(super) fn candidates(
         for (object, slice) in slices {
             from_slice(cluster, (object, slice), port, problems, &mut found);
         }
-    } else if let Some(selector) = service.spec.as_ref().and_then(|spec| spec.selector.as_ref()) {
+    } else if let Some(selector) = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.selector.as_ref())
+    {
         for (object, pod) in cluster.selected(&name.namespace, selector) {
             from_pod(cluster, (object, pod), port, problems, &mut found);
         }
@@ -128,9 +132,10 @@ fn from_slice(
             problems.push(not_an_address(field, text).at(&object.key, &object.origin));
             continue;
         };
-        let condition = |get: fn(&k8s_openapi::api::discovery::v1::EndpointConditions) -> Option<bool>| {
-            conditions.as_ref().and_then(get)
-        };
+        let condition =
+            |get: fn(&k8s_openapi::api::discovery::v1::EndpointConditions) -> Option<bool>| {
+                conditions.as_ref().and_then(get)
+            };
         let pod = target_ref
             .as_ref()
             .filter(|target| target.kind.as_deref().is_none_or(|kind| kind == "Pod"))
@@ -151,10 +156,7 @@ fn from_slice(
             serving: condition(|it| it.serving).unwrap_or(true),
             terminating: condition(|it| it.terminating).unwrap_or(false),
             node: node.into(),
-            zone: zone
-                .as_deref()
-                .unwrap_or_else(|| cluster.zone(node))
-                .into(),
+            zone: zone.as_deref().unwrap_or_else(|| cluster.zone(node)).into(),
             identity,
         });
     }

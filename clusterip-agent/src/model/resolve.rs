@@ -62,7 +62,11 @@ pub fn resolve(
         .map(|fault| fault.clone().at(&object.key, &object.origin))
         .collect();
     let mut balancers = Vec::new();
-    if let Some(spec) = service.spec.as_ref().filter(|spec| has_entry(service, spec)) {
+    if let Some(spec) = service
+        .spec
+        .as_ref()
+        .filter(|spec| has_entry(service, spec))
+    {
         for port in ports(spec) {
             for family in [Family::V4, Family::V6] {
                 let frontends = frontends(&port, family, addresses);

@@ -4,12 +4,7 @@ use std::sync::Arc;
 
 use rpds::RedBlackTreeMapSync;
 
-use super::{
-    object::ObjectName,
-    problem::Problem,
-    resolve::NodeInfo,
-    service::ResolvedService,
-};
+use super::{object::ObjectName, problem::Problem, resolve::NodeInfo, service::ResolvedService};
 
 /// The resolved cluster, as it was at one moment. Cloning costs nothing, whatever its size.
 #[derive(Clone, PartialEq, Debug, Default)]
