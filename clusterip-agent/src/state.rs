@@ -85,9 +85,8 @@ impl Store {
     /// # Errors
     /// The file cannot be read, or cannot be set aside.
     pub fn load(&self) -> Result<Allocations, StateError> {
-        let (path, text) = match self.read()? {
-            Some(found) => found,
-            None => return Ok(Allocations::new()),
+        let Some((path, text)) = self.read()? else {
+            return Ok(Allocations::new());
         };
         let reason = match parse(&text) {
             Ok(allocations) => return Ok(allocations),

@@ -155,7 +155,7 @@ impl<D: Dataplane> World<D> {
                     limits = Limits::new(limits.services, limits.backends);
                 }
                 Some("range") => nets = words.map(str::to_owned).collect(),
-                Some("node") => node = words.next().unwrap_or_default().to_owned(),
+                Some("node") => words.next().unwrap_or_default().clone_into(&mut node),
                 _ => {}
             }
         }

@@ -4,97 +4,102 @@
     reason = "the library of this package uses them"
 )]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+#[cfg(test)]
+mod tests {
+    use std::{
+        fmt::Write as _,
+        fs,
+        path::{Path, PathBuf},
+    };
 
-use clusterip_agent::dataplane::{Dataplane, Faulty, Memory};
-use clusterip_agent::plan::Limits;
-use clusterip_tests::scenario::{Checked, run};
+    use clusterip_agent::dataplane::{Dataplane, Faulty, Memory};
+    use clusterip_agent::plan::Limits;
+    use clusterip_tests::scenario::{Checked, run};
 
-fn files() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
-    let mut files: Vec<PathBuf> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
-        .collect();
-    files.sort();
-    assert!(!files.is_empty(), "there are no scenarios");
-    files
-}
+    fn files() -> Vec<PathBuf> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+        let mut files: Vec<PathBuf> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
+            .collect();
+        files.sort();
+        assert!(!files.is_empty(), "there are no scenarios");
+        files
+    }
 
-fn check<D: Dataplane>(may_update: bool, mut make: impl FnMut(Limits) -> D) {
-    let mut wrong = Vec::new();
-    for path in files() {
-        let expected = fs::read_to_string(&path).unwrap();
-        let actual = match run(&path, &expected, |limits| Ok(make(limits))) {
-            Ok(actual) => actual,
-            Err(error) => {
-                wrong.push(format!("{error:#}"));
+    fn check<D: Dataplane>(may_update: bool, mut make: impl FnMut(Limits) -> D) {
+        let mut wrong = Vec::new();
+        for path in files() {
+            let expected = fs::read_to_string(&path).unwrap();
+            let actual = match run(&path, &expected, |limits| Ok(make(limits))) {
+                Ok(actual) => actual,
+                Err(error) => {
+                    wrong.push(format!("{error:#}"));
+                    continue;
+                }
+            };
+            if actual == expected {
                 continue;
             }
-        };
-        if actual == expected {
-            continue;
+            if may_update && std::env::var_os("UPDATE_EXPECT").is_some() {
+                fs::write(&path, actual).unwrap();
+                continue;
+            }
+            wrong.push(format!(
+                "{}\n{}",
+                path.display(),
+                differences(&expected, &actual)
+            ));
         }
-        if may_update && std::env::var_os("UPDATE_EXPECT").is_some() {
-            fs::write(&path, actual).unwrap();
-            continue;
-        }
-        wrong.push(format!(
-            "{}\n{}",
-            path.display(),
-            differences(&expected, &actual)
-        ));
+        assert!(
+            wrong.is_empty(),
+            "{}\nUPDATE_EXPECT=1 rewrites the expectations",
+            wrong.join("\n")
+        );
     }
-    assert!(
-        wrong.is_empty(),
-        "{}\nUPDATE_EXPECT=1 rewrites the expectations",
-        wrong.join("\n")
-    );
-}
 
-/// Lines that are only in one of two texts, in their order.
-fn differences(expected: &str, actual: &str) -> String {
-    let (old, new): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), actual.lines().collect());
-    // Lengths of the longest common subsequences of the ends.
-    let mut common = vec![vec![0_usize; new.len() + 1]; old.len() + 1];
-    for i in (0..old.len()).rev() {
-        for j in (0..new.len()).rev() {
-            common[i][j] = if old[i] == new[j] {
-                common[i + 1][j + 1] + 1
+    /// Lines that are only in one of two texts, in their order.
+    fn differences(expected: &str, actual: &str) -> String {
+        let (old, new): (Vec<&str>, Vec<&str>) =
+            (expected.lines().collect(), actual.lines().collect());
+        // Lengths of the longest common subsequences of the ends.
+        let mut common = vec![vec![0_usize; new.len() + 1]; old.len() + 1];
+        for i in (0..old.len()).rev() {
+            for j in (0..new.len()).rev() {
+                common[i][j] = if old[i] == new[j] {
+                    common[i + 1][j + 1] + 1
+                } else {
+                    common[i + 1][j].max(common[i][j + 1])
+                };
+            }
+        }
+        let (mut i, mut j, mut text) = (0, 0, String::new());
+        while i < old.len() || j < new.len() {
+            if i < old.len() && j < new.len() && old[i] == new[j] {
+                (i, j) = (i + 1, j + 1);
+            } else if j == new.len() || (i < old.len() && common[i + 1][j] >= common[i][j + 1]) {
+                writeln!(text, "{:4} - {}", i + 1, old[i]).unwrap();
+                i += 1;
             } else {
-                common[i + 1][j].max(common[i][j + 1])
-            };
+                writeln!(text, "     + {}", new[j]).unwrap();
+                j += 1;
+            }
         }
+        text
     }
-    let (mut i, mut j, mut text) = (0, 0, String::new());
-    while i < old.len() || j < new.len() {
-        if i < old.len() && j < new.len() && old[i] == new[j] {
-            (i, j) = (i + 1, j + 1);
-        } else if j == new.len() || (i < old.len() && common[i + 1][j] >= common[i][j + 1]) {
-            text += &format!("{:4} - {}\n", i + 1, old[i]);
-            i += 1;
-        } else {
-            text += &format!("     + {}\n", new[j]);
-            j += 1;
+
+    #[test]
+    fn scenarios_over_memory() {
+        check(true, |limits| Checked(Memory::new(limits)));
+    }
+
+    #[test]
+    fn scenarios_when_one_write_in_ten_fails() {
+        for seed in [1, 0x9e37_79b9_7f4a_7c15, 0xdead_beef] {
+            check(false, |limits| {
+                Faulty::new(Checked(Memory::new(limits)), seed)
+            });
         }
-    }
-    text
-}
-
-#[test]
-fn scenarios_over_memory() {
-    check(true, |limits| Checked(Memory::new(limits)));
-}
-
-#[test]
-fn scenarios_when_one_write_in_ten_fails() {
-    for seed in [1, 0x9e37_79b9_7f4a_7c15, 0xdead_beef] {
-        check(false, |limits| {
-            Faulty::new(Checked(Memory::new(limits)), seed)
-        });
     }
 }

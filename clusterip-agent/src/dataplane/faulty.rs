@@ -34,7 +34,7 @@ impl<D> Faulty<D> {
         self.failures
     }
 
-    fn fails(&mut self) -> bool {
+    const fn fails(&mut self) -> bool {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;

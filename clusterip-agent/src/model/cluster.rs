@@ -339,3 +339,84 @@ fn detach<K: std::hash::Hash + Eq>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::samples::{app, listing, name, node, pod, put, remove, slice};
+
+    fn touched(cluster: &mut Cluster, events: Vec<Event>) -> Vec<String> {
+        let mut touched = BTreeSet::new();
+        for event in events {
+            cluster.apply(event, &mut touched);
+        }
+        touched.iter().map(|name| name.name.to_string()).collect()
+    }
+
+    /// F5
+    #[test]
+    fn an_event_touches_the_services_that_see_the_object_and_no_other() {
+        let mut cluster = Cluster::default();
+        let (one, two) = (
+            pod("one-1", "one", "10.1.0.1"),
+            pod("two-1", "two", "10.1.0.2"),
+        );
+        let objects = [app("one"), app("two"), one.clone(), two];
+        assert_eq!(
+            touched(&mut cluster, listing(objects.clone())),
+            ["one", "two"]
+        );
+        assert_eq!(
+            touched(&mut cluster, listing(objects)),
+            [""; 0],
+            "the same again"
+        );
+        let moved = pod("one-1", "two", "10.1.0.1");
+        assert_eq!(
+            touched(&mut cluster, vec![put(moved.clone())]),
+            ["one", "two"],
+            "both the one it left and the one it joined"
+        );
+        assert_eq!(touched(&mut cluster, vec![remove(&moved)]), ["two"]);
+        let of_one = slice("s", "one", &["10.1.0.9"]);
+        assert_eq!(touched(&mut cluster, vec![put(of_one)]), ["one"]);
+        let of_two = slice("s", "two", &["10.1.0.9"]);
+        assert_eq!(touched(&mut cluster, vec![put(of_two)]), ["one", "two"]);
+        assert_eq!(cluster.slices(&name("one")).count(), 0);
+        assert_eq!(touched(&mut cluster, vec![remove(&app("one"))]), ["one"]);
+        assert_eq!(
+            touched(&mut cluster, vec![put(one)]),
+            [""; 0],
+            "nobody selects it any more"
+        );
+    }
+
+    #[test]
+    fn a_node_touches_what_runs_on_it_when_its_zone_changes() {
+        let mut cluster = Cluster::default();
+        let objects = [app("one"), pod("one-1", "one", "10.1.0.1"), app("two")];
+        touched(&mut cluster, listing(objects));
+        let put_node = |zone| vec![put(node("node-a", zone))];
+        assert_eq!(touched(&mut cluster, put_node("east")), ["one"]);
+        assert_eq!(touched(&mut cluster, put_node("east")), [""; 0]);
+        assert_eq!(touched(&mut cluster, put_node("west")), ["one"]);
+        assert_eq!(cluster.zone("node-a"), "west");
+        let gone = vec![remove(&node("node-a", "west"))];
+        assert_eq!(touched(&mut cluster, gone), ["one"]);
+    }
+
+    /// F1, F9
+    #[test]
+    fn what_a_listing_does_not_hold_is_gone_when_it_is_complete() {
+        let mut cluster = Cluster::default();
+        assert!(!cluster.is_synced());
+        touched(&mut cluster, listing([app("one"), app("two")]));
+        assert!(cluster.is_synced());
+        let half = vec![Event::Reset, put(app("two"))];
+        assert_eq!(touched(&mut cluster, half), [""; 0]);
+        assert!(cluster.service(&name("one")).is_some(), "not before Synced");
+        assert_eq!(touched(&mut cluster, vec![Event::Synced]), ["one"]);
+        assert!(cluster.service(&name("one")).is_none());
+        assert!(cluster.service(&name("two")).is_some());
+    }
+}

@@ -10,6 +10,8 @@ pub mod problem;
 pub mod range;
 pub mod resolve;
 pub mod resolver;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod service;
 pub mod snapshot;
 pub mod validate;

@@ -113,15 +113,12 @@ impl Resolver {
             if old == new.as_ref() {
                 continue;
             }
-            match new {
-                Some(service) => {
-                    self.snapshot.set_problems(&name, service.problems.clone());
-                    self.snapshot.services.insert_mut(name.clone(), service);
-                }
-                None => {
-                    self.snapshot.set_problems(&name, Vec::new());
-                    self.snapshot.services.remove_mut(&name);
-                }
+            if let Some(service) = new {
+                self.snapshot.set_problems(&name, service.problems.clone());
+                self.snapshot.services.insert_mut(name.clone(), service);
+            } else {
+                self.snapshot.set_problems(&name, Vec::new());
+                self.snapshot.services.remove_mut(&name);
             }
             changed.insert(name);
         }

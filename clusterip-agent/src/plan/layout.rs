@@ -53,7 +53,7 @@ impl Limits {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Full {
     /// No id or no entry for another frontend.
-    #[error("no room for {needed} more frontends, {limit} is the limit: raise --max-services")]
+    #[error("frontends without room: {needed}; the limit is {limit}: raise --max-services")]
     Services {
         /// How many are missing.
         needed: usize,
@@ -61,7 +61,7 @@ pub enum Full {
         limit: u32,
     },
     /// No id for another backend.
-    #[error("no room for {needed} more endpoints, {limit} is the limit: raise --max-backends")]
+    #[error("endpoints without room: {needed}; the limit is {limit}: raise --max-backends")]
     Backends {
         /// How many are missing.
         needed: usize,
@@ -69,7 +69,9 @@ pub enum Full {
         limit: u32,
     },
     /// No run of slots that is long enough.
-    #[error("no run of {needed} free slots among {limit} ({free} are free): raise --max-backends")]
+    #[error(
+        "no run of {needed} free slots; {free} of {limit} are free, in pieces: raise --max-backends"
+    )]
     Slots {
         /// How long the run must be.
         needed: usize,

@@ -9,6 +9,8 @@ pub mod index;
 pub mod layout;
 pub mod op;
 mod place;
+#[cfg(test)]
+mod properties;
 mod restore;
 mod runs;
 pub mod tables;

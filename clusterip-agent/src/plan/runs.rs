@@ -6,16 +6,16 @@ use clusterip_common::abi::SlotIndex;
 
 /// A contiguous part of the slots.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
-pub struct Run {
+pub(super) struct Run {
     /// Where it begins; 0 if it is empty.
-    pub first: u32,
+    pub(super) first: u32,
     /// How long it is.
-    pub count: u32,
+    pub(super) count: u32,
 }
 
 impl Run {
     /// Its slots.
-    pub fn slots(self) -> impl Iterator<Item = SlotIndex> {
+    pub(super) fn slots(self) -> impl Iterator<Item = SlotIndex> {
         (self.first..self.first.saturating_add(self.count)).map(SlotIndex)
     }
 }

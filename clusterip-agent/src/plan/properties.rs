@@ -1,0 +1,378 @@
+//! What holds for a layout whatever happens to it: services come, change, exchange addresses and go, time passes, the
+//! agent restarts, and the maps are too small.
+
+use std::collections::BTreeMap;
+
+use clusterip_common::{
+    abi::{Backend, BackendId, BackendState, ServiceKey, SlotIndex},
+    wire::{Addr, Be16},
+};
+use proptest::prelude::*;
+
+use super::{Layout, Limits, Op, Tables, desired, diff, tables::slots_of};
+use crate::model::{
+    object::ObjectName,
+    service::{
+        Action, Algorithm, Balancer, Endpoint, Family, Frontend, FrontendKind, Protocol,
+        ResolvedService, Role, Scope, Target,
+    },
+};
+
+const LIMITS: Limits = Limits::new(6, 10);
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A service comes or changes; it takes its VIP from whoever has it.
+    Place {
+        service: u8,
+        vip: u8,
+        ports: Vec<(u8, u16)>,
+        endpoints: Vec<(u8, bool, Role, Option<u8>)>,
+        loser_first: bool,
+    },
+    Remove(u8),
+    Advance,
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let role = prop_oneof![
+        3 => Just(Role::Chosen),
+        1 => Just(Role::Serving),
+        1 => Just(Role::Listed),
+    ];
+    let endpoint = (0..6_u8, any::<bool>(), role, prop::option::of(0..3_u8));
+    let place = (
+        0..4_u8,
+        0..4_u8,
+        prop::collection::vec((0..3_u8, 80..83_u16), 1..3),
+        prop::collection::vec(endpoint, 0..5),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(service, vip, ports, endpoints, loser_first)| Step::Place {
+                service,
+                vip,
+                ports,
+                endpoints,
+                loser_first,
+            },
+        );
+    prop_oneof![
+        8 => place,
+        1 => (0..4_u8).prop_map(Step::Remove),
+        4 => Just(Step::Advance),
+        1 => Just(Step::Restart),
+    ]
+}
+
+fn name(service: u8) -> ObjectName {
+    ObjectName::new("default", &service.to_string())
+}
+
+fn resolved(
+    service: u8,
+    vip: u8,
+    ports: &[(u8, u16)],
+    endpoints: &[(u8, bool, Role, Option<u8>)],
+) -> ResolvedService {
+    // Port names and numbers are unique within a service, and so is each ip:port.
+    let ports: BTreeMap<u16, u8> = ports
+        .iter()
+        .map(|(name, number)| (*number, *name))
+        .collect();
+    let ports: BTreeMap<u8, u16> = ports
+        .into_iter()
+        .map(|(number, name)| (name, number))
+        .collect();
+    let endpoints: BTreeMap<(u8, u16), Endpoint> = endpoints
+        .iter()
+        .map(|(host, is_other_port, role, identity)| {
+            let port = 8080 + u16::from(*is_other_port);
+            let endpoint = Endpoint {
+                address: [10, 1, 0, *host].into(),
+                port,
+                weight: 1,
+                terminating: false,
+                role: *role,
+                node: "".into(),
+                zone: "".into(),
+                identity: identity.map(|identity| identity.to_string().into()),
+            };
+            ((*host, port), endpoint)
+        })
+        .collect();
+    let balancers = ports.into_iter().map(|(port_name, port)| Balancer {
+        port_name: port_name.to_string().into(),
+        protocol: Protocol::Tcp,
+        family: Family::V4,
+        target: Target::Name("web".into()),
+        frontends: vec![Frontend {
+            address: [10, 96, 0, vip].into(),
+            port,
+            kind: FrontendKind::ClusterIp,
+            scope: Scope::Internal,
+            provisional: false,
+        }],
+        endpoints: endpoints.values().cloned().collect(),
+        action: Action::Balance,
+    });
+    ResolvedService {
+        name: name(service),
+        algorithm: Algorithm::RoundRobin,
+        affinity_seconds: 0,
+        balancers: balancers.collect(),
+        problems: Vec::new(),
+    }
+}
+
+/// Whom a flow means that names a backend and a generation (C10).
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Tenant {
+    service: ObjectName,
+    target: (Addr, Be16),
+    identity: Option<String>,
+}
+
+struct World {
+    layout: Layout,
+    /// The maps, the slots that nobody uses any more included.
+    maps: Tables,
+    services: BTreeMap<u8, ResolvedService>,
+    vips: BTreeMap<u8, u8>,
+    tenants: BTreeMap<(BackendId, u32), Tenant>,
+    epoch: u64,
+    /// When a head led there last.
+    slot_seen: BTreeMap<SlotIndex, u64>,
+    backend_seen: BTreeMap<BackendId, u64>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            layout: Layout::new(LIMITS),
+            maps: Tables::default(),
+            services: BTreeMap::new(),
+            vips: BTreeMap::new(),
+            tenants: BTreeMap::new(),
+            epoch: 0,
+            slot_seen: BTreeMap::new(),
+            backend_seen: BTreeMap::new(),
+        }
+    }
+
+    fn dump(&self) -> Tables {
+        let mut tables = self.maps.clone();
+        tables.prune();
+        tables
+    }
+
+    fn step(&mut self, step: Step) {
+        let mut placed = Vec::new();
+        match step {
+            Step::Place {
+                service,
+                vip,
+                ports,
+                endpoints,
+                loser_first,
+            } => {
+                let mut both = vec![resolved(service, vip, &ports, &endpoints)];
+                self.vips.retain(|_, owner| *owner != service);
+                if let Some(loser) = self.vips.insert(vip, service) {
+                    both.insert(usize::from(!loser_first), resolved(loser, vip, &[], &[]));
+                    self.services.remove(&loser);
+                }
+                for it in both {
+                    if self.layout.place(&it).is_ok() {
+                        placed.push(it.clone());
+                    }
+                    if !it.balancers.is_empty() {
+                        self.services.insert(service, it);
+                    }
+                }
+            }
+            Step::Remove(service) => {
+                self.vips.retain(|_, owner| *owner != service);
+                self.services.remove(&service);
+                self.layout.remove(&name(service));
+            }
+            Step::Advance => {
+                self.epoch += 1;
+                self.layout.advance();
+            }
+            Step::Restart => self.restart(),
+        }
+        let change = self.layout.take_change();
+        self.apply(&change.ops());
+        for service in &placed {
+            self.check_placed(service);
+        }
+        self.check_tenants();
+    }
+
+    fn restart(&mut self) {
+        let before = self.layout.tables().clone();
+        self.layout = Layout::restore(LIMITS, &self.dump());
+        // Nobody is alive any more who could hold anything; nor is it known who the pods were.
+        self.slot_seen.clear();
+        self.backend_seen.clear();
+        for tenant in self.tenants.values_mut() {
+            tenant.identity = None;
+        }
+        let mut all_fit = true;
+        for service in self.services.values() {
+            all_fit &= self.layout.place(service).is_ok();
+        }
+        self.layout.settle();
+        if all_fit && self.services.values().all(|it| is_placed(it, &before)) {
+            assert_eq!(diff(&before, self.layout.tables()), [], "F4\n{before}");
+        }
+    }
+
+    /// F2: every prefix of the operations leaves tables that a reader can use, whatever it read before.
+    fn apply(&mut self, ops: &[Op]) {
+        for op in ops {
+            match op {
+                Op::PutSlot(slot, _) => {
+                    if let Some(seen) = self.slot_seen.get(slot) {
+                        assert!(seen + 2 <= self.epoch, "{op:?} comes too early");
+                    }
+                }
+                Op::PutBackend(id, new) => {
+                    let old = self.maps.backends.get(id).copied().unwrap_or_default();
+                    let target = |it: &Backend| (it.service, it.address, it.port);
+                    if target(&old) != target(new)
+                        && let Some(seen) = self.backend_seen.get(id)
+                    {
+                        assert!(seen + 2 <= self.epoch, "{op:?} comes too early");
+                    }
+                }
+                _ => {}
+            }
+            self.maps.apply(*op);
+            assert_eq!(self.maps.soundness(), Ok(()), "{op:?}\n{}", self.maps);
+            self.look();
+        }
+        let now = self.dump();
+        assert_eq!(
+            now,
+            *self.layout.tables(),
+            "{now}\n{}",
+            self.layout.tables()
+        );
+        assert_eq!(diff(&now, self.layout.tables()), []);
+    }
+
+    /// A reader looks at everything.
+    fn look(&mut self) {
+        for slot in self.maps.services.values().flat_map(slots_of) {
+            self.slot_seen.insert(slot, self.epoch);
+            if let Some(id) = self.maps.slots.get(&slot) {
+                self.backend_seen.insert(*id, self.epoch);
+            }
+        }
+    }
+
+    fn check_placed(&self, service: &ResolvedService) {
+        assert!(
+            is_placed(service, &self.maps),
+            "{service:#?}\n{}",
+            self.maps
+        );
+        let placements = self.layout.placements(&service.name);
+        assert_eq!(placements.len(), service.balancers.len());
+        for backend in placements.iter().flat_map(|it| &it.backends) {
+            let listed = service.balancers[0]
+                .endpoints
+                .iter()
+                .find(|endpoint| desired::target(endpoint) == (backend.1.address, backend.1.port));
+            let state = match listed.map(|endpoint| endpoint.role) {
+                Some(Role::Chosen) => BackendState::ACTIVE,
+                Some(Role::Serving) => BackendState::DRAINING,
+                Some(Role::Listed) | None => BackendState::GONE,
+            };
+            assert_eq!(backend.1.state, state, "{backend:?}");
+            assert!(
+                !service.balancers[0].endpoints.is_empty(),
+                "C10: scaled to zero"
+            );
+        }
+    }
+
+    /// C10: a generation of an id means one endpoint of one service for ever; F4: no id is shared or lost.
+    fn check_tenants(&mut self) {
+        let mut used = 0;
+        for (number, service) in &self.services {
+            for placement in self.layout.placements(&name(*number)) {
+                for (id, backend) in placement.backends {
+                    used += 1;
+                    let target = (backend.address, backend.port);
+                    let endpoint = service.balancers[0]
+                        .endpoints
+                        .iter()
+                        .find(|endpoint| desired::target(endpoint) == target);
+                    // One that does not fit has the endpoints of another time.
+                    let fits = is_placed(service, &self.maps);
+                    let identity = endpoint
+                        .filter(|_| fits)
+                        .and_then(|endpoint| endpoint.identity.as_deref().map(str::to_owned));
+                    let tenant = Tenant {
+                        service: service.name.clone(),
+                        target,
+                        identity: identity.clone(),
+                    };
+                    let known = self
+                        .tenants
+                        .entry((id, backend.generation))
+                        .or_insert_with(|| tenant.clone());
+                    assert_eq!((&known.service, known.target), (&tenant.service, target));
+                    if let Some(identity) = identity {
+                        let before = known.identity.replace(identity.clone());
+                        assert!(before.is_none_or(|before| before == identity), "{id:?}");
+                    }
+                }
+            }
+        }
+        let in_use = self.maps.backends.values();
+        let in_use = in_use.filter(|it| it.state != BackendState::FREE).count();
+        assert_eq!(in_use, used, "{}", self.maps);
+    }
+}
+
+/// Whether the frontends of a service lead to its chosen endpoints, in their order.
+fn is_placed(service: &ResolvedService, maps: &Tables) -> bool {
+    service.balancers.iter().all(|balancer| {
+        balancer.frontends.iter().all(|frontend| {
+            let key: ServiceKey = desired::service_key(frontend, balancer.protocol);
+            let Some(head) = maps.services.get(&key) else {
+                return false;
+            };
+            let now = slots_of(head).filter_map(|slot| {
+                let backend = maps.backends.get(maps.slots.get(&slot)?)?;
+                Some((backend.address, backend.port))
+            });
+            now.eq(balancer.chosen().map(desired::target))
+        })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_layout_keeps_its_promises(steps in prop::collection::vec(step(), 1..60)) {
+        let mut world = World::new();
+        for step in steps {
+            world.step(step);
+        }
+        // Nothing leaks: when all is gone and time has passed, the maps hold what they held at first.
+        for service in 0..4 {
+            world.step(Step::Remove(service));
+        }
+        world.step(Step::Advance);
+        world.step(Step::Advance);
+        let hosts: Vec<_> = (0..10).map(|host| (host, false, Role::Chosen, None)).collect();
+        world.layout.place(&resolved(0, 0, &[(0, 80)], &hosts)).expect("it fits again");
+    }
+}
