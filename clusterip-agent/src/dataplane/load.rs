@@ -118,6 +118,7 @@ impl LoadOptions {
 /// Programs and maps in the kernel, attached to nothing yet.
 pub struct Loaded {
     ebpf: Ebpf,
+    capacity: Vec<(&'static str, u32)>,
 }
 
 /// Loads maps (pinned ones are taken over) and programs.
@@ -127,18 +128,19 @@ pub struct Loaded {
 pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     check_kernel()?;
     let mut loader = EbpfLoader::new();
-    let sizes = maps::ALL.map(|shape| (shape, options.entries(&shape)));
+    let mut sizes = maps::ALL.map(|shape| (shape, options.entries(&shape)));
     for (shape, entries) in &sizes {
         loader.map_max_entries(shape.name, *entries);
     }
     if let Some(pins) = &options.pins {
         pins.prepare()?;
-        for (shape, entries) in &sizes {
+        for (shape, entries) in &mut sizes {
             if let Some(found) = pins.check_map(shape)?
                 && found != *entries
             {
                 warn!(map = shape.name, entries = found, wanted = *entries;
                     "the pinned map keeps its size; `clusterip cleanup` before the next start changes it");
+                *entries = found;
             }
             loader.map_pin_path(shape.name, pins.map(shape));
         }
@@ -161,7 +163,11 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
             .map_err(fail)?;
         program.load().map_err(fail)?;
     }
-    Ok(Loaded { ebpf })
+    let capacity = sizes
+        .iter()
+        .map(|(shape, entries)| (shape.name, *entries))
+        .collect();
+    Ok(Loaded { ebpf, capacity })
 }
 
 impl Loaded {
@@ -180,6 +186,12 @@ impl Loaded {
             })
         })?;
         T::try_from(map).map_err(fail)
+    }
+
+    /// How many entries each map has room for.
+    #[must_use]
+    pub fn capacity(&self) -> &[(&'static str, u32)] {
+        &self.capacity
     }
 
     /// The object; its maps that nobody took are still in it.
