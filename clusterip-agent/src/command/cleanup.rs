@@ -14,7 +14,9 @@ const DEVICES: &str = "/proc/net/dev";
 pub(super) fn cleanup(bpffs: &Path) -> anyhow::Result<()> {
     let pins = Pins::new(bpffs).remove_all().context("clean up")?;
     let list = fs::read_to_string(DEVICES).with_context(|| format!("list devices: {DEVICES}"))?;
-    let names = list.lines().filter_map(|line| Some(line.split_once(':')?.0.trim()));
+    let names = list
+        .lines()
+        .filter_map(|line| Some(line.split_once(':')?.0.trim()));
     let filters = names.filter(|name| detach_filters(name)).count();
     output::print(&format!(
         "unpinned {pins} maps and links below {}, removed filters from {filters} devices\n",

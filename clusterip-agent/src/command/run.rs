@@ -3,11 +3,9 @@
 use std::net::IpAddr;
 
 use anyhow::Context as _;
-use aya_log::EbpfLogger;
 use clusterip_common::abi::{Range, Settings, maps};
 use ipnet::IpNet;
 use tokio::{
-    io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
@@ -19,12 +17,13 @@ use crate::{
         attach::{Hooks, Mode},
         bpf::Bpf,
         counters::CounterMaps,
+        diagnostics,
         load::{LoadOptions, Loaded, load},
         pins::Pins,
     },
     interfaces::{self, Globs},
     metrics::{Figures, Health, health_routes, metrics_routes, serve},
-    model::{allocate::Allocations, range::ServiceRange, resolver::Resolver, validate::Rules},
+    model::validate::Rules,
     plan::Limits,
     reconcile::{self, Published, Reconciler, Timing},
     source::manifests::Watch,
@@ -43,7 +42,9 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     // First what can be wrong with the call, then what the kernel may refuse.
     let watch = Watch::start(&config.manifests, Rules::default())?;
     let store = Store::new(&config.state_dir);
-    let kept = store.load().context("read the allocations of the last run")?;
+    let kept = store
+        .load()
+        .context("read the allocations of the last run")?;
     let pins = Pins::new(&config.bpffs);
     let mut loaded = load(&options(&config, &pins)).context("load the dataplane")?;
     let maps = Bpf::new(&mut loaded)?;
@@ -51,10 +52,10 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let limits = limits(&loaded);
     let capacity = loaded.capacity().to_vec();
     if config.verbose >= DIAGNOSTICS {
-        log_diagnostics(&mut loaded)?;
+        diagnostics::follow(&mut loaded)?;
     }
 
-    let resolver = resolver(&config, kept);
+    let resolver = super::resolver(&config, kept);
     let reconciler = Reconciler::new(maps, resolver, Some(store), limits);
     let (events, inbox) = mpsc::channel(QUEUE);
     let (published, seen) = watch::channel(Published::default());
@@ -63,8 +64,16 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let (attached, held) = watch::channel(None);
     let hooks = Hooks::new(loaded, pins, Mode::detect());
 
-    let health = Health { published: seen.clone(), attached: held.clone() };
-    let figures = Figures { published: seen, attached: held, counters, capacity };
+    let health = Health {
+        published: seen.clone(),
+        attached: held.clone(),
+    };
+    let figures = Figures {
+        published: seen,
+        attached: held,
+        counters,
+        capacity,
+    };
     if let Some(address) = config.metrics_bind_address {
         serve("metrics", address, metrics_routes(figures)).await?;
     }
@@ -89,7 +98,8 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
 fn options(config: &Config, pins: &Pins) -> LoadOptions {
     let range = |is_v4: bool| {
         let mut nets = config.service_cidrs.iter();
-        nets.find(|net| net.addr().is_ipv4() == is_v4).map_or(Range::EMPTY, range_of)
+        nets.find(|net| net.addr().is_ipv4() == is_v4)
+            .map_or(Range::EMPTY, range_of)
     };
     LoadOptions {
         pins: Some(pins.clone()),
@@ -101,7 +111,11 @@ fn options(config: &Config, pins: &Pins) -> LoadOptions {
             service_v6: range(false),
             ..Settings::DEFAULT
         },
-        log_level: if config.verbose >= DIAGNOSTICS { DEBUG } else { 0 },
+        log_level: if config.verbose >= DIAGNOSTICS {
+            DEBUG
+        } else {
+            0
+        },
     }
 }
 
@@ -124,22 +138,4 @@ fn limits(loaded: &Loaded) -> Limits {
         backends: entries(maps::BACKENDS.name),
         slots: entries(maps::SLOTS.name),
     }
-}
-
-fn resolver(config: &Config, kept: Allocations) -> Resolver {
-    let ranges = config.service_cidrs.iter().copied().map(ServiceRange::new).collect();
-    Resolver::new(&config.node_name, config.algorithm, ranges, kept)
-}
-
-/// Passes on what the program says of itself.
-fn log_diagnostics(loaded: &mut Loaded) -> anyhow::Result<()> {
-    let logger = EbpfLogger::init(loaded.ebpf_mut()).context("open the program's log")?;
-    let mut logger = AsyncFd::with_interest(logger, Interest::READABLE)?;
-    tokio::spawn(async move {
-        while let Ok(mut ready) = logger.readable_mut().await {
-            ready.get_inner_mut().flush();
-            ready.clear_ready();
-        }
-    });
-    Ok(())
 }

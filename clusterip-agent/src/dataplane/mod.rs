@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod bpf;
 pub mod counters;
+pub mod diagnostics;
 pub mod faulty;
 pub mod load;
 pub mod memory;

@@ -279,6 +279,7 @@ impl Cluster {
                     if slice
                         .endpoints
                         .iter()
+                        .flatten()
                         .any(|endpoint| endpoint.node_name.as_deref() == Some(node)) =>
                 {
                     touched.extend(service_of(&object.key.name, slice));

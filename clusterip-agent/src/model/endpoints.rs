@@ -113,7 +113,7 @@ fn from_slice(
     let Some(number) = number.and_then(port_number) else {
         return;
     };
-    for (index, endpoint) in slice.endpoints.iter().enumerate() {
+    for (index, endpoint) in slice.endpoints.iter().flatten().enumerate() {
         let SliceEndpoint {
             addresses,
             conditions,

@@ -32,6 +32,7 @@ pub fn endpoint_slice(slice: &EndpointSlice) -> Vec<Fault> {
         faults.add("addressType", "", "required: IPv4, IPv6 or FQDN");
     }
     faults.one_of("addressType", Some(address_type), &types);
+    let endpoints = endpoints.as_deref().unwrap_or_default();
     count(&mut faults, "endpoints", endpoints.len(), MAX_ENDPOINTS);
     for (index, endpoint) in endpoints.iter().enumerate() {
         one(
@@ -89,7 +90,9 @@ fn one(faults: &mut Faults, field: &str, endpoint: &Endpoint, address_type: &str
         let Some(address) = faults.check(field.as_str(), text, address(text)) else {
             continue;
         };
-        if address.is_ipv4() != wants_v4 {
+        if address.is_ipv4() == wants_v4 {
+            faults.check(field, text, reachable(address));
+        } else {
             faults.add(
                 field,
                 text,
@@ -97,8 +100,6 @@ fn one(faults: &mut Faults, field: &str, endpoint: &Endpoint, address_type: &str
                     "must be an {address_type} address, as addressType says; put the other family into a slice of its own"
                 ),
             );
-        } else {
-            faults.check(field, text, reachable(address));
         }
     }
     if let Some(name) = hostname {
