@@ -9,7 +9,7 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
@@ -98,6 +98,15 @@ impl Namespace {
         self.name
             .as_deref()
             .and_then(|name| name.path.file_name()?.to_str())
+    }
+
+    /// Leaves its name behind, as this process would if it were killed: for the test of that.
+    pub fn abandon(self) {
+        if let Some(name) = self.name.and_then(|name| Arc::try_unwrap(name).ok()) {
+            // The lock is released by closing it; the name is not removed.
+            let mut name = std::mem::ManuallyDrop::new(name);
+            drop(name.alive.take());
+        }
     }
 
     /// Adds a mount namespace with a fresh bpffs: pins stay in it from one process to the next, and vanish with it.
@@ -207,28 +216,32 @@ impl Namespace {
 struct Name {
     path: PathBuf,
     /// A shared lock on the namespace's own inode: it lasts as long as this process and tells a live owner from a dead one.
-    _alive: File,
-    made_folder: bool,
+    alive: Option<File>,
 }
+
+/// Whether this process made the folder of names, and so removes it with the last of them.
+static FOLDER_IS_OURS: Mutex<bool> = Mutex::new(false);
 
 impl Name {
     fn give(name: &str, namespace: &Namespace) -> Result<Self> {
         let path = Path::new(NAMES).join(name);
-        let mut made_folder = !Path::new(NAMES).exists();
+        let mut ours = FOLDER_IS_OURS
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *ours |= !Path::new(NAMES).exists();
         fs::create_dir_all(NAMES).with_context(|| format!("make {NAMES}"))?;
         share_names().with_context(|| format!("make {NAMES} a shared mount"))?;
         if path.exists() {
             remove_stale(&path, name)?;
-            // The dead owner's, so that it goes with us; not if somebody else uses it.
-            made_folder = true;
+            // As it was the dead owner's.
+            *ours = true;
         }
         let alive = File::open(namespace.path()).context("open the new namespace")?;
         alive.lock_shared().context("lock the new namespace")?;
         File::create_new(&path).with_context(|| format!("make {}", path.display()))?;
         let name = Self {
             path,
-            _alive: alive,
-            made_folder,
+            alive: Some(alive),
         };
         let nothing = None::<&str>;
         mount(
@@ -246,10 +259,14 @@ impl Name {
 impl Drop for Name {
     fn drop(&mut self) {
         // Whatever fails here is found and removed by the next one of this name.
+        let mut ours = FOLDER_IS_OURS
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         drop(remove(&self.path));
-        if self.made_folder {
-            // Both are refused while others have names in it.
-            drop(umount2(NAMES, MntFlags::empty()).map(|()| fs::remove_dir(NAMES)));
+        // The first is refused while there are names in it, whoever's they are.
+        if *ours && umount2(NAMES, MntFlags::empty()).is_ok() {
+            drop(fs::remove_dir(NAMES));
+            *ours = false;
         }
     }
 }

@@ -1,14 +1,21 @@
 //! The laboratory without an agent: what the other tests stand on.
 
-use std::{io, net::SocketAddr, path::Path};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsRawFd as _, OwnedFd},
+    path::Path,
+};
 
 use anyhow::Result;
+use clusterip_common::wire::Be16;
 use clusterip_tests::{
     Namespace, Node, Server,
     client::{self, Connection},
     lab::{Lab, PORTS, spec},
     node, require_root,
 };
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, socket};
 
 /// Enough for several segments and GSO frames.
 const SOME: u64 = 3_000_000;
@@ -76,6 +83,64 @@ fn bulk_data_arrives_whole_with_and_without_offloads() -> Result<()> {
             a.run(|| Connection::open(to)?.upload(SOME))?;
             a.run(|| Connection::open(to)?.download(SOME))?;
         }
+    }
+    Ok(())
+}
+
+/// The first frame with a UDP datagram of IPv4 to `port` that comes in through a device of the calling namespace.
+fn first_datagram(tap: &OwnedFd, port: u16) -> io::Result<Vec<u8>> {
+    let mut buffer = [0; 2048];
+    loop {
+        let length = nix::sys::socket::recv(tap.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        let frame = &buffer[..length];
+        // Ethernet, IPv4 without options, UDP.
+        let ours = frame.len() >= 42 && frame[12..14] == [8, 0] && frame[23] == 17;
+        if ours && frame[36..38] == Be16::new(port).0 {
+            return Ok(frame.to_vec());
+        }
+    }
+}
+
+/// Whether the UDP checksum of such a frame is complete and right: then everything it covers adds up to ffff.
+fn is_checksum_right(frame: &[u8]) -> bool {
+    let pairs = |bytes: &[u8]| -> u32 {
+        let pair = |pair: &[u8]| u32::from(Be16([pair[0], *pair.get(1).unwrap_or(&0)]).get());
+        bytes.chunks(2).map(pair).sum()
+    };
+    let (addresses, datagram) = (&frame[26..34], &frame[34..]);
+    let mut sum = pairs(addresses) + 17 + datagram.len() as u32 + pairs(datagram);
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum == 0xffff
+}
+
+#[test]
+fn checksums_are_complete_on_the_wire_without_offloads_only() -> Result<()> {
+    require_root!();
+    let node = Node::anonymous()?;
+    let (a, b) = (node.pod(&spec("a", 11))?, node.pod(&spec("b", 12))?);
+    let _server = Server::start(&b, &PORTS)?;
+    let to = SocketAddr::new(b.addresses()[0], 5353);
+    for offloads in [true, false] {
+        a.set_offloads(offloads)?;
+        b.set_offloads(offloads)?;
+        let tap = b.run(|| {
+            let all = SockProtocol::EthAll;
+            Ok(socket(
+                AddressFamily::Packet,
+                SockType::Raw,
+                SockFlag::SOCK_CLOEXEC,
+                all,
+            )?)
+        })?;
+        a.run(|| client::udp_ask(&client::udp_flow(to)?, "an odd one"))?;
+        let frame = first_datagram(&tap, to.port())?;
+        assert_eq!(
+            is_checksum_right(&frame),
+            !offloads,
+            "offloads {offloads}: {frame:02x?}"
+        );
     }
     Ok(())
 }
@@ -150,6 +215,39 @@ fn a_named_namespace_is_seen_by_ip_and_goes_with_its_value() -> Result<()> {
     assert!(error.to_string().contains("still running"), "{error:#}");
     drop(namespace);
     assert!(!path.exists());
+    Ok(())
+}
+
+#[test]
+fn a_name_that_a_dead_owner_left_is_taken_over() -> Result<()> {
+    require_root!();
+    let name = format!("clusterip-left-{}", std::process::id());
+    let owned = Namespace::named(&name)?;
+    // What death does: the lock goes, the name stays.
+    owned.abandon();
+    let again = Namespace::named(&name)?;
+    assert_eq!(again.name(), Some(name.as_str()));
+    drop(again);
+    assert!(!Path::new("/run/netns").join(&name).exists());
+    Ok(())
+}
+
+#[test]
+fn a_name_that_somebody_else_uses_is_refused() -> Result<()> {
+    require_root!();
+    let name = format!("clusterip-theirs-{}", std::process::id());
+    // `ip` finds the folder of names made, and so does not leave it behind.
+    let _ours = Namespace::named(&format!("clusterip-ours-{}", std::process::id()))?;
+    let ip = |verb: &str| {
+        std::process::Command::new("ip")
+            .args(["netns", verb, &name])
+            .status()
+    };
+    assert!(ip("add")?.success());
+    let refused = Namespace::named(&name);
+    assert!(ip("delete")?.success());
+    let error = refused.unwrap_err();
+    assert!(error.to_string().contains("not ours"), "{error:#}");
     Ok(())
 }
 
