@@ -7,6 +7,7 @@
 
 mod bulk;
 mod changes;
+mod demo;
 mod lifecycle;
 mod topology;
 mod traffic;
