@@ -230,7 +230,9 @@ fn attach_filter(
     hook: &Hook,
 ) -> Result<(), ProgramError> {
     match tc::qdisc_add_clsact(&interface.name) {
-        Err(TcError::AlreadyAttached) | Ok(()) => {}
+        Ok(()) => {}
+        // aya 0.14 has a variant for it that it never makes.
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
         Err(error) => return Err(error.into()),
     }
     let old = SchedClassifierLink::attached(&interface.name, hook.place, PRIORITY, HANDLE, None)?;
