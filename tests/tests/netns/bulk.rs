@@ -30,6 +30,18 @@ fn transfer(lab: &Lab, count: u64) -> Result<()> {
     Ok(())
 }
 
+/// Ten megabytes with the offloads of each end on and off: a partial checksum that is completed after translation, and
+/// a full one that is translated.
+pub(crate) fn with_all_offloads(lab: &Lab) -> Result<()> {
+    for (client, backend) in [(true, true), (false, true), (true, false), (false, false)] {
+        lab.client.set_offloads(client)?;
+        lab.pod("web-11")?.set_offloads(backend)?;
+        transfer(lab, TEN_MEGABYTES)
+            .with_context(|| format!("offloads of client {client}, of backend {backend}"))?;
+    }
+    Ok(())
+}
+
 #[test]
 fn d2_a_hundred_megabytes_arrive_whole_in_both_directions() -> Result<()> {
     require_root!();
@@ -39,15 +51,7 @@ fn d2_a_hundred_megabytes_arrive_whole_in_both_directions() -> Result<()> {
 #[test]
 fn d2_checksums_are_right_on_the_wire() -> Result<()> {
     require_root!();
-    let lab = lab()?;
-    // Each end by itself: a partial checksum that is completed after translation, and a full one that is translated.
-    for (client, backend) in [(false, true), (true, false), (false, false)] {
-        lab.client.set_offloads(client)?;
-        lab.pod("web-11")?.set_offloads(backend)?;
-        transfer(&lab, TEN_MEGABYTES)
-            .with_context(|| format!("offloads of client {client}, of backend {backend}"))?;
-    }
-    Ok(())
+    with_all_offloads(&lab()?)
 }
 
 #[test]

@@ -7,7 +7,9 @@
 
 mod bulk;
 mod changes;
+mod dataplane;
 mod demo;
 mod lifecycle;
+mod spread;
 mod topology;
 mod traffic;

@@ -1,7 +1,6 @@
 //! Requests to services over real links.
 
 use std::{
-    collections::BTreeMap,
     io,
     net::{SocketAddr, UdpSocket},
 };
@@ -16,6 +15,8 @@ use clusterip_tests::{
     server::Protocol,
 };
 
+use crate::spread::{assert_even, tally};
+
 /// A service `web` with two addresses, two ports and some backends; the agent runs.
 fn web(backends: u8) -> Result<Lab> {
     let mut lab = Lab::new()?;
@@ -25,29 +26,6 @@ fn web(backends: u8) -> Result<Lab> {
     }
     lab.start()?;
     Ok(lab)
-}
-
-/// Counts answers by pod.
-fn tally(
-    count: usize,
-    mut ask: impl FnMut() -> io::Result<String>,
-) -> io::Result<BTreeMap<String, usize>> {
-    let mut tally = BTreeMap::new();
-    for _ in 0..count {
-        *tally.entry(ask()?).or_default() += 1;
-    }
-    Ok(tally)
-}
-
-/// B1: the counts of `backends` backends differ by at most 1.
-fn assert_even(tally: &BTreeMap<String, usize>, backends: usize) {
-    assert_eq!(tally.len(), backends, "every backend answers: {tally:?}");
-    let (most, least) = (tally.values().max(), tally.values().min());
-    let apart = most.zip(least).map(|(most, least)| most - least);
-    assert!(
-        apart <= Some(1),
-        "B1: counts differ by at most 1: {tally:?}"
-    );
 }
 
 #[test]

@@ -1,0 +1,139 @@
+//! The programs by themselves over real links: tables written by hand, no agent. Both ways of attaching.
+
+use std::{io, net::SocketAddr, path::Path};
+
+use anyhow::{Context as _, Result};
+use clusterip_agent::{
+    dataplane::{
+        Dataplane as _,
+        attach::{Hooks, Interface, Mode},
+        bpf::Bpf,
+        load::{LoadOptions, load},
+        pins::Pins,
+    },
+    plan::{Tables, diff},
+};
+use clusterip_tests::{
+    agent::BPFFS,
+    client,
+    lab::{self, Lab},
+    require_root,
+    world::{self, World},
+};
+use nix::net::if_::if_nametoindex;
+
+use crate::{
+    bulk,
+    spread::{assert_even, tally},
+};
+
+/// A service at 10.96.0.10 and its like in IPv6, as [`Lab::service`] would have it, with these backends.
+fn world(numbers: &[u8]) -> World {
+    let mut world = world::nothing();
+    for (vips, port, protocol) in [(lab::tcp(10), 8080, "tcp"), (lab::udp(10), 5353, "udp")] {
+        for vip in vips {
+            let addresses = numbers
+                .iter()
+                .map(|number| lab::spec("", *number).addresses);
+            let same_family = addresses
+                .flatten()
+                .filter(|ip| ip.is_ipv4() == vip.is_ipv4());
+            let backends: Vec<_> = same_family
+                .map(|ip| SocketAddr::new(ip, port).to_string())
+                .collect();
+            let backends: Vec<_> = backends.iter().map(String::as_str).collect();
+            world = world.and(&format!("{vip}/{protocol}"), &backends);
+        }
+    }
+    world
+}
+
+/// Loads the programs, fills their maps and attaches them to the link of every pod. Pins hold all of it.
+fn run(lab: &Lab, world: &World, mode: Mode) -> Result<()> {
+    let links: Vec<_> = lab.pods().map(|pod| pod.link().to_owned()).collect();
+    let work = || -> Result<()> {
+        let pins = Pins::new(Path::new(BPFFS));
+        pins.prepare()?;
+        let mut loaded = load(&LoadOptions {
+            pins: Some(Pins::new(Path::new(BPFFS))),
+            settings: world::settings(),
+            ..LoadOptions::default()
+        })?;
+        Bpf::new(&mut loaded)?.apply(&diff(&Tables::default(), &world.tables))?;
+        let mut hooks = Hooks::new(loaded, pins, mode);
+        for name in links {
+            let index = if_nametoindex(name.as_str())?;
+            hooks.attach(&Interface { index, name })?;
+        }
+        Ok(())
+    };
+    let done = lab
+        .node
+        .namespace()
+        .run(|| work().map_err(io::Error::other));
+    done.with_context(|| format!("run the programs by {mode}"))
+}
+
+/// A client, some backends and the programs.
+fn running(numbers: &[u8], mode: Mode) -> Result<Lab> {
+    let mut lab = Lab::new()?;
+    for number in numbers {
+        lab.backend("web", *number)?;
+    }
+    run(&lab, &world(numbers), mode)?;
+    Ok(lab)
+}
+
+#[test]
+fn b1_flows_are_spread_exactly_by_either_way_of_attaching() -> Result<()> {
+    require_root!();
+    for mode in [Mode::Tcx, Mode::Clsact] {
+        let lab = running(&[11, 12, 13], mode)?;
+        for to in lab::tcp(10) {
+            let spread = lab.client.run(|| tally(200, || Ok(client::get(to)?.pod)));
+            assert_even(&spread.with_context(|| format!("{mode} {to}"))?, 3);
+        }
+        for to in lab::udp(10) {
+            let ask = || client::udp_ask(&client::udp_flow(to)?, "hello");
+            let spread = lab.client.run(|| tally(30, ask));
+            assert_even(&spread.with_context(|| format!("{mode} {to}"))?, 3);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn d2_bytes_and_checksums_are_right_by_either_way_of_attaching() -> Result<()> {
+    require_root!();
+    for mode in [Mode::Tcx, Mode::Clsact] {
+        let lab = running(&[11], mode)?;
+        bulk::with_all_offloads(&lab).with_context(|| mode.to_string())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn b7_no_endpoint_is_a_refusal_by_either_way_of_attaching() -> Result<()> {
+    require_root!();
+    for mode in [Mode::Tcx, Mode::Clsact] {
+        let lab = running(&[], mode)?;
+        for to in lab::tcp(10) {
+            let error = lab.client.get(to).unwrap_err();
+            assert_eq!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused,
+                "{mode} {to}"
+            );
+        }
+        for to in lab::udp(10) {
+            let ask = || client::udp_ask(&client::udp_flow(to)?, "hello");
+            let error = lab.client.run(ask).unwrap_err();
+            assert_eq!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused,
+                "{mode} {to}"
+            );
+        }
+    }
+    Ok(())
+}
