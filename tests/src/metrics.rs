@@ -60,7 +60,7 @@ impl ServicePort {
         Some(Self {
             service: sample.labels.get("service")?.clone(),
             name: sample.labels.get("port")?.clone(),
-            protocol: sample.labels.get("protocol")?.clone(),
+            protocol: sample.labels.get("protocol")?.to_ascii_uppercase(),
         })
     }
 }
