@@ -1,15 +1,18 @@
 //! The Pod objects of a folder of manifests, from which the demo makes its pods.
 
-use std::{
-    fs,
-    net::IpAddr,
-    path::{Path, PathBuf},
-};
+use std::{net::IpAddr, path::Path};
 
 use anyhow::{Context as _, Result};
+use clusterip_agent::{
+    model::{
+        event::Event,
+        object::{Object, ObjectName, Spec},
+        problem::Problem,
+        validate::Rules,
+    },
+    source::manifests,
+};
 use k8s_openapi::api::core::v1 as api;
-use serde::Deserialize as _;
-use serde_json::Value;
 
 use crate::server::Protocol;
 
@@ -35,71 +38,42 @@ pub struct ContainerPort {
     pub number: u16,
 }
 
-/// Reads the Pod objects of all `.yaml`, `.yml` and `.json` files of a folder, in order of their names.
+/// The Pod objects of a folder in order of their names, as the agent reads them, and what is wrong with the rest.
 ///
 /// # Errors
-/// A file that cannot be read or parsed: the demo needs no tolerance, the agent has it.
-pub fn pods(folder: &Path) -> Result<Vec<PodObject>> {
+/// The folder could not be read.
+pub fn pods(folder: &Path) -> Result<(Vec<PodObject>, Vec<Problem>)> {
+    let events = manifests::once(folder, Rules::default());
+    let events = events.with_context(|| format!("read the manifests in {}", folder.display()))?;
     let mut pods = Vec::new();
-    for file in files(folder)? {
-        let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
-        let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
-            .with_context(|| format!("parse {}", file.display()))?;
-        for document in &documents {
-            collect(document, &mut pods).with_context(|| format!("in {}", file.display()))?;
+    let mut problems = Vec::new();
+    for event in events {
+        match event {
+            Event::Put(object) => pods.extend(PodObject::of(&object)),
+            Event::Problems(found) => problems = found,
+            Event::Reset | Event::Remove(_) | Event::Synced => {}
         }
     }
     pods.sort();
-    Ok(pods)
+    Ok((pods, problems))
 }
 
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        if matches!(extension, Some("yaml" | "yml" | "json")) {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn collect(document: &Value, pods: &mut Vec<PodObject>) -> Result<()> {
-    let field = |name: &str| document.get(name).and_then(Value::as_str);
-    match (field("apiVersion"), field("kind")) {
-        (Some("v1"), Some("List")) => {
-            let items = document.get("items").and_then(Value::as_array);
-            items
-                .into_iter()
-                .flatten()
-                .try_for_each(|item| collect(item, pods))
-        }
-        (Some("v1"), Some("Pod")) => {
-            let pod = api::Pod::deserialize(document).context("a Pod object")?;
-            pods.push(PodObject::from(&pod));
-            Ok(())
-        }
-        _ => Ok(()),
-    }
-}
-
-impl From<&api::Pod> for PodObject {
-    fn from(pod: &api::Pod) -> Self {
-        let name = pod.metadata.name.clone().unwrap_or_default();
-        let name = match pod.metadata.namespace.as_deref() {
-            None | Some("" | "default") => name,
-            Some(namespace) => format!("{namespace}/{name}"),
+impl PodObject {
+    fn of(object: &Object) -> Option<Self> {
+        let Spec::Pod(pod) = &object.spec else {
+            return None;
         };
+        let ObjectName { namespace, name } = &object.key.name;
         let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
         let ports = containers.flat_map(|container| container.ports.iter().flatten());
-        Self {
-            name,
+        Some(Self {
+            name: match &**namespace {
+                "default" => name.to_string(),
+                namespace => format!("{namespace}/{name}"),
+            },
             addresses: addresses(pod.status.as_ref()),
             ports: ports.filter_map(ContainerPort::of).collect(),
-        }
+        })
     }
 }
 
@@ -151,7 +125,8 @@ mod tests {
     #[test]
     fn the_examples_have_one_client_and_six_servers() {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
-        let pods = pods(&examples).unwrap();
+        let (pods, problems) = pods(&examples).unwrap();
+        assert_eq!(problems, []);
         let (clients, servers): (Vec<_>, Vec<_>) =
             pods.iter().partition(|pod| pod.ports.is_empty());
         assert_eq!(clients.len(), 1);
@@ -169,11 +144,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = r#"{"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "a", "namespace": "other"},
-            "spec": {"containers": [{"name": "c", "ports": [{"containerPort": 53, "protocol": "UDP"}]}]},
-            "status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}, {"ip": "10.0.0.2"}]}}]}"#;
-        fs::write(folder.path().join("list.json"), text).unwrap();
-        fs::write(folder.path().join("notes.txt"), "no: manifest").unwrap();
-        let pods = pods(folder.path()).unwrap();
+            "spec": {"containers": [{"name": "c", "image": "c", "ports": [{"containerPort": 53, "protocol": "UDP"}]}]},
+            "status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}}]}"#;
+        std::fs::write(folder.path().join("list.json"), text).unwrap();
+        std::fs::write(folder.path().join("notes.txt"), "no: manifest").unwrap();
+        let (pods, problems) = pods(folder.path()).unwrap();
+        assert_eq!(problems, []);
         let port = ContainerPort {
             name: String::new(),
             protocol: Protocol::Udp,

@@ -53,13 +53,15 @@ impl Stage {
             .canonicalize()
             .with_context(|| format!("find {}", folder.display()))?;
         let objects = screen.step("manifests", || {
-            let objects = objects::pods(&folder)?;
+            let (objects, problems) = objects::pods(&folder)?;
             ensure!(!objects.is_empty(), "no Pod object in {}", folder.display());
-            let told = format!(
-                "{} Pod objects in {}",
-                objects.len(),
-                options.manifests.display()
-            );
+            let count = objects.len();
+            let mut told = format!("{count} Pod objects in {}", options.manifests.display());
+            // The agent goes on with the good objects, and so does the demo.
+            for problem in problems {
+                told += "\n            ";
+                told += &problem.to_string();
+            }
             Ok((objects, told))
         })?;
         // Nobody looks in from another shell at a demo that ends by itself.
