@@ -15,5 +15,7 @@ pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod reconcile;
+#[cfg(test)]
+mod repeatable;
 pub mod source;
 pub mod state;

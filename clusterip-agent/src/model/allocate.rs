@@ -368,11 +368,13 @@ mod tests {
     fn named(service_name: &str, ip: &str) -> crate::model::object::Object {
         service(
             service_name,
-            json!({ "clusterIP": ip, "ports": [{ "port": 80 }] }),
+            &json!({ "clusterIP": ip, "ports": [{ "port": 80 }] }),
         )
     }
 
     proptest! {
+        #![proptest_config(crate::repeatable::config(64))]
+
         /// G2: what a service gets depends on the objects, not on the order in which they come.
         #[test]
         fn allocation_is_a_function_of_the_objects(
@@ -396,8 +398,8 @@ mod tests {
     /// G4
     #[test]
     fn who_has_an_address_keeps_it() {
-        let net = ["10.0.0.0/27"];
-        let (mut first, mut cluster) = (allocator(&net, Allocations::new()), Cluster::default());
+        let range = ["10.0.0.0/27"];
+        let (mut first, mut cluster) = (allocator(&range, Allocations::new()), Cluster::default());
         let before = settle(&mut first, &mut cluster, listing([app("web")]));
         let address = before[&name("web")][0];
         assert!(first.addresses(&name("web"))[0].provisional);
@@ -412,7 +414,7 @@ mod tests {
             vec![listing([app("web"), rival.clone()])],
             vec![listing([app("web")]), vec![put(rival.clone())]],
         ] {
-            let (mut next, mut cluster) = (allocator(&net, kept.clone()), Cluster::default());
+            let (mut next, mut cluster) = (allocator(&range, kept.clone()), Cluster::default());
             let mut after = Allocations::new();
             for events in events {
                 after = settle(&mut next, &mut cluster, events);
@@ -450,7 +452,7 @@ mod tests {
         let with = |policy: &str, families: &[&str]| {
             service(
                 "web",
-                json!({ "ipFamilyPolicy": policy, "ipFamilies": families, "ports": [{ "port": 80 }] }),
+                &json!({ "ipFamilyPolicy": policy, "ipFamilies": families, "ports": [{ "port": 80 }] }),
             )
         };
         let mut families_of = |object| {

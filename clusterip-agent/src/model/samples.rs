@@ -21,7 +21,7 @@ fn object(kind: Kind, namespace: &str, name: &str, spec: Spec) -> Object {
 }
 
 /// The service `default/NAME`.
-pub(crate) fn service(name: &str, spec: Value) -> Object {
+pub(crate) fn service(name: &str, spec: &Value) -> Object {
     let value = json!({ "metadata": { "name": name }, "spec": spec });
     let spec = Spec::Service(serde_json::from_value(value).unwrap());
     object(Kind::Service, "default", name, spec)
@@ -30,7 +30,7 @@ pub(crate) fn service(name: &str, spec: Value) -> Object {
 /// A service that selects `app=NAME`, with port 80.
 pub(crate) fn app(name: &str) -> Object {
     let spec = json!({ "selector": { "app": name }, "ports": [{ "port": 80 }] });
-    service(name, spec)
+    service(name, &spec)
 }
 
 /// The running pod `default/NAME` with one label and one address.

@@ -69,12 +69,6 @@ impl Recorder {
         self.slots.entry(slot).or_insert(old);
     }
 
-    /// Makes a frontend part of the change, whether or not it changes.
-    pub(super) fn touch_service(&mut self, key: ServiceKey) {
-        let old = self.tables.services.get(&key).copied();
-        self.services.entry(key).or_insert(old);
-    }
-
     pub(super) fn put_service(&mut self, key: ServiceKey, head: Service) {
         let old = self.tables.services.insert(key, head);
         if old.is_none() && self.services.get(&key).is_some_and(Option::is_some) {

@@ -127,6 +127,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::repeatable::config(512))]
+
         #[test]
         fn every_prefix_is_sound_and_the_end_is_wanted(from in some(), to in some()) {
             let (mut now, wanted) = (tables(0, &from), tables(1, &to));

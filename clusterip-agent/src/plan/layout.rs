@@ -49,7 +49,8 @@ impl Limits {
     }
 }
 
-/// A service port that does not fit. It keeps its last state, and is tried again when something was freed.
+/// What of a service port does not fit: endpoints that are left out, or a whole change that has to wait. It is tried
+/// again when something was freed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Full {
     /// No id or no entry for another frontend.
@@ -171,10 +172,10 @@ impl Layout {
         self.recorder.take()
     }
 
-    /// Gives a service its place, or another one. What does not fit keeps its last state.
+    /// Gives a service its place, or another one.
     ///
     /// # Errors
-    /// The ports that do not fit.
+    /// What does not fit; the rest is done.
     pub fn place(&mut self, service: &ResolvedService) -> Result<(), Vec<Full>> {
         let wanted: BTreeMap<PortKey, &Balancer> = service
             .balancers
@@ -202,12 +203,11 @@ impl Layout {
                 }
                 held.insert(key.clone(), id);
             }
-            match self.place_balancer(known, balancer, service.algorithm) {
-                Ok(id) => {
-                    held.insert(key, id);
-                }
-                Err(error) => full.push(error),
+            let outcome = self.place_balancer(known, balancer, service.algorithm);
+            if let Some(id) = outcome.id {
+                held.insert(key, id);
             }
+            full.extend(outcome.full);
         }
         for id in left {
             if self.balancers.get(&id).is_some_and(|placed| !placed.owned) {
@@ -273,7 +273,6 @@ impl Layout {
 
     /// Takes a frontend away, unless it leads elsewhere by now.
     pub(super) fn remove_head(&mut self, key: ServiceKey, id: ServiceId) {
-        self.recorder.touch_service(key);
         if self
             .tables()
             .services

@@ -18,20 +18,32 @@ type Listed<'a> = BTreeMap<(Addr, Be16), &'a Endpoint>;
 
 /// What was found to fit, before anything is changed.
 struct Room {
-    /// Ids for the endpoints that have none, in the order of the endpoints.
+    /// Ids for the endpoints that have none, in the order of the endpoints; perhaps not for all of them.
     fresh: Vec<BackendId>,
     /// A new run, unless the slots stay as they are.
     run: Option<Run>,
+    /// What is missing.
+    short: Option<Full>,
+}
+
+/// What became of a balancer.
+pub(super) struct Outcome {
+    /// Its id, if it has one.
+    pub(super) id: Option<ServiceId>,
+    /// What does not fit.
+    pub(super) full: Option<Full>,
 }
 
 impl Layout {
-    /// Gives a balancer its place; nothing has changed if it does not fit.
+    /// Gives a balancer its place. Endpoints that find no id are left out: the others must not wait for them, and those
+    /// that leave must leave, or no id would ever become free. Without room for its slots or frontends it keeps those
+    /// it has, as far as they are still its own.
     pub(super) fn place_balancer(
         &mut self,
         known: Option<ServiceId>,
         want: &Balancer,
         algorithm: Algorithm,
-    ) -> Result<ServiceId, Full> {
+    ) -> Outcome {
         let frontends: BTreeSet<ServiceKey> = want
             .frontends
             .iter()
@@ -42,8 +54,19 @@ impl Layout {
             .iter()
             .map(|endpoint| (desired::target(endpoint), endpoint))
             .collect();
-        self.check_frontends(known, &frontends)?;
-        let Room { fresh, run } = self.find_room(known, &listed)?;
+        let room = self
+            .check_frontends(known, &frontends)
+            .and_then(|()| self.find_room(known, &listed));
+        let Room { fresh, run, short } = match room {
+            Ok(room) => room,
+            Err(full) => {
+                self.keep_only(known, &frontends);
+                return Outcome {
+                    id: known,
+                    full: Some(full),
+                };
+            }
+        };
         let id = match known {
             Some(id) => id,
             // `check_frontends` saw that there is one.
@@ -73,7 +96,28 @@ impl Layout {
             self.put_head(*key, head);
         }
         self.balancers.insert(id, placed);
-        Ok(id)
+        Outcome {
+            id: Some(id),
+            full: short,
+        }
+    }
+
+    /// Takes the frontends away that are no longer its own.
+    fn keep_only(&mut self, known: Option<ServiceId>, frontends: &BTreeSet<ServiceKey>) {
+        let Some((id, mut placed)) = known.and_then(|id| self.balancers.remove_entry(&id)) else {
+            return;
+        };
+        for key in std::mem::take(&mut placed.frontends) {
+            if frontends.contains(&key) {
+                placed.frontends.insert(key);
+            } else {
+                self.remove_head(key, id);
+            }
+        }
+        if placed.frontends.is_empty() {
+            self.vacate(&mut placed);
+        }
+        self.balancers.insert(id, placed);
     }
 
     fn check_frontends(
@@ -95,10 +139,10 @@ impl Layout {
         Ok(())
     }
 
-    /// Ids and slots for the chosen endpoints; takes all of them or nothing.
+    /// Ids for as many of the chosen endpoints as possible, and slots for them.
     fn find_room(&mut self, known: Option<ServiceId>, listed: &Listed<'_>) -> Result<Room, Full> {
         let placed = known.and_then(|id| self.balancers.get(&id));
-        let mut missing = 0;
+        let mut missing = 0_usize;
         let mut ids = Vec::new();
         for target in chosen(listed) {
             match placed.and_then(|placed| placed.members.get(&target)) {
@@ -106,40 +150,36 @@ impl Layout {
                 None => missing += 1,
             }
         }
-        let count = ids.len() + missing;
-        let keeps_run = missing == 0
-            && placed.map_or(count == 0, |placed| {
-                let slots = placed.run.slots();
-                let now = slots.map(|slot| self.tables().slots.get(&slot));
-                now.eq(ids.iter().map(Some))
-            });
+        let keeps_order = placed.map_or(ids.is_empty(), |placed| {
+            let slots = placed.run.slots();
+            let now = slots.map(|slot| self.tables().slots.get(&slot));
+            now.eq(ids.iter().map(Some))
+        });
         let returning: BTreeSet<BackendId> = ids.into_iter().collect();
-        if missing > self.backend_ids.available() {
-            let evictable = self.evictable(&returning).count();
-            if missing > self.backend_ids.available() + evictable {
-                return Err(Full::Backends {
-                    needed: missing - self.backend_ids.available() - evictable,
-                    limit: self.backend_ids.limit(),
-                });
-            }
-        }
-        let run = if keeps_run {
+        let free = self.backend_ids.available();
+        let fitting = match missing.checked_sub(free) {
+            None | Some(0) => missing,
+            Some(beyond) => free + self.evictable(&returning).take(beyond).count(),
+        };
+        let run = if keeps_order && fitting == 0 {
             None
         } else {
-            let len = u32::try_from(count).unwrap_or(u32::MAX);
-            let Some(run) = self.runs.take(len) else {
-                return Err(Full::Slots {
-                    needed: count,
-                    free: self.runs.available(),
-                    limit: self.limits.slots,
-                });
-            };
-            Some(run)
+            let count = returning.len() + fitting;
+            let run = self.runs.take(u32::try_from(count).unwrap_or(u32::MAX));
+            Some(run.ok_or(Full::Slots {
+                needed: count,
+                free: self.runs.available(),
+                limit: self.limits.slots,
+            })?)
         };
-        let fresh = (0..missing)
+        let fresh = (0..fitting)
             .filter_map(|_| self.take_backend(&returning))
             .collect();
-        Ok(Room { fresh, run })
+        let short = (fitting < missing).then(|| Full::Backends {
+            needed: missing - fitting,
+            limit: self.backend_ids.limit(),
+        });
+        Ok(Room { fresh, run, short })
     }
 
     /// Backends that may be given to somebody else now: they left so long ago that no slot in anybody's hand leads to
@@ -309,18 +349,13 @@ impl Layout {
         placed.run = run;
     }
 
-    /// Points a frontend here; whoever had it has it no more.
+    /// Points a frontend here; whoever had it has it no more, and is placed anew in the same step.
     fn put_head(&mut self, key: ServiceKey, head: Service) {
-        self.recorder.touch_service(key);
         let before = self.tables().services.get(&key).map(|old| old.id);
         if let Some(other) = before.filter(|id| *id != head.id)
-            && let Some(mut loser) = self.balancers.remove(&other)
+            && let Some(loser) = self.balancers.get_mut(&other)
         {
             loser.frontends.remove(&key);
-            if loser.frontends.is_empty() {
-                self.vacate(&mut loser);
-            }
-            self.balancers.insert(other, loser);
         }
         self.recorder.put_service(key, head);
     }

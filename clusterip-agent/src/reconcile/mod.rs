@@ -234,7 +234,7 @@ impl<D: Dataplane> Reconciler<D> {
             }
             if before.is_none() {
                 for reason in messages {
-                    log::warn!(service:% = name, reason:%; "service keeps its last state");
+                    log::warn!(service:% = name, reason:%; "service does not fit");
                 }
             }
         }

@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Published, Reconciler, Timing, run};
 use crate::{
-    dataplane::{Dataplane, Faulty, Memory},
+    dataplane::{Dataplane, DataplaneError, Faulty, Memory},
     model::{
         event::Event,
         range::ServiceRange,
@@ -13,7 +13,7 @@ use crate::{
         samples::{app, listing, name, pod, put, remove, service, slice},
         service::Algorithm,
     },
-    plan::{Limits, Op},
+    plan::{Limits, Op, Tables},
     state::Store,
 };
 
@@ -124,32 +124,93 @@ fn what_somebody_else_changed_is_mended() {
     assert_eq!(agent.resync().ops, 0);
 }
 
-/// F2, F6: what was retired is not used again while the head that leads to it may still be in the map.
+/// Refuses to write heads while it is stuck, and looks at the tables after each operation.
+struct Stuck {
+    inner: Memory,
+    is_stuck: bool,
+}
+
+impl Dataplane for Stuck {
+    fn dump(&mut self) -> Result<Tables, DataplaneError> {
+        self.inner.dump()
+    }
+
+    fn apply(&mut self, ops: &[Op]) -> Result<(), DataplaneError> {
+        for op in ops {
+            if self.is_stuck && matches!(op, Op::PutService(..)) {
+                return Err(DataplaneError::Write {
+                    map: "SERVICES",
+                    operation: "update",
+                    entry: format!("{op:?}"),
+                    source: "stuck".into(),
+                });
+            }
+            self.inner.apply(std::slice::from_ref(op))?;
+            let tables = self.inner.dump()?;
+            assert_eq!(tables.soundness(), Ok(()), "after {op:?}\n{tables}");
+        }
+        Ok(())
+    }
+}
+
+/// F2, F6: what was retired is not used again while the head that leads to it is still in the map.
 #[test]
 fn time_does_not_pass_while_a_write_is_missing() {
-    for seed in 0..200 {
+    let dataplane = Stuck {
+        inner: Memory::new(LIMITS),
+        is_stuck: false,
+    };
+    let mut agent = Reconciler::new(dataplane, resolver(None), None, LIMITS);
+    let web = |count: u8| {
+        let ips: Vec<String> = (0..count).map(|host| format!("10.1.0.{host}")).collect();
+        let ips: Vec<&str> = ips.iter().map(String::as_str).collect();
+        put(slice("web", "web", &ips))
+    };
+    agent.handle(listing([app("web"), app("db")]));
+    agent.handle(vec![web(3)]);
+    agent.dataplane().is_stuck = true;
+    let report = agent.handle(vec![web(4)]);
+    assert!(report.failure.is_some() && agent.needs_retry());
+    for round in 0..5 {
+        agent.advance();
+        let db = slice("db", "db", &[&format!("10.1.1.{round}")]);
+        assert!(agent.handle(vec![put(db)]).failure.is_some());
+    }
+    agent.dataplane().is_stuck = false;
+    assert!(agent.resync().failure.is_none());
+    assert_eq!(agent.resync().ops, 0);
+    let slots = agent.dataplane().dump().unwrap().slots;
+    assert_eq!(slots.len(), 5);
+}
+
+/// F6
+#[test]
+fn what_comes_out_is_the_same_when_one_write_in_ten_fails() {
+    for seed in 0..50 {
         let dataplane = Faulty::new(Memory::new(LIMITS), seed);
-        let mut agent = Reconciler::new(dataplane, resolver(None), None, LIMITS);
-        agent.handle(listing([
-            app("web"),
-            app("db"),
-            pod("db-1", "db", "10.1.1.1"),
-        ]));
+        let mut faulty = Reconciler::new(dataplane, resolver(None), None, LIMITS);
+        let mut plain = reconciler();
+        let objects = [app("web"), app("db"), pod("db-1", "db", "10.1.1.1")];
+        faulty.handle(listing(objects.clone()));
+        plain.handle(listing(objects));
         for round in 0..20 {
             let ip = format!("10.1.0.{}", round % 3);
-            agent.handle(vec![put(pod(&format!("web-{round}"), "web", &ip))]);
-            agent.advance();
-            let old = pod(&format!("web-{}", round - 2), "web", "");
-            agent.handle(vec![remove(&old), put(pod("db-1", "db", &ip))]);
-            agent.advance();
-            let tables = agent.dataplane().dump().unwrap();
-            assert_eq!(tables.soundness(), Ok(()), "seed {seed}\n{tables}");
+            let events = vec![
+                put(pod(&format!("web-{round}"), "web", &ip)),
+                put(pod("db-1", "db", &ip)),
+                remove(&pod(&format!("web-{}", round - 2), "web", "")),
+            ];
+            faulty.handle(events.clone());
+            plain.handle(events);
         }
-        while agent.needs_retry() {
-            agent.resync();
+        while faulty.needs_retry() {
+            faulty.resync();
         }
-        assert!(agent.dataplane().failures() > 0, "seed {seed}");
-        assert_eq!(agent.resync().ops, 0);
+        assert!(faulty.dataplane().failures() > 0, "seed {seed}");
+        assert_eq!(
+            faulty.dataplane().dump().unwrap(),
+            plain.dataplane().dump().unwrap()
+        );
     }
 }
 
@@ -250,7 +311,7 @@ async fn the_loop_programs_retries_and_publishes() {
     let task = tokio::spawn(run(agent, inbox, writer, timing));
     let web = service(
         "web",
-        json!({ "clusterIP": "10.96.0.10", "ports": [{ "port": 80 }] }),
+        &json!({ "clusterIP": "10.96.0.10", "ports": [{ "port": 80 }] }),
     );
     events.send(listing([web])).await.unwrap();
     seen(&mut readers, |it| it.snapshot.services.size() == 1).await;
