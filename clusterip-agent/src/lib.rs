@@ -5,7 +5,10 @@
 //! ```
 //! One writer, one model: `reconcile` owns the snapshot; everyone else reads it.
 
+pub mod command;
+pub mod config;
 pub mod dataplane;
+pub mod logging;
 pub mod model;
 pub mod plan;
 pub mod source;

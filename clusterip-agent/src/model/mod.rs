@@ -11,5 +11,5 @@ pub mod range;
 pub mod resolve;
 pub mod service;
 pub mod snapshot;
-mod wish;
 pub mod validate;
+mod wish;

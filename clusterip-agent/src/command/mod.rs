@@ -1,0 +1,134 @@
+//! The command line: one file per subcommand.
+
+mod check;
+mod cleanup;
+mod output;
+mod run;
+
+use std::{
+    env,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+
+use self::output::Format;
+use crate::{
+    config::{CHECK, Config, ConfigError, Flags, PLAN, RUN},
+    logging,
+};
+
+/// Services for a node, answered by eBPF.
+#[derive(Parser, Debug)]
+#[command(name = "clusterip", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the node agent
+    Run(Flags<RUN>),
+    /// Read the manifests and tell every problem; exit 1 if there is one
+    Check(Shown<CHECK>),
+    /// Resolve the manifests and tell what would be programmed
+    Plan(Shown<PLAN>),
+    /// Detach and unpin everything
+    Cleanup {
+        /// Directory for pins, on a mounted bpffs
+        #[arg(
+            long,
+            value_name = "DIR",
+            env = "CLUSTERIP_BPFFS",
+            default_value = "/sys/fs/bpf/clusterip"
+        )]
+        bpffs: PathBuf,
+    },
+    /// Tell the version
+    Version,
+}
+
+#[derive(Args, Debug)]
+struct Shown<const COMMAND: u8> {
+    #[command(flatten)]
+    flags: Flags<COMMAND>,
+    /// How to tell it
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// Exit codes.
+const FINDING: u8 = 1;
+const USAGE: u8 = 2;
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            // Nobody is left to tell if this fails.
+            drop(writeln!(io::stderr(), "error: {error:#}"));
+            if error.is::<ConfigError>() {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::from(FINDING)
+            }
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(flags) => {
+            let config = Config::load(&flags, variable)?;
+            if let Some(path) = flags.write_config_to() {
+                config.write_to(&path)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            logging::start(config.log_format, false, config.verbose);
+            tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()
+                .context("start the runtime")?
+                .block_on(run::run(config))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Check(Shown { flags, output }) => {
+            let config = load_quietly(&flags)?;
+            let is_good = check::check(&config, output)?;
+            Ok(ExitCode::from(if is_good { 0 } else { FINDING }))
+        }
+        Command::Plan(Shown { flags, output }) => {
+            let config = load_quietly(&flags)?;
+            plan(&config, output)
+        }
+        Command::Cleanup { bpffs } => {
+            cleanup::cleanup(&bpffs)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Version => {
+            output::print(&format!("clusterip {}\n", env!("CARGO_PKG_VERSION")))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn load_quietly<const COMMAND: u8>(flags: &Flags<COMMAND>) -> Result<Config, ConfigError> {
+    let config = Config::load(flags, variable)?;
+    logging::start(config.log_format, true, config.verbose);
+    Ok(config)
+}
+
+fn plan(config: &Config, output: Format) -> anyhow::Result<ExitCode> {
+    let _ = (config, output);
+    anyhow::bail!("plan is not built yet")
+}
+
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok()
+}
