@@ -27,6 +27,7 @@ pub(crate) fn command(workspace: &Path, strict: bool) -> anyhow::Result<()> {
             "--locked",
             "--workspace",
             "--all-targets",
+            "--keep-going",
             "--",
             "-Dwarnings",
         ]))
@@ -69,7 +70,7 @@ fn clippy_for_bpf(workspace: &Path) -> anyhow::Result<Command> {
         .current_dir(workspace)
         // cargo-clippy asks the environment which cargo to start.
         .env("CARGO", own_cargo)
-        .args(["-p", "clusterip-ebpf", "-p", "clusterip-common"])
+        .args(["--keep-going", "-p", "clusterip-ebpf", "-p", "clusterip-common"])
         // Another compiler in the host's folder would make each forget what the other had found out.
         .args(["--target-dir", "target/ebpf", "--", "-Dwarnings"]);
     Ok(clippy)
