@@ -7,8 +7,10 @@
 
 pub mod attachments;
 pub mod command;
+pub mod config;
 pub mod dataplane;
 pub mod interfaces;
+pub mod logging;
 pub mod metrics;
 pub mod model;
 pub mod plan;

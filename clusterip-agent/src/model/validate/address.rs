@@ -68,7 +68,7 @@ pub(super) fn reachable(address: IpAddr) -> Result<(), String> {
     ))
 }
 
-fn is_link_local(address: IpAddr) -> bool {
+const fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),

@@ -89,7 +89,9 @@ fn one(faults: &mut Faults, field: &str, endpoint: &Endpoint, address_type: &str
         let Some(address) = faults.check(field.as_str(), text, address(text)) else {
             continue;
         };
-        if address.is_ipv4() != wants_v4 {
+        if address.is_ipv4() == wants_v4 {
+            faults.check(field, text, reachable(address));
+        } else {
             faults.add(
                 field,
                 text,
@@ -97,8 +99,6 @@ fn one(faults: &mut Faults, field: &str, endpoint: &Endpoint, address_type: &str
                     "must be an {address_type} address, as addressType says; put the other family into a slice of its own"
                 ),
             );
-        } else {
-            faults.check(field, text, reachable(address));
         }
     }
     if let Some(name) = hostname {

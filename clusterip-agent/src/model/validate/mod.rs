@@ -18,6 +18,7 @@ use std::ops::RangeInclusive;
 pub use address::{address, cidr};
 pub use change::{endpoint_slice_change, service_change};
 pub use endpoint_slice::endpoint_slice;
+pub use names::dns_name;
 pub use node::{namespace, node};
 pub use pod::pod;
 pub use service::service;
@@ -44,6 +45,10 @@ impl Default for Rules {
 struct Faults(Vec<Fault>);
 
 impl Faults {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "numbers and texts are handed over alike"
+    )]
     fn add(&mut self, field: impl Into<String>, value: impl ToString, message: impl Into<String>) {
         self.0.push(Fault {
             field: field.into(),

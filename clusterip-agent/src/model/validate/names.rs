@@ -17,7 +17,10 @@ pub(super) fn dns_label(name: &str) -> Result<(), String> {
 }
 
 /// RFC 1123 name: labels joined by dots.
-pub(super) fn dns_name(name: &str) -> Result<(), String> {
+///
+/// # Errors
+/// What is allowed, if it is none.
+pub fn dns_name(name: &str) -> Result<(), String> {
     if name.len() <= NAME && name.split('.').all(is_label) {
         Ok(())
     } else {

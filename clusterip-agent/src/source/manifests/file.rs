@@ -13,7 +13,10 @@ use k8s_openapi::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    document, tree,
+    build::build,
+    document,
+    kinds::{Known, known},
+    tree,
     tree::{Flaw, Value},
     typed::{Typed, typed},
 };
@@ -66,7 +69,7 @@ pub(super) fn read(file: &Arc<str>, text: &str, rules: &Rules) -> Content {
     };
     let (documents, flaw) = document::split(file, text);
     for document in &documents {
-        match tree::read(document) {
+        match build(document) {
             Ok((Some(root), flaws)) if !root.is_null() => reader.visit(root, flaws, None),
             Ok((_, flaws)) => reader.report("", flaws),
             Err(flaw) => reader.unidentified("", flaw),
@@ -380,76 +383,4 @@ fn relative(flaws: Vec<Flaw>, prefix: &str) -> Vec<Flaw> {
             flaw
         })
         .collect()
-}
-
-enum Known {
-    Kind(Kind),
-    Ignored,
-    Wrong {
-        field: &'static str,
-        value: String,
-        message: String,
-    },
-}
-
-/// The kinds of v1: the list is closed, so a kind that is not in it is a mistake.
-const CORE: [&str; 18] = [
-    "Binding",
-    "ComponentStatus",
-    "ConfigMap",
-    "Endpoints",
-    "Event",
-    "LimitRange",
-    "Namespace",
-    "Node",
-    "PersistentVolume",
-    "PersistentVolumeClaim",
-    "Pod",
-    "PodTemplate",
-    "ReplicationController",
-    "ResourceQuota",
-    "Secret",
-    "Service",
-    "ServiceAccount",
-    "Status",
-];
-
-fn known(api_version: &str, kind: &str) -> Known {
-    let wanted = match kind {
-        "EndpointSlice" => "discovery.k8s.io/v1",
-        "Service" | "Pod" | "Node" | "Namespace" => "v1",
-        _ if api_version == "v1" && !CORE.contains(&kind) => {
-            return Known::Wrong {
-                field: "kind",
-                value: kind.to_owned(),
-                message: "no kind of v1; it may be Service, Pod, Node or Namespace here (others are ignored, but v1 has none of this name)"
-                    .to_owned(),
-            };
-        }
-        _ => return Known::Ignored,
-    };
-    // `serving.knative.dev/v1 Service` is another thing altogether.
-    let group = |version: &str| {
-        version
-            .rsplit_once('/')
-            .map_or("", |(group, _)| group)
-            .to_owned()
-    };
-    if api_version == wanted {
-        match kind {
-            "EndpointSlice" => Known::Kind(Kind::EndpointSlice),
-            "Service" => Known::Kind(Kind::Service),
-            "Pod" => Known::Kind(Kind::Pod),
-            "Node" => Known::Kind(Kind::Node),
-            _ => Known::Kind(Kind::Namespace),
-        }
-    } else if group(api_version) == group(wanted) || !api_version.contains('/') {
-        Known::Wrong {
-            field: "apiVersion",
-            value: api_version.to_owned(),
-            message: format!("a {kind} is read as {wanted} only; write `apiVersion: {wanted}`"),
-        }
-    } else {
-        Known::Ignored
-    }
 }

@@ -3,15 +3,18 @@
 //! ```text
 //! directory --list--> texts --file::read--> objects and problems --ManifestSource--> Events
 //!                             document: a file as a row of documents
-//!                             tree:     a document with positions
-//!                             typed:    a tree as a type of the API
+//!                             build:    a document as a tree with positions
+//!                             typed:    a tree as an object of the API
 //! ```
 //! Bad input never stops good input: a broken document hides no other, an object that turns bad keeps its last good
 //! state, and a file that can no longer be read keeps the objects it had.
 
+mod build;
 mod directory;
 mod document;
 mod file;
+mod kinds;
+mod reader;
 mod scalar;
 mod tree;
 mod typed;

@@ -64,12 +64,13 @@ impl Watch {
     /// The directory is not there, or cannot be read or watched.
     pub fn start(directory: &Path, rules: Rules) -> Result<Self, WatchError> {
         // One waiting word is enough: whatever happened, the whole directory is read.
-        let (changed, changes) = mpsc::channel(1);
+        let (nudge, changes) = mpsc::channel(1);
         let handler = move |result: DebounceEventResult| {
             if let Err(errors) = result {
                 log::warn!(errors:? = errors; "watching the manifest directory failed; it is read every {POLL:?}");
             }
-            drop(changed.try_send(()));
+            // Full means that the reading to come will see this too.
+            nudge.try_send(()).ok();
         };
         let config = notify::Config::default();
         let debouncer = new_debouncer_opt(DEBOUNCE, None, handler, NoCache::new(), config)
@@ -159,5 +160,146 @@ fn failed(directory: &Path, source: notify::Error) -> WatchError {
     WatchError::Watch {
         directory: directory.to_owned(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Far longer than anything takes: reached only by a failure.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    const WEB: &str =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{port: 80}]}\n";
+
+    struct Watched {
+        events: mpsc::Receiver<Vec<Event>>,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    impl Drop for Watched {
+        fn drop(&mut self) {
+            self.task.abort();
+        }
+    }
+
+    impl Watched {
+        async fn start(directory: &Path) -> Self {
+            let watch = Watch::start(directory, Rules::default()).expect("a watch");
+            let (sender, events) = mpsc::channel(16);
+            let task = tokio::spawn(watch.run(sender));
+            let mut watched = Self { events, task };
+            watched.until(|event| *event == Event::Synced).await;
+            watched
+        }
+
+        /// Waits for an event, whatever else comes before.
+        async fn until(&mut self, is_it: impl Fn(&Event) -> bool) {
+            let waited = timeout(PATIENCE, async {
+                while let Some(events) = self.events.recv().await {
+                    if events.iter().any(&is_it) {
+                        return true;
+                    }
+                }
+                false
+            });
+            assert_eq!(waited.await, Ok(true), "the event did not come");
+        }
+    }
+
+    fn put(port: i32) -> impl Fn(&Event) -> bool {
+        use crate::model::object::Spec;
+        move |event| match event {
+            Event::Put(object) => match &object.spec {
+                Spec::Service(service) => {
+                    let spec = service.spec.as_ref();
+                    let ports = spec.and_then(|s| s.ports.as_ref());
+                    ports.is_some_and(|p| p.first().is_some_and(|p| p.port == port))
+                }
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    fn is_remove(event: &Event) -> bool {
+        matches!(event, Event::Remove(_))
+    }
+
+    fn problems(count: usize) -> impl Fn(&Event) -> bool {
+        move |event| matches!(event, Event::Problems(found) if found.len() == count)
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_written_changed_renamed_and_taken_away_is_followed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut watched = Watched::start(directory.path()).await;
+        let path = directory.path().join("web.yaml");
+        fs::write(&path, WEB).expect("written");
+        watched.until(put(80)).await;
+        // As editors do it: beside it, then over it.
+        let draft = directory.path().join(".web.yaml.swp");
+        fs::write(&draft, WEB.replace("80", "81")).expect("written");
+        fs::rename(&draft, &path).expect("renamed");
+        watched.until(put(81)).await;
+        fs::write(&path, "kind: [").expect("written");
+        watched.until(problems(1)).await;
+        fs::write(&path, WEB.replace("80", "82")).expect("written");
+        watched.until(put(82)).await;
+        fs::remove_file(&path).expect("removed");
+        watched.until(is_remove).await;
+    }
+
+    /// A `ConfigMap` volume: the files are links through `..data`, which is swapped as a whole.
+    #[tokio::test]
+    async fn the_link_of_a_config_map_volume_is_followed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        for (version, port) in [("..1", "80"), ("..2", "81")] {
+            fs::create_dir(at(version)).expect("a directory");
+            let text = WEB.replace("80", port);
+            fs::write(at(version).join("web.yaml"), text).expect("written");
+        }
+        symlink("..1", at("..data")).expect("a link");
+        symlink("..data/web.yaml", at("web.yaml")).expect("a link");
+        let mut watched = Watched::start(directory.path()).await;
+        symlink("..2", at("..data_tmp")).expect("a link");
+        fs::rename(at("..data_tmp"), at("..data")).expect("renamed");
+        watched.until(put(81)).await;
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_goes_and_comes_back_is_found_again() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let directory = parent.path().join("manifests");
+        fs::create_dir(&directory).expect("a directory");
+        let path = directory.join("web.yaml");
+        fs::write(&path, WEB).expect("written");
+        let mut watched = Watched::start(&directory).await;
+        let aside = parent.path().join("aside");
+        fs::rename(&directory, &aside).expect("renamed");
+        // Whether the kernel tells of this depends on its place; the poll is too slow for a test, a nudge is not.
+        fs::write(aside.join("nudge"), "").expect("written");
+        watched.until(problems(1)).await;
+        fs::create_dir(&directory).expect("a directory");
+        fs::write(&path, WEB.replace("80", "81")).expect("written");
+        watched.until(put(81)).await;
+        fs::write(&path, WEB.replace("80", "82")).expect("written");
+        watched.until(put(82)).await;
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_not_there_at_the_start_is_an_error() {
+        let error = Watch::start(Path::new("/no/such/directory"), Rules::default());
+        let error = error.err().expect("an error").to_string();
+        assert!(
+            error.contains("/no/such/directory does not exist; create it"),
+            "{error}"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! The addresses that a service asks for, and their families.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use k8s_openapi::api::core::v1::ServiceSpec;
 
@@ -86,7 +86,7 @@ fn policy(faults: &mut Faults, spec: &ServiceSpec) {
     let is_single = match policy {
         Some(policy) => policy == "SingleStack",
         // A headless service without selector may have both families without saying so.
-        None => !(is_headless(spec) && spec.selector.as_ref().is_none_or(|s| s.is_empty())),
+        None => !(is_headless(spec) && spec.selector.as_ref().is_none_or(BTreeMap::is_empty)),
     };
     let addresses = spec.cluster_ips.as_deref().unwrap_or_default();
     let families = spec.ip_families.as_deref().unwrap_or_default();

@@ -1,0 +1,301 @@
+//! What the agent is told: flags over the environment over a file over defaults.
+//!
+//! Each option is declared once, in the table below, with its text, default and reader; flag, environment variable,
+//! key of the file, `--help` and `--write-config-to` follow from it.
+
+mod file;
+mod flags;
+mod values;
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use ipnet::IpNet;
+
+pub use file::FileError;
+pub use flags::{CHECK, Flags, PLAN, RUN};
+pub use values::LogFormat;
+
+use crate::model::service::Algorithm;
+
+/// First line of a configuration file.
+const API_VERSION: &str = "clusterip.dev/v1alpha1";
+/// Second line of a configuration file.
+const KIND: &str = "AgentConfiguration";
+
+/// Documented options that are for later: an error, since an option without effect would be a trap.
+const NOT_YET: [&str; 13] = [
+    "kubeconfig",
+    "in-cluster",
+    "kube-api-server",
+    "socket-lb",
+    "forwarding",
+    "dns-listen",
+    "dns-upstream",
+    "nodeport-addresses",
+    "nodeport-range",
+    "allow-external-ips",
+    "uplinks",
+    "load-balancer-pool",
+    "socket",
+];
+
+/// One option.
+#[derive(Clone, Copy, Debug)]
+struct Declared {
+    /// `--FLAG`; the key of the file and the environment variable are made of it.
+    flag: &'static str,
+    /// What stands for the value in `--help`.
+    value: &'static str,
+    help: &'static str,
+    /// As text; none if there is no fixed one.
+    default: Option<&'static str>,
+    /// The commands that it has an effect on.
+    commands: u8,
+}
+
+macro_rules! options {
+    ($($(#[doc = $help:literal])+ $field:ident: $type:ty = $flag:literal $value:literal, $default:expr, $commands:expr, $read:expr, $show:expr;)*) => {
+        /// The effective configuration.
+        #[derive(Clone, PartialEq, Eq, Debug)]
+        pub struct Config {
+            $($(#[doc = $help])+ pub $field: $type,)*
+        }
+
+        const OPTIONS: &[Declared] = &[$(Declared {
+            flag: $flag,
+            value: $value,
+            help: concat!($($help),+),
+            default: $default,
+            commands: $commands,
+        }),*];
+
+        impl Config {
+            fn read(given: &Given<'_>) -> Result<Self, ConfigError> {
+                Ok(Self { $($field: given.read($flag, $default, $read)?,)* })
+            }
+
+            fn entries(&self) -> Vec<(String, serde_json::Result<serde_json::Value>)> {
+                vec![$((key($flag), serde_json::to_value($show(&self.$field))),)*]
+            }
+        }
+    };
+}
+
+options! {
+    /// Directory of the manifests to serve: *.yaml, *.yml and *.json
+    manifests: PathBuf = "manifests" "DIR", None, RUN | PLAN | CHECK, values::path, as_is;
+    /// Name of this node, as nodeName of its pods has it (the host's name if left out)
+    node_name: String = "node-name" "NAME", None, RUN | PLAN, values::node_name, as_is;
+    /// Ranges from which services get their addresses, at most one of each family
+    service_cidrs: Vec<IpNet> = "service-cidr" "CIDR[,CIDR]", Some("10.96.0.0/16"), RUN | PLAN | CHECK, values::one_per_family, as_is;
+    /// Host sides of the pods' devices: names with * and ?
+    pod_interfaces: Vec<String> = "pod-interfaces" "GLOB[,GLOB]", Some("veth*"), RUN, values::globs, as_is;
+    /// Ranges of the cluster's pods: what counts as inside, beside the ranges of the Node objects
+    pod_cidrs: Vec<IpNet> = "pod-cidr" "CIDR[,CIDR]", Some(""), RUN | PLAN, values::ranges, as_is;
+    /// How a backend is chosen unless the service says otherwise: round-robin
+    algorithm: Algorithm = "algorithm" "NAME", Some("round-robin"), RUN | PLAN, values::algorithm, algorithm_name;
+    /// DNS zone of the cluster
+    cluster_domain: String = "cluster-domain" "NAME", Some("cluster.local"), RUN | PLAN, values::domain, as_is;
+    /// Directory that keeps what must survive a restart: the addresses that services got
+    state_dir: PathBuf = "state-dir" "DIR", Some("/var/lib/clusterip"), RUN, values::path, as_is;
+    /// Directory for pins, on a mounted bpffs
+    bpffs: PathBuf = "bpffs" "DIR", Some("/sys/fs/bpf/clusterip"), RUN, values::path, as_is;
+    /// Where /metrics answers; empty for nowhere
+    metrics_bind_address: Option<SocketAddr> = "metrics-bind-address" "ADDR:PORT", Some("127.0.0.1:10249"), RUN, values::listener, as_is;
+    /// Where /healthz and /livez answer; empty for nowhere
+    healthz_bind_address: Option<SocketAddr> = "healthz-bind-address" "ADDR:PORT", Some("0.0.0.0:10256"), RUN, values::listener, as_is;
+    /// Service ports that fit into the maps
+    max_services: u32 = "max-services" "N", Some("16384"), RUN, values::services, as_is;
+    /// Backends that fit into the maps
+    max_backends: u32 = "max-backends" "N", Some("65536"), RUN, values::backends, as_is;
+    /// Flow entries that fit into the map; a flow takes two
+    max_flows: u32 = "max-flows" "N", Some("262144"), RUN, values::flows, as_is;
+    /// How log lines are written: text or json
+    log_format: LogFormat = "log-format" "FORMAT", Some("text"), RUN | PLAN | CHECK, values::log_format, as_is;
+    /// Log more; given twice, everything
+    verbose: u8 = "verbose" "N", Some("0"), RUN | PLAN | CHECK, values::verbosity, as_is;
+}
+
+/// A configuration that makes no sense: wrong usage.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A value that is not allowed.
+    #[error("{place} {value:?}: {allowed}")]
+    Value {
+        /// Flag, variable, or file and key.
+        place: String,
+        /// The value.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// A value that must be given.
+    #[error(
+        "--{flag} is required: give it, or set {variable}, or write `{key}:` into the file of --config"
+    )]
+    Required {
+        /// Which.
+        flag: &'static str,
+        /// As environment variable.
+        variable: String,
+        /// As key.
+        key: String,
+    },
+    /// The configuration file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The effective configuration could not be written.
+    #[error("write the configuration to {}", .path.display())]
+    Write {
+        /// Where to.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The effective configuration has no text.
+    #[error("write the configuration as YAML")]
+    Encode(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Config {
+    /// The effective configuration of what was given on the command line, in the environment and in a file.
+    ///
+    /// # Errors
+    /// A value that is missing or not allowed, or a file that cannot be read.
+    pub fn load<const COMMAND: u8>(
+        flags: &Flags<COMMAND>,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let path = flags
+            .config()
+            .map(str::to_owned)
+            .or_else(|| environment("CLUSTERIP_CONFIG").filter(|path| !path.is_empty()));
+        let file = path
+            .map(|path| file::read(Path::new(&path)))
+            .transpose()?
+            .unwrap_or_default();
+        Self::read(&Given {
+            flags: flags.values(),
+            environment: &environment,
+            file,
+        })
+    }
+
+    /// The configuration as a file for `--config`.
+    ///
+    /// # Errors
+    /// A value that has no form in YAML.
+    pub fn to_yaml(&self) -> Result<String, ConfigError> {
+        let mut text = format!("apiVersion: {API_VERSION}\nkind: {KIND}\n");
+        for (key, value) in self.entries() {
+            let value = value.map_err(|e| ConfigError::Encode(e.into()))?;
+            let entry = BTreeMap::from([(key, value)]);
+            let entry =
+                serde_saphyr::to_string(&entry).map_err(|e| ConfigError::Encode(e.into()))?;
+            // Writing to a String does not fail.
+            writeln!(text, "{}", entry.trim_end()).map_err(|e| ConfigError::Encode(e.into()))?;
+        }
+        Ok(text)
+    }
+
+    /// Writes the configuration as a file for `--config`.
+    ///
+    /// # Errors
+    /// The file could not be written.
+    pub fn write_to(&self, path: &Path) -> Result<(), ConfigError> {
+        std::fs::write(path, self.to_yaml()?).map_err(|source| ConfigError::Write {
+            path: path.to_owned(),
+            source,
+        })
+    }
+}
+
+/// All that was given, before it is known whether it makes sense.
+struct Given<'a> {
+    flags: &'a BTreeMap<&'static str, String>,
+    environment: &'a dyn Fn(&str) -> Option<String>,
+    file: BTreeMap<String, file::Setting>,
+}
+
+impl Given<'_> {
+    fn read<T>(
+        &self,
+        flag: &'static str,
+        default: Option<&str>,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        let (place, value) = if let Some(value) = self.flags.get(flag) {
+            (format!("--{flag}"), value.clone())
+        } else if let Some(value) = (self.environment)(&variable(flag)) {
+            (variable(flag), value)
+        } else if let Some(setting) = self.file.get(&key(flag)) {
+            (
+                format!("{}: {}", setting.place, key(flag)),
+                setting.text.clone(),
+            )
+        } else if let Some(default) = default {
+            (format!("--{flag}"), default.to_owned())
+        } else if flag == "node-name" {
+            (
+                "the host's name, which --node-name is for want of a value,".to_owned(),
+                values::host_name(),
+            )
+        } else {
+            return Err(ConfigError::Required {
+                flag,
+                variable: variable(flag),
+                key: key(flag),
+            });
+        };
+        read(&value).map_err(|allowed| ConfigError::Value {
+            place,
+            value,
+            allowed,
+        })
+    }
+}
+
+const fn as_is<T>(value: &T) -> &T {
+    value
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the table hands every value over in the same way"
+)]
+const fn algorithm_name(algorithm: &Algorithm) -> &'static str {
+    algorithm.name()
+}
+
+/// `max-flows` in the environment: `CLUSTERIP_MAX_FLOWS`.
+fn variable(flag: &str) -> String {
+    format!("CLUSTERIP_{}", flag.to_uppercase().replace('-', "_"))
+}
+
+/// `max-flows` in the file: `maxFlows`.
+fn key(flag: &str) -> String {
+    let mut key = String::with_capacity(flag.len());
+    let mut is_start = false;
+    for character in flag.chars() {
+        if character == '-' {
+            is_start = true;
+        } else {
+            key.push(if is_start {
+                character.to_ascii_uppercase()
+            } else {
+                character
+            });
+            is_start = false;
+        }
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests;

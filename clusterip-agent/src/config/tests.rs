@@ -1,0 +1,237 @@
+//! Flag over environment over file over default.
+
+use std::io::Write as _;
+
+use clap::{Command, FromArgMatches as _};
+use clusterip_common::abi::maps::capacity;
+
+use super::*;
+
+fn flags(args: &[&str]) -> Flags<RUN> {
+    let command = <Flags<RUN> as clap::Args>::augment_args(Command::new("run"));
+    let matches = command
+        .try_get_matches_from([&["run"], args].concat())
+        .expect("flags");
+    Flags::from_arg_matches(&matches).expect("flags")
+}
+
+fn load(args: &[&str], environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    Config::load(&flags(args), |name| {
+        let found = environment.iter().find(|(key, _)| *key == name);
+        found.map(|(_, value)| (*value).to_owned())
+    })
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(text.as_bytes()).expect("a file");
+    file
+}
+
+fn error(result: Result<Config, ConfigError>) -> String {
+    result.expect_err("an error").to_string()
+}
+
+#[test]
+fn the_defaults_are_those_of_the_documentation() {
+    let config = load(&["--manifests", "/m", "--node-name", "a"], &[]).expect("a configuration");
+    assert_eq!(
+        config,
+        Config {
+            manifests: "/m".into(),
+            node_name: "a".into(),
+            service_cidrs: vec!["10.96.0.0/16".parse().expect("a range")],
+            pod_interfaces: vec!["veth*".into()],
+            pod_cidrs: vec![],
+            algorithm: Algorithm::RoundRobin,
+            cluster_domain: "cluster.local".into(),
+            state_dir: "/var/lib/clusterip".into(),
+            bpffs: "/sys/fs/bpf/clusterip".into(),
+            metrics_bind_address: Some("127.0.0.1:10249".parse().expect("an address")),
+            healthz_bind_address: Some("0.0.0.0:10256".parse().expect("an address")),
+            max_services: capacity::SERVICES,
+            max_backends: capacity::BACKENDS,
+            max_flows: capacity::FLOWS,
+            log_format: LogFormat::Text,
+            verbose: 0,
+        }
+    );
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
+    let file = file("manifests: /file\nmaxFlows: 4\nmaxBackends: 4\npodInterfaces: [a*, b]\n");
+    let path = file.path().to_str().expect("a path");
+    let environment = [
+        ("CLUSTERIP_CONFIG", path),
+        ("CLUSTERIP_MAX_FLOWS", "6"),
+        ("CLUSTERIP_MAX_BACKENDS", "6"),
+        // What Kubernetes itself sets for a service of this name.
+        ("CLUSTERIP_SERVICE_HOST", "10.96.0.1"),
+    ];
+    let config = load(&["--max-flows", "8", "-vv"], &environment).expect("a configuration");
+    assert_eq!(config.max_flows, 8);
+    assert_eq!(config.max_backends, 6);
+    assert_eq!(config.manifests, Path::new("/file"));
+    assert_eq!(config.pod_interfaces, ["a*", "b"]);
+    assert_eq!(config.max_services, capacity::SERVICES);
+    assert_eq!(config.verbose, 2);
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let args = [
+        "--manifests",
+        "/m",
+        "--node-name",
+        "n",
+        "--service-cidr",
+        "fd00:10:96::/112,10.96.0.0/16",
+        "--pod-cidr",
+        "10.244.0.0/16",
+        "--metrics-bind-address",
+        "",
+        "--healthz-bind-address",
+        "[::1]:1",
+        "--log-format",
+        "json",
+        "-v",
+    ];
+    let config = load(&args, &[]).expect("a configuration");
+    let text = config.to_yaml().expect("a text");
+    assert!(
+        text.starts_with("apiVersion: clusterip.dev/v1alpha1\nkind: AgentConfiguration\n"),
+        "{text}"
+    );
+    let file = file(&text);
+    let path = file.path().to_str().expect("a path");
+    assert_eq!(load(&["--config", path], &[]).expect(&text), config);
+}
+
+#[test]
+fn a_bad_value_names_where_it_was_given_and_what_is_allowed() {
+    let with = |more: &[&str]| error(load(&[&["--manifests", "/m"], more].concat(), &[]));
+    for (args, message) in [
+        (
+            ["--max-services", "0"],
+            "--max-services \"0\": must be a number from 1 to 1048576",
+        ),
+        (
+            ["--max-flows", "1"],
+            "--max-flows \"1\": must be a number from 2 to ",
+        ),
+        (
+            ["--max-backends", "x"],
+            "--max-backends \"x\": must be a number from 1 to ",
+        ),
+        (
+            ["--service-cidr", "10.96.0.0"],
+            "--service-cidr \"10.96.0.0\": 10.96.0.0 must be a range",
+        ),
+        (
+            ["--service-cidr", "10.96.0.0/16,10.97.0.0/16"],
+            "--service-cidr \"10.96.0.0/16,10.97.0.0/16\": must be one or two ranges, one of each",
+        ),
+        (
+            ["--service-cidr", ""],
+            "--service-cidr \"\": must be one or two ranges",
+        ),
+        (
+            ["--pod-interfaces", "a/b"],
+            "--pod-interfaces \"a/b\": a/b must be the name of a device",
+        ),
+        (
+            ["--algorithm", "maglev"],
+            "--algorithm \"maglev\": not supported yet",
+        ),
+        (
+            ["--algorithm", "best"],
+            "--algorithm \"best\": must be round-robin",
+        ),
+        (
+            ["--node-name", "A_b"],
+            "--node-name \"A_b\": must be a DNS name",
+        ),
+        (
+            ["--cluster-domain", ""],
+            "--cluster-domain \"\": must be a DNS name",
+        ),
+        (
+            ["--healthz-bind-address", "10256"],
+            "--healthz-bind-address \"10256\": must be ADDR:PORT",
+        ),
+        (
+            ["--log-format", "xml"],
+            "--log-format \"xml\": must be text or json",
+        ),
+        (["--state-dir", ""], "--state-dir \"\": must be a path"),
+    ] {
+        let found = with(&args);
+        assert!(found.starts_with(message), "{found}");
+    }
+    let found = error(load(
+        &["--manifests", "/m"],
+        &[("CLUSTERIP_MAX_FLOWS", "0")],
+    ));
+    assert!(
+        found.starts_with("CLUSTERIP_MAX_FLOWS \"0\": must be"),
+        "{found}"
+    );
+    let found = error(load(&[], &[]));
+    assert_eq!(
+        found,
+        "--manifests is required: give it, or set CLUSTERIP_MANIFESTS, or write `manifests:` into the file of --config"
+    );
+}
+
+#[test]
+fn a_bad_file_says_where() {
+    for (text, wanted) in [
+        (
+            "maxFlows: 0\n",
+            ":1:11: maxFlows \"0\": must be a number from 2",
+        ),
+        (
+            "a: 1\n",
+            ":1:4: a: unknown key; there are manifests, nodeName, ",
+        ),
+        (
+            "manifests: /m\nmax-flows: 1\n",
+            ":2:12: max-flows: unknown key",
+        ),
+        (
+            "dnsListen: 127.0.0.1:53\n",
+            ":1:12: dnsListen: not supported yet",
+        ),
+        (
+            "kind: Config\n",
+            ":1:7: kind: is \"Config\", must be AgentConfiguration",
+        ),
+        (
+            "manifests: {a: 1}\n",
+            ": manifests: must be a word, a number or a list",
+        ),
+        ("manifests: [\n", ":1:12: "),
+        ("maxFlows: 4\nmaxFlows: 4\n", ":2:1: "),
+    ] {
+        let file = file(text);
+        let path = file.path().to_str().expect("a path");
+        let found = error(load(&["--manifests", "/m", "--config", path], &[]));
+        assert!(
+            found.starts_with(path) && found.contains(wanted),
+            "{text}: {found}"
+        );
+    }
+    let found = error(load(&["--config", "/no/such/file"], &[]));
+    assert!(found.contains("/no/such/file"), "{found}");
+}
+
+#[test]
+fn each_option_is_one_word_in_three_spellings() {
+    assert_eq!(variable("max-flows"), "CLUSTERIP_MAX_FLOWS");
+    assert_eq!(key("metrics-bind-address"), "metricsBindAddress");
+    for option in OPTIONS {
+        let is_later = NOT_YET.contains(&option.flag);
+        assert!(!is_later, "{} is supported", option.flag);
+    }
+}

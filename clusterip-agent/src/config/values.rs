@@ -1,0 +1,149 @@
+//! Values of options: from text, with what is allowed if it is wrong.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::model::{service::Algorithm, validate};
+
+/// How log lines are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object in each line.
+    Json,
+}
+
+/// Characters of a device's name, less the ending zero.
+const DEVICE_NAME: usize = 15;
+
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() || text.contains('\0') {
+        return Err("must be a path".to_owned());
+    }
+    Ok(text.into())
+}
+
+pub(super) fn node_name(text: &str) -> Result<String, String> {
+    validate::dns_name(text)?;
+    Ok(text.to_owned())
+}
+
+/// Names of nodes are written in lower case.
+pub(super) fn host_name() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_default()
+        .to_lowercase()
+}
+
+pub(super) fn domain(text: &str) -> Result<String, String> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    validate::dns_name(name)?;
+    Ok(name.to_owned())
+}
+
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+}
+
+pub(super) fn ranges(text: &str) -> Result<Vec<IpNet>, String> {
+    items(text)
+        .map(|item| validate::cidr(item).map_err(|allowed| format!("{item} {allowed}")))
+        .collect()
+}
+
+pub(super) fn one_per_family(text: &str) -> Result<Vec<IpNet>, String> {
+    let ranges = ranges(text)?;
+    let families = |is_v4: bool| {
+        ranges
+            .iter()
+            .filter(|r| r.addr().is_ipv4() == is_v4)
+            .count()
+    };
+    if ranges.is_empty() || families(true) > 1 || families(false) > 1 {
+        return Err(
+            "must be one or two ranges, one of each family, such as 10.96.0.0/16,fd00:10:96::/112"
+                .to_owned(),
+        );
+    }
+    Ok(ranges)
+}
+
+pub(super) fn globs(text: &str) -> Result<Vec<String>, String> {
+    items(text)
+        .map(|glob| {
+            let is_name = glob.len() <= DEVICE_NAME
+                && glob.chars().all(|c| c.is_ascii_graphic() && c != '/' && c != ':');
+            if is_name {
+                Ok(glob.to_owned())
+            } else {
+                Err(format!(
+                    "{glob} must be the name of a device, at most {DEVICE_NAME} characters, in which * stands for any and ? for one"
+                ))
+            }
+        })
+        .collect()
+}
+
+pub(super) fn algorithm(text: &str) -> Result<Algorithm, String> {
+    match text {
+        "round-robin" => Ok(Algorithm::RoundRobin),
+        "random" | "maglev" | "least-connections" => {
+            Err("not supported yet; so far there is round-robin".to_owned())
+        }
+        _ => Err("must be round-robin".to_owned()),
+    }
+}
+
+pub(super) fn listener(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse()
+        .map(Some)
+        .map_err(|_error: std::net::AddrParseError| {
+            "must be ADDR:PORT, such as 127.0.0.1:10249 or [::1]:10249, or empty for nowhere"
+                .to_owned()
+        })
+}
+
+fn number(text: &str, least: u32, most: u32) -> Result<u32, String> {
+    match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("must be a number from {least} to {most}")),
+    }
+}
+
+pub(super) fn services(text: &str) -> Result<u32, String> {
+    number(text, 1, 1 << 20)
+}
+
+/// Slots are twice the backends.
+pub(super) fn backends(text: &str) -> Result<u32, String> {
+    number(text, 1, 1 << 22)
+}
+
+/// A flow takes two entries.
+pub(super) fn flows(text: &str) -> Result<u32, String> {
+    number(text, 2, 1 << 26)
+}
+
+pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("must be text or json".to_owned()),
+    }
+}
+
+pub(super) fn verbosity(text: &str) -> Result<u8, String> {
+    text.parse()
+        .map_err(|_error: std::num::ParseIntError| "must be 0, 1 or 2".to_owned())
+}
