@@ -1,4 +1,4 @@
-//! `clusterip check` and the command line, through the binary.
+//! `clusterip check`, `plan` and the command line, through the binary.
 #![expect(
     unused_crate_dependencies,
     reason = "the library of this package uses them"
@@ -119,6 +119,30 @@ mod tests {
             text,
             "error: manifest directory /no/such/directory does not exist; create it, or name another with --manifests\n"
         );
+    }
+
+    #[test]
+    fn plan_tells_its_problems_and_exits_0() {
+        let bad = format!("{WEB}---\n{}", WEB.replace("name: web", "name: Bad"));
+        let directory = directory(&[("web.yaml", &bad)]);
+        let manifests = directory.path().to_str().expect("a path");
+        let args = [
+            "plan",
+            "--manifests",
+            manifests,
+            "--node",
+            "node-a",
+            "-o",
+            "json",
+        ];
+        let output = clusterip(&args);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let plan: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(plan["node"], "node-a");
+        assert_eq!(plan["frontends"][0]["service"], "default/web");
+        assert_eq!(plan["problems"][0]["field"], "metadata.name");
+        let output = clusterip(&["plan", "--manifests", "/no/such/directory"]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
     }
 
     #[test]

@@ -70,7 +70,13 @@ fn clippy_for_bpf(workspace: &Path) -> anyhow::Result<Command> {
         .current_dir(workspace)
         // cargo-clippy asks the environment which cargo to start.
         .env("CARGO", own_cargo)
-        .args(["--keep-going", "-p", "clusterip-ebpf", "-p", "clusterip-common"])
+        .args([
+            "--keep-going",
+            "-p",
+            "clusterip-ebpf",
+            "-p",
+            "clusterip-common",
+        ])
         // Another compiler in the host's folder would make each forget what the other had found out.
         .args(["--target-dir", "target/ebpf", "--", "-Dwarnings"]);
     Ok(clippy)

@@ -235,3 +235,17 @@ fn each_option_is_one_word_in_three_spellings() {
         assert!(!is_later, "{} is supported", option.flag);
     }
 }
+
+#[test]
+fn the_documentation_has_every_option_and_its_default() {
+    let text = include_str!("../../../docs/configuration.md");
+    for option in OPTIONS {
+        let row = text
+            .lines()
+            .find(|row| row.starts_with('|') && row.contains(&format!("`--{}`", option.flag)))
+            .unwrap_or_else(|| panic!("--{} is not in docs/configuration.md", option.flag));
+        if let Some(default) = option.default.filter(|d| !d.is_empty()) {
+            assert!(row.contains(&format!("| `{default}` |")), "{row}");
+        }
+    }
+}

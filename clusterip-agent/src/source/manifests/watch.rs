@@ -283,7 +283,7 @@ mod tests {
         let mut watched = Watched::start(&directory).await;
         let aside = parent.path().join("aside");
         fs::rename(&directory, &aside).expect("renamed");
-        // Whether the kernel tells of this depends on its place; the poll is too slow for a test, a nudge is not.
+        // inotify follows the directory, not its name: a change in it is told, and then the name is looked up.
         fs::write(aside.join("nudge"), "").expect("written");
         watched.until(problems(1)).await;
         fs::create_dir(&directory).expect("a directory");

@@ -84,3 +84,18 @@ fn words_and_quantities_are_read_as_kubernetes_does() {
     let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, creationTimestamp: null}\nspec:\n  containers:\n  - name: c\n    resources: {limits: {cpu: 1, memory: 1Gi}}\n    ports: [{containerPort: 0x50}]\n  hostNetwork: yes\nstatus: {startTime: 2024-01-01T00:00:00Z}\n";
     assert_eq!(problems_of("a.yaml", text), [""; 0]);
 }
+
+#[test]
+fn lines_may_end_as_on_windows_and_begin_with_a_byte_order_mark() {
+    let text =
+        format!("\u{feff}{}---\n{}", service("a", 80), service("b", 0)).replace('\n', "\r\n");
+    let events = source().update(listing(&[("a.yaml", &text)]));
+    assert_eq!(
+        shown(&events),
+        ["reset", "put Service default/a", "synced", "problems 1"]
+    );
+    assert!(
+        shown_problems(&events)[0].starts_with("a.yaml:15:13: Service default/b"),
+        "{events:?}"
+    );
+}
