@@ -25,7 +25,7 @@ mod hooks;
 mod maps;
 
 #[cfg(not(target_arch = "bpf"))]
-fn main() {}
+const fn main() {}
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -55,7 +55,7 @@ pub struct Case {
 
 /// A case by name, with the rules it shows.
 #[must_use]
-pub fn case(name: &'static str, rules: &'static str, world: World) -> Case {
+pub const fn case(name: &'static str, rules: &'static str, world: World) -> Case {
     Case {
         name,
         rules,
@@ -132,7 +132,10 @@ pub struct Seen<V> {
     pub bytes: Bytes,
 }
 
-/// The difference between what was expected of a frame and what was seen, as text that shows both.
+/// Compares what was expected of a frame with what was seen.
+///
+/// # Errors
+/// The difference, as text that shows both frames and the tables.
 pub fn compare<V: PartialEq + std::fmt::Debug>(
     case: &Case,
     step: usize,

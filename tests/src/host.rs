@@ -170,13 +170,13 @@ impl Env for HostEnv {
 
     fn count_request(&self, service: ServiceId, backend: BackendId, bytes: usize) {
         self.counters(service, backend, |counters| {
-            add(&mut counters.requests, bytes)
+            add(&mut counters.requests, bytes);
         });
     }
 
     fn count_reply(&self, service: ServiceId, backend: BackendId, bytes: usize) {
         self.counters(service, backend, |counters| {
-            add(&mut counters.replies, bytes)
+            add(&mut counters.replies, bytes);
         });
     }
 }

@@ -2,9 +2,19 @@
 //!
 //! Every length and checksum is computed from the whole frame, by code that shares nothing with the dataplane's.
 
-use std::net::{IpAddr, SocketAddr};
+#![expect(
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "a sentence that makes no sense is a mistake of the test: it shall panic"
+)]
+
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use clusterip_common::wire::Be16;
 
 /// MAC address of the sender, until the frame is turned around.
 pub const POD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -60,7 +70,7 @@ fn address(text: &str) -> SocketAddr {
         .unwrap_or_else(|error| panic!("{text} is no address:port: {error}"))
 }
 
-fn packet(source: IpAddr, destination: IpAddr, layer4: Layer4) -> Packet {
+const fn packet(source: IpAddr, destination: IpAddr, layer4: Layer4) -> Packet {
     Packet {
         macs: (NODE_MAC, POD_MAC),
         source,
@@ -244,7 +254,7 @@ impl Packet {
         }
     }
 
-    fn protocol(&self) -> u8 {
+    const fn protocol(&self) -> u8 {
         match self.layer4 {
             Layer4::Tcp { .. } => 6,
             Layer4::Udp { .. } => 17,
@@ -265,10 +275,7 @@ impl Packet {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 frame.put_u16(0x0800);
                 let mut header = BytesMut::new();
-                header.put_u8(
-                    self.first_byte
-                        .unwrap_or(0x45 + length(self.options.len() / 4) as u8),
-                );
+                header.put_u8(self.first_byte.unwrap_or(0x45 + words(self.options.len())));
                 header.put_u8(0);
                 let total = length(self.header_length() + segment.len());
                 header.put_u16(self.total_length.unwrap_or(total));
@@ -374,6 +381,10 @@ fn length(bytes: usize) -> u16 {
     u16::try_from(bytes).unwrap_or_else(|_error| panic!("{bytes} bytes do not fit a packet"))
 }
 
+fn words(bytes: usize) -> u8 {
+    u8::try_from(bytes / 4).unwrap_or_else(|_error| panic!("{bytes} bytes of options"))
+}
+
 /// RFC 1071, the slow and plain way.
 fn checksum(parts: &[&[u8]]) -> [u8; 2] {
     let bytes = parts.concat();
@@ -384,19 +395,16 @@ fn checksum(parts: &[&[u8]]) -> [u8; 2] {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    let sum = !u16::try_from(sum).unwrap_or_default();
-    [(sum >> 8) as u8, (sum & 0xff) as u8]
+    Be16::new(!u16::try_from(sum).unwrap_or_default()).0
 }
 
 /// A frame as text, for a test that fails: 16 bytes a line.
 #[must_use]
 pub fn dump(frame: &[u8]) -> String {
-    frame
-        .chunks(16)
-        .enumerate()
-        .map(|(line, bytes)| {
-            let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("    {:04x}  {}\n", line * 16, hex.join(" "))
-        })
-        .collect()
+    let mut text = String::new();
+    for (line, bytes) in frame.chunks(16).enumerate() {
+        let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let _ = writeln!(text, "    {:04x}  {}", line * 16, hex.join(" "));
+    }
+    text
 }

@@ -1,6 +1,6 @@
 //! The world of a packet case: which services there are, and what is in the maps because of it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use clusterip_agent::plan::Tables;
 use clusterip_common::{
@@ -32,6 +32,9 @@ pub fn service(vip: &str, backends: &[&str]) -> World {
 
 impl World {
     /// With one more service.
+    ///
+    /// # Panics
+    /// A text is no address.
     #[must_use]
     pub fn and(mut self, vip: &str, backends: &[&str]) -> Self {
         let (address, protocol) = vip.split_once('/').expect("ADDRESS:PORT/PROTOCOL");
@@ -85,10 +88,10 @@ impl World {
     }
 }
 
-/// Settings of every case: the service ranges 10.96.0.0/16 and fd00:10:96::/112.
+/// Settings of every case: the service ranges `10.96.0.0/16` and `fd00:10:96::/112`.
 #[must_use]
 pub fn settings() -> Settings {
-    let v6: std::net::Ipv6Addr = "fd00:10:96::".parse().expect("an address");
+    let v6 = Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0);
     Settings {
         service_v4: Range::new(Addr::v4([10, 96, 0, 0]), 96 + 16),
         service_v6: Range::new(Addr::v6(v6.octets()), 112),

@@ -1,4 +1,8 @@
 //! The packet cases on the host: the very functions that the kernel runs, over memory.
+#![expect(
+    unused_crate_dependencies,
+    reason = "the targets of this crate share its dependencies"
+)]
 
 use bytes::Bytes;
 use clusterip_common::packet::{self, SliceFrame, Verdict};

@@ -1,4 +1,8 @@
 //! The packet cases in the kernel, by `BPF_PROG_TEST_RUN`: the same frames in, the same bytes out as on the host.
+#![expect(
+    unused_crate_dependencies,
+    reason = "the targets of this crate share its dependencies"
+)]
 
 use aya::{
     TestRun, TestRunOptions,

@@ -1,4 +1,8 @@
 //! The verifier accepts every program, and how much it had to look at.
+#![expect(
+    unused_crate_dependencies,
+    reason = "the targets of this crate share its dependencies"
+)]
 
 use clusterip_agent::dataplane::load::{LoadOptions, PROGRAMS, load};
 use clusterip_tests::world::settings;

@@ -158,7 +158,7 @@ impl Hooks {
             unpin(self.pin(interface.index, hook.program))?;
         }
         if self.mode == Mode::Clsact {
-            detach_filters(&interface.name);
+            let _found = detach_filters(&interface.name);
         }
         Ok(())
     }
@@ -257,6 +257,7 @@ fn attach_filter(
 }
 
 /// Takes our filters from a device; says whether there were any.
+#[must_use = "a count of devices is what cleanup tells"]
 pub fn detach_filters(interface: &str) -> bool {
     let mut found = false;
     for hook in &HOOKS {

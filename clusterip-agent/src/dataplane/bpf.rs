@@ -62,7 +62,7 @@ impl Bpf {
 impl Dataplane for Bpf {
     fn dump(&mut self) -> Result<Tables, DataplaneError> {
         let mut tables = Tables::default();
-        for entry in self.services.iter() {
+        for entry in &self.services {
             let (Raw(key), Raw(service)) = entry.map_err(read_error(maps::SERVICES.name))?;
             tables.services.insert(key, service);
         }

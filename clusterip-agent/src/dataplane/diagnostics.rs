@@ -22,8 +22,9 @@ pub enum DiagnosticsError {
 /// The program's ring buffer cannot be read.
 pub fn follow(loaded: &mut Loaded) -> Result<(), DiagnosticsError> {
     let logger = EbpfLogger::init(loaded.ebpf_mut()).map_err(DiagnosticsError::Open)?;
-    let mut logger =
-        AsyncFd::with_interest(logger, Interest::READABLE).map_err(DiagnosticsError::Wait)?;
+    // SAFETY: the logger owns the descriptor of its ring buffer and keeps it open until it is dropped, with the AsyncFd.
+    let logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };
+    let mut logger = logger.map_err(|error| DiagnosticsError::Wait(error.into()))?;
     tokio::spawn(async move {
         while let Ok(mut ready) = logger.readable_mut().await {
             ready.get_inner_mut().flush();

@@ -241,10 +241,10 @@ pub(super) fn has_tcx() -> bool {
 
 fn object_error(error: EbpfError) -> LoadError {
     match &error {
-        EbpfError::MapError(MapError::CreateError { io_error, .. })
-        | EbpfError::MapError(MapError::SyscallError(aya::sys::SyscallError {
-            io_error, ..
-        })) if denied(io_error) => LoadError::Privileges,
+        EbpfError::MapError(
+            MapError::CreateError { io_error, .. }
+            | MapError::SyscallError(aya::sys::SyscallError { io_error, .. }),
+        ) if denied(io_error) => LoadError::Privileges,
         _ => LoadError::Object(Box::new(error)),
     }
 }

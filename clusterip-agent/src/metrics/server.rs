@@ -30,7 +30,6 @@ pub struct Health {
 }
 
 /// `/metrics`.
-#[must_use]
 pub fn metrics_routes(figures: Figures) -> Router {
     let mut registry = Registry::with_prefix("clusterip");
     registry.register_collector(Box::new(figures));

@@ -1,6 +1,6 @@
 //! Translation of what belongs to a service, and of nothing else.
 
-use clusterip_common::{abi::Outcome, packet::Verdict};
+use clusterip_common::{abi::Outcome, packet::Verdict, wire::Be16};
 
 use crate::{
     case::{Case, case},
@@ -166,9 +166,8 @@ fn round_robin() -> Case {
         "B1 C2",
         service("10.96.0.10:80/tcp", &pods),
     );
-    for flow in 0..7 {
-        let client = format!("10.244.0.5:{}", 40_000 + flow);
-        let pod = pods[flow % pods.len()];
+    for (port, pod) in (40_000..40_007).zip(pods.into_iter().cycle()) {
+        let client = format!("10.244.0.5:{port}");
         case = case
             .sends(&tcp(&client, VIP).syn(), NEW, &tcp(&client, pod).syn())
             .sends(&tcp(&client, VIP).syn(), REQUEST, &tcp(&client, pod).syn())
@@ -182,8 +181,8 @@ fn udp_zero() -> Case {
     let translated = |payload: [u8; 2]| udp(CLIENT, POD).payload(payload);
     let at = 14 + 20 + 6;
     let payload = (0..=u16::MAX)
-        .map(|word| [(word >> 8) as u8, (word & 0xff) as u8])
-        .find(|payload| translated(*payload).bytes()[at..at + 2] == [0xff, 0xff])
+        .map(|word| Be16::new(word).0)
+        .find(|payload| translated(*payload).bytes().get(at..at + 2) == Some(&[0xff, 0xff]))
         .expect("one of 65,536 words makes the sum 0xffff");
     case(
         "a UDP checksum that computes to 0 is sent as 0xffff",

@@ -1,4 +1,5 @@
 //! The packet cases, by theme.
+#![expect(clippy::too_many_lines, reason = "a list of cases is as long as it is")]
 
 mod balance;
 mod flows;
