@@ -113,14 +113,13 @@ impl Privilege {
 
 /// Asks for a password at most once, at the terminal; sudo remembers it.
 fn sudo_works() -> bool {
-    let ask = |arguments: &[&str]| {
-        Command::new("sudo")
-            .args(arguments)
-            .stderr(Stdio::inherit())
-            .status()
-            .is_ok_and(|status| status.success())
+    let ask = |argument: &str, errors: Stdio| {
+        let mut sudo = Command::new("sudo");
+        sudo.args([argument, "true"]).stderr(errors);
+        sudo.status().is_ok_and(|status| status.success())
     };
-    on_path("sudo") && (ask(&["-n", "true"]) || (io::stdin().is_terminal() && ask(&["--validate"])))
+    on_path("sudo")
+        && (ask("-n", Stdio::null()) || (io::stdin().is_terminal() && ask("-E", Stdio::inherit())))
 }
 
 fn has_capabilities() -> bool {

@@ -43,11 +43,12 @@ pub(crate) fn program(
     profile: Profile,
     arguments: &[String],
 ) -> anyhow::Result<()> {
-    binaries(workspace, profile)?;
+    // Asked first: nobody wants to type a password after minutes of building.
     let privilege = match Privilege::obtain() {
         Ok(privilege) => privilege,
-        Err(why) => bail!("loading programs and making network namespaces needs root: {why}"),
+        Err(why) => bail!("programs in the kernel and network namespaces need root: {why}"),
     };
+    binaries(workspace, profile)?;
     let program = artifact(name, profile)?;
     let error = privilege
         .command(&program)
