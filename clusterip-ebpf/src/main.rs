@@ -23,6 +23,8 @@ mod frame;
 mod hooks;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod reference;
 
 #[cfg(not(target_arch = "bpf"))]
 const fn main() {}

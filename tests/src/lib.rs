@@ -8,6 +8,7 @@
 use aya as _;
 
 pub mod agent;
+pub mod bench;
 pub mod case;
 pub mod client;
 pub mod demo;

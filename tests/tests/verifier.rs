@@ -42,7 +42,7 @@ mod tests {
     fn every_program_loads_and_stays_easy_to_verify() -> anyhow::Result<()> {
         require_root!();
         for (name, instructions, jitted) in verified(0)? {
-            println!(
+            eprintln!(
                 "{name}: {instructions} instructions verified, {jitted} bytes of machine code"
             );
             assert!(
@@ -57,7 +57,7 @@ mod tests {
     fn diagnostics_load_too_and_cost_nothing_when_off() -> anyhow::Result<()> {
         require_root!();
         for ((name, off, small), (_, on, large)) in verified(0)?.into_iter().zip(verified(DEBUG)?) {
-            println!("{name}: {off} instructions verified without diagnostics, {on} with");
+            eprintln!("{name}: {off} instructions verified without diagnostics, {on} with");
             assert!(
                 small < large,
                 "{name}: {small} bytes of machine code without diagnostics, {large} with"

@@ -29,6 +29,8 @@ pub const PROGRAMS: [&str; 2] = [FROM_POD, TO_POD];
 pub const FROM_POD: &str = "cip_from_pod";
 /// What a pod receives.
 pub const TO_POD: &str = "cip_to_pod";
+/// What the bench measures against; the agent leaves it out of the kernel.
+pub const REFERENCE: &str = "cip_reference";
 
 /// Why the program is not in the kernel.
 #[derive(Debug, thiserror::Error)]

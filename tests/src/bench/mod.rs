@@ -1,0 +1,3 @@
+//! Figures for `cargo xtask bench`. Machines are noisy: what counts are ratios of one run.
+
+pub mod packet;

@@ -1,0 +1,24 @@
+//! `cargo xtask bench`: figures, in ratios of one run.
+#![expect(
+    unused_crate_dependencies,
+    reason = "the targets of this crate share its dependencies"
+)]
+
+use clap::Parser;
+
+/// What to measure.
+#[derive(Parser, Debug)]
+enum Subject {
+    /// Nanoseconds a packet spends in the programs, by test-run, beside a reference
+    Packet {
+        /// Rounds; the median counts
+        #[arg(long, default_value_t = 31)]
+        rounds: usize,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Subject::parse() {
+        Subject::Packet { rounds } => clusterip_tests::bench::packet::run(rounds),
+    }
+}
