@@ -241,6 +241,7 @@ mod tests {
 
     use super::*;
     use crate::model::{
+        allocate::Allocations,
         objects_for_tests::{app, listing, node, pod, service, slice},
         range::ServiceRange,
         resolver::{Resolver, snapshot_of},
@@ -249,7 +250,7 @@ mod tests {
 
     fn plan(objects: impl IntoIterator<Item = crate::model::object::Object>) -> Plan {
         let ranges = vec![ServiceRange::new("10.96.0.0/16".parse().unwrap())];
-        let resolver = Resolver::new("node-a", Algorithm::default(), ranges, Default::default());
+        let resolver = Resolver::new("node-a", Algorithm::default(), ranges, Allocations::new());
         Plan::of(&snapshot_of(resolver, listing(objects)))
     }
 
