@@ -101,17 +101,6 @@ impl Store {
         Ok(Allocations::new())
     }
 
-    /// The allocations kept last, for a look: changes nothing; a damaged file counts as none.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn peek(&self) -> Result<Allocations, StateError> {
-        let found = self.read()?;
-        Ok(found
-            .and_then(|(_, text)| parse(&text).ok())
-            .unwrap_or_default())
-    }
-
     fn read(&self) -> Result<Option<(PathBuf, String)>, StateError> {
         let path = self.directory.join(FILE);
         match fs::read(&path) {
@@ -203,7 +192,6 @@ mod tests {
         assert_eq!(store.load().unwrap(), Allocations::new());
         store.save(&some()).unwrap();
         assert_eq!(store.load().unwrap(), some());
-        assert_eq!(store.peek().unwrap(), some());
         store.save(&Allocations::new()).unwrap();
         assert_eq!(store.load().unwrap(), Allocations::new());
     }
@@ -222,8 +210,6 @@ mod tests {
             let store = Store::new(directory.path());
             let path = directory.path().join(FILE);
             fs::write(&path, text).unwrap();
-            assert_eq!(store.peek().unwrap(), Allocations::new(), "{text}");
-            assert!(path.exists(), "a look changes nothing");
             assert_eq!(store.load().unwrap(), Allocations::new(), "{text}");
             assert!(!path.exists(), "{text}");
             let aside = directory.path().join("allocations.json.damaged");

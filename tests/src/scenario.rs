@@ -17,7 +17,7 @@
 //! maps / problems / plan           what is expected; `UPDATE_EXPECT=1` rewrites it
 //! ```
 
-use std::{collections::BTreeMap, fmt::Write as _, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
 use anyhow::{Context as _, bail, ensure};
 use clusterip_agent::{
@@ -25,18 +25,17 @@ use clusterip_agent::{
     dataplane::{Dataplane, DataplaneError},
     model::{
         event::Event,
-        object::{Kind, Object, ObjectKey, ObjectName, Spec},
-        problem::{Origin, Position},
+        object::{Kind, Object, ObjectKey, ObjectName},
         range::ServiceRange,
         resolver::Resolver,
         service::Algorithm,
+        validate::Rules,
     },
     plan::{Limits, Op, Tables},
     reconcile::Reconciler,
+    source::manifests,
     state::Store,
 };
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 /// A dataplane that looks at the tables after every single operation: no reader may meet what is not sound (F2).
 #[derive(Debug)]
@@ -318,14 +317,26 @@ impl<D: Dataplane> World<D> {
         Ok(tables.to_string())
     }
 
+    /// The objects of a block and of files beside the scenario, as the agent reads and judges them.
     fn objects_of(&self, step: &Step<'_>, files: &str) -> anyhow::Result<Vec<Object>> {
-        let mut objects = Vec::new();
+        let folder = tempfile::tempdir()?;
         for file in files.split_whitespace() {
-            let path = self.folder.join(file);
-            let text = std::fs::read_to_string(&path).with_context(|| file.to_owned())?;
-            objects.extend(parse(&text, file)?);
+            std::fs::copy(self.folder.join(file), folder.path().join(file))
+                .with_context(|| file.to_owned())?;
         }
-        objects.extend(parse(&step.block.join("\n"), "scenario")?);
+        std::fs::write(folder.path().join("block.yaml"), step.block.join("\n"))?;
+        let mut objects = Vec::new();
+        for event in manifests::once(folder.path(), Rules::default())? {
+            match event {
+                Event::Put(object) => objects.push(*object),
+                Event::Problems(problems) => {
+                    if let Some(problem) = problems.first() {
+                        bail!("{problem}");
+                    }
+                }
+                Event::Reset | Event::Remove(_) | Event::Synced => {}
+            }
+        }
         Ok(objects)
     }
 }
@@ -349,54 +360,4 @@ fn key_of(text: &str) -> anyhow::Result<ObjectKey> {
         kind,
         name: ObjectName::new(namespace, name),
     })
-}
-
-fn parse(text: &str, file: &str) -> anyhow::Result<Vec<Object>> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text)?;
-    documents
-        .into_iter()
-        .map(|document| object(document, file))
-        .collect()
-}
-
-fn object(document: Value, file: &str) -> anyhow::Result<Object> {
-    let metadata = document.get("metadata").cloned().unwrap_or_default();
-    let text = |field: &str| {
-        metadata
-            .get(field)
-            .and_then(Value::as_str)
-            .map(str::to_owned)
-    };
-    let name = text("name").context("an object without a name")?;
-    let kind = document.get("kind").and_then(Value::as_str).unwrap_or("");
-    let (kind, spec) = match kind {
-        "Namespace" => (Kind::Namespace, Spec::Namespace(typed(document)?)),
-        "Node" => (Kind::Node, Spec::Node(typed(document)?)),
-        "Service" => (Kind::Service, Spec::Service(typed(document)?)),
-        "EndpointSlice" => (Kind::EndpointSlice, Spec::EndpointSlice(typed(document)?)),
-        "Pod" => (Kind::Pod, Spec::Pod(typed(document)?)),
-        other => bail!("unknown kind {other:?}"),
-    };
-    let namespace = match kind {
-        Kind::Namespace | Kind::Node => String::new(),
-        Kind::Service | Kind::EndpointSlice | Kind::Pod => {
-            text("namespace").unwrap_or_else(|| "default".to_owned())
-        }
-    };
-    Ok(Object {
-        key: ObjectKey {
-            kind,
-            name: ObjectName::new(&namespace, &name),
-        },
-        spec,
-        origin: Arc::new(Origin {
-            file: file.into(),
-            start: Position { line: 1, column: 1 },
-            fields: BTreeMap::new(),
-        }),
-    })
-}
-
-fn typed<T: DeserializeOwned>(document: Value) -> anyhow::Result<Arc<T>> {
-    Ok(Arc::new(serde_json::from_value(document)?))
 }

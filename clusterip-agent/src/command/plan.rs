@@ -79,22 +79,6 @@ impl Plan {
         }
     }
 
-    /// As JSON.
-    ///
-    /// # Errors
-    /// Never in practice: every part has a JSON form.
-    pub fn json(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string_pretty(self).map(|text| text + "\n")
-    }
-
-    /// As YAML.
-    ///
-    /// # Errors
-    /// Never in practice: every part has a YAML form.
-    pub fn yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
-        serde_saphyr::to_string(self)
-    }
-
     /// As a table; `wide` adds what is known of each backend. Problems come after it.
     #[must_use]
     pub fn table(&self, wide: bool) -> String {
@@ -248,5 +232,112 @@ fn planned_backend(endpoint: &Endpoint) -> PlannedBackend {
         },
         node: node.clone(),
         zone: zone.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::{
+        allocate::Allocations,
+        objects_for_tests::{app, listing, node, pod, service, slice},
+        range::ServiceRange,
+        resolver::{Resolver, snapshot_of},
+        service::Algorithm,
+    };
+
+    fn plan(objects: impl IntoIterator<Item = crate::model::object::Object>) -> Plan {
+        let ranges = vec![ServiceRange::new("10.96.0.0/16".parse().unwrap())];
+        let resolver = Resolver::new("node-a", Algorithm::default(), ranges, Allocations::new());
+        Plan::of(&snapshot_of(resolver, listing(objects)))
+    }
+
+    /// The document of interfaces.md: scripts rely on it.
+    #[test]
+    fn the_document_has_its_documented_form() {
+        let web = service(
+            "web",
+            &json!({
+                "clusterIP": "10.96.0.10",
+                "selector": { "app": "web" },
+                "sessionAffinity": "ClientIP",
+                "ports": [{ "port": 80, "targetPort": 8080 }],
+            }),
+        );
+        let taken = service(
+            "zweb",
+            &json!({ "clusterIP": "10.96.0.10", "ports": [{ "port": 80 }] }),
+        );
+        let objects = [
+            web,
+            taken,
+            pod("web-2", "web", "10.1.0.10"),
+            pod("web-1", "web", "10.1.0.9"),
+            node("node-a", "east"),
+        ];
+        let backend = |address: &str| {
+            json!({
+                "address": address, "port": 8080, "weight": 1, "state": "active",
+                "node": "node-a", "zone": "east",
+            })
+        };
+        let expected = json!({
+            "version": 1,
+            "node": "node-a",
+            "problems": [{
+                "file": "", "line": 0, "column": 0, "object": "Service default/zweb",
+                "field": "spec.clusterIP", "value": "10.96.0.10",
+                "message": "is taken by Service default/web: choose another address",
+            }],
+            "frontends": [{
+                "service": "default/web", "portName": "", "protocol": "TCP",
+                "address": "10.96.0.10", "port": 80, "kind": "ClusterIP", "scope": "internal",
+                "action": "balance", "algorithm": "round-robin", "affinitySeconds": 10800,
+                "backends": [backend("10.1.0.9"), backend("10.1.0.10")],
+            }],
+        });
+        assert_eq!(serde_json::to_value(plan(objects)).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_address_that_is_kept_nowhere_is_provisional() {
+        let document = serde_json::to_value(plan([app("web")])).unwrap();
+        let frontend = &document["frontends"][0];
+        assert_eq!(frontend["provisional"], json!(true));
+        assert_eq!(frontend["action"], json!("reject"), "B7");
+        assert!(plan([app("web")]).table(false).contains(":80/TCP*"));
+    }
+
+    /// A7, B8
+    #[test]
+    fn a_local_policy_keeps_to_this_node() {
+        let local = service(
+            "web",
+            &json!({
+                "clusterIP": "10.96.0.10",
+                "selector": { "app": "web" },
+                "internalTrafficPolicy": "Local",
+                "ports": [{ "port": 80 }],
+            }),
+        );
+        let action = |objects: Vec<_>| {
+            let document = serde_json::to_value(plan(objects)).unwrap();
+            document["frontends"][0]["action"]
+                .as_str()
+                .map(str::to_owned)
+        };
+        let here = pod("web-1", "web", "10.1.0.1");
+        assert_eq!(
+            action(vec![local.clone(), here]).as_deref(),
+            Some("balance")
+        );
+        let elsewhere = slice("s", "web", &["10.1.0.2"]);
+        assert_eq!(
+            action(vec![local.clone(), elsewhere]).as_deref(),
+            Some("drop")
+        );
+        assert_eq!(action(vec![local]).as_deref(), Some("reject"));
     }
 }

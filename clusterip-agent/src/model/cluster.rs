@@ -344,7 +344,7 @@ fn detach<K: std::hash::Hash + Eq>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::samples::{app, listing, name, node, pod, put, remove, slice};
+    use crate::model::objects_for_tests::{app, listing, name, node, pod, put, remove, slice};
 
     fn touched(cluster: &mut Cluster, events: Vec<Event>) -> Vec<String> {
         let mut touched = BTreeSet::new();

@@ -6,12 +6,12 @@ pub mod endpoints;
 pub mod event;
 pub mod labels;
 pub mod object;
+#[cfg(test)]
+pub(crate) mod objects_for_tests;
 pub mod problem;
 pub mod range;
 pub mod resolve;
 pub mod resolver;
-#[cfg(test)]
-pub(crate) mod samples;
 pub mod service;
 pub mod snapshot;
 pub mod validate;

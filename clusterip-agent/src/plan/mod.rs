@@ -9,11 +9,11 @@ pub mod index;
 pub mod layout;
 pub mod op;
 mod place;
-#[cfg(test)]
-mod properties;
 mod restore;
 mod runs;
 pub mod tables;
+#[cfg(test)]
+mod tests;
 
 pub use change::Change;
 pub use diff::diff;

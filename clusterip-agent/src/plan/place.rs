@@ -166,7 +166,7 @@ impl Layout {
         } else {
             let count = returning.len() + fitting;
             let run = self.runs.take(u32::try_from(count).unwrap_or(u32::MAX));
-            Some(run.ok_or(Full::Slots {
+            Some(run.ok_or_else(|| Full::Slots {
                 needed: count,
                 free: self.runs.available(),
                 limit: self.limits.slots,

@@ -8,9 +8,9 @@ use crate::{
     dataplane::{Dataplane, DataplaneError, Faulty, Memory},
     model::{
         event::Event,
+        objects_for_tests::{app, listing, name, pod, put, remove, service, slice},
         range::ServiceRange,
         resolver::Resolver,
-        samples::{app, listing, name, pod, put, remove, service, slice},
         service::Algorithm,
     },
     plan::{Limits, Op, Tables},
