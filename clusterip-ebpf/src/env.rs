@@ -151,14 +151,14 @@ impl Env for KernelEnv {
     #[inline(always)]
     fn count_request(&self, service: ServiceId, backend: BackendId, bytes: usize) {
         Self::counters(service, backend, |counters| {
-            add(&mut counters.requests, bytes)
+            add(&mut counters.requests, bytes);
         });
     }
 
     #[inline(always)]
     fn count_reply(&self, service: ServiceId, backend: BackendId, bytes: usize) {
         Self::counters(service, backend, |counters| {
-            add(&mut counters.replies, bytes)
+            add(&mut counters.replies, bytes);
         });
     }
 }

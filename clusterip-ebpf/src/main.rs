@@ -31,6 +31,6 @@ const fn main() {}
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
+const fn panic(_: &core::panic::PanicInfo) -> ! {
     loop {}
 }

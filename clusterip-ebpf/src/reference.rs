@@ -1,6 +1,13 @@
 //! What the bench measures against: one LRU look-up, three checksum helpers and the store, and nothing else. The agent
 //! never loads it.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::host_endian_bytes,
+    reason = "the plain way of a first program, which is what it stands for"
+)]
+
 use aya_ebpf::{
     bindings::{BPF_F_PSEUDO_HDR, TC_ACT_UNSPEC},
     helpers::{bpf_csum_diff, bpf_l3_csum_replace, bpf_l4_csum_replace},
@@ -79,11 +86,10 @@ fn translate_v4(frame: &mut TcFrame) -> Option<()> {
 fn translate_v6(frame: &mut TcFrame) -> Option<()> {
     const L4: usize = L3 + Ipv6Hdr::LEN;
     let ip = frame.at::<Ipv6Hdr>(L3)?;
-    let (source, old) = (Addr::v6(ip.src_addr), Addr::v6(ip.dst_addr));
+    let (source, mut old) = (Addr::v6(ip.src_addr), Addr::v6(ip.dst_addr));
     let ports = *frame.at::<Ports>(L4)?;
     let mut flow = look_up(source, old, ports)?;
     let skb = frame.0.skb.skb;
-    let mut old = old;
     let (from, to) = ((&raw mut old).cast(), (&raw mut flow.address).cast());
     // SAFETY: two addresses of 16 bytes each, on the stack.
     let change = unsafe { bpf_csum_diff(from, 16, to, 16, 0) } as u64;

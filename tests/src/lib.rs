@@ -4,9 +4,6 @@
 //! Everything is a value that takes itself down when it is dropped, and nothing outlives the process that made it,
 //! however that ends: namespaces are held by file descriptors, children die with their parent.
 
-// For the test targets, which share these dependencies.
-use aya as _;
-
 pub mod agent;
 pub mod bench;
 pub mod case;

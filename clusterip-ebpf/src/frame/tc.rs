@@ -1,4 +1,9 @@
 //! A socket buffer as a frame.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "offsets and lengths within a frame, as the helpers want them"
+)]
 
 use core::{arch::asm, mem::size_of};
 
