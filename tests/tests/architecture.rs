@@ -33,9 +33,13 @@ const ALL: &[&str] = &[
 
 impl Rule<'_> {
     fn check(&self) {
-        let breaches: Vec<String> = sources()
+        let sources = sources();
+        let test_modules: Vec<String> = sources.iter().flat_map(Source::test_modules).collect();
+        let test_modules: Vec<&str> = test_modules.iter().map(String::as_str).collect();
+        let breaches: Vec<String> = sources
             .iter()
             .filter(|source| source.is_below(self.within) && !source.is_below(self.except))
+            .filter(|source| !self.tests_may || !source.is_below(&test_modules))
             .flat_map(|source| source.lines_with(self.words, self.tests_may))
             .collect();
         assert!(breaches.is_empty(), "{}\n{}", self.why, breaches.join("\n"));
@@ -60,11 +64,15 @@ impl Source {
 
     /// Code lines that have one of `words` as a whole word, as `path:line: text`.
     fn lines_with(&self, words: &[&str], tests_may: bool) -> Vec<String> {
-        let unit_tests = self.path.ends_with("tests.rs");
-        self.text
-            .lines()
-            .take_while(|line| !tests_may || !unit_tests && line.trim() != "#[cfg(test)]")
+        let lines: Vec<&str> = self.text.lines().collect();
+        let unit_tests = lines
+            .windows(2)
+            .position(|pair| matches!(pair, [gate, next] if is_gate(gate) && next.ends_with('{')));
+        let end = unit_tests.filter(|_| tests_may).unwrap_or(lines.len());
+        lines
+            .iter()
             .enumerate()
+            .take(end)
             .filter(|(_, line)| {
                 let code = line.split("//").next().unwrap_or_default();
                 words.iter().any(|word| has_word(code, word))
@@ -72,6 +80,34 @@ impl Source {
             .map(|(index, line)| format!("{}:{}: {}", self.path, index + 1, line.trim()))
             .collect()
     }
+
+    /// Places of the modules that this file declares for unit tests only.
+    fn test_modules(&self) -> Vec<String> {
+        let parent = match self.path.rsplit_once('/') {
+            Some((folder, "mod.rs" | "lib.rs" | "main.rs")) => folder,
+            _ => self.path.trim_end_matches(".rs"),
+        };
+        let lines: Vec<&str> = self.text.lines().collect();
+        lines
+            .windows(2)
+            .filter_map(|pair| match pair {
+                [gate, next] if is_gate(gate) => {
+                    next.trim().strip_suffix(';')?.split("mod ").nth(1)
+                }
+                _ => None,
+            })
+            .flat_map(|module| {
+                [
+                    format!("{parent}/{module}.rs"),
+                    format!("{parent}/{module}"),
+                ]
+            })
+            .collect()
+    }
+}
+
+fn is_gate(line: &str) -> bool {
+    line.trim() == "#[cfg(test)]"
 }
 
 /// Whether `code` has `word`, not as a part of a longer name.
@@ -277,7 +313,7 @@ fn each_crate_depends_on_what_its_layer_may_know() {
         ("clusterip-common", vec!["network-types", "zerocopy"]),
         (
             "clusterip-ebpf",
-            vec!["aya-ebpf", "aya-log-ebpf", "clusterip-common"],
+            vec!["aya-ebpf", "aya-log-ebpf", "clusterip-common", "network-types"],
         ),
         ("xtask", vec!["anyhow", "clap"]),
     ];
@@ -319,8 +355,17 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
 fn the_rules_see_what_they_are_for() {
     let source = Source {
         path: "clusterip-agent/src/model/x.rs".into(),
-        text: "// use aya::Ebpf;\nuse aya::Ebpf;\nuse ayahuasca;\n#[cfg(test)]\nuse aya;\n".into(),
+        text: "// use aya::Ebpf;\nuse aya::Ebpf;\nuse ayahuasca;\n\
+               #[cfg(test)]\nmod samples;\n#[cfg(test)]\nmod tests {\nuse aya;\n}\n"
+            .into(),
     };
+    assert_eq!(
+        source.test_modules(),
+        [
+            "clusterip-agent/src/model/x/samples.rs",
+            "clusterip-agent/src/model/x/samples"
+        ]
+    );
     assert!(source.is_below(&["clusterip-agent/src/model"]));
     assert!(!source.is_below(&["clusterip-agent/src/mod"]));
     assert_eq!(source.lines_with(&["aya"], true).len(), 1);
