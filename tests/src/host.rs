@@ -25,6 +25,8 @@ pub struct HostEnv {
     pub flows: RefCell<BTreeMap<FlowKey, Flow>>,
     /// Room in the flow table.
     pub capacity: usize,
+    /// An entry that another CPU makes just before this one does (C7).
+    pub race: RefCell<Option<(FlowKey, Flow)>>,
     /// Nanoseconds.
     pub clock: Cell<u64>,
     /// Round-robin counters.
@@ -46,6 +48,7 @@ impl HostEnv {
             tables: RefCell::new(tables),
             flows: RefCell::default(),
             capacity: 1_000_000,
+            race: RefCell::default(),
             clock: Cell::new(1_000_000_000),
             cursors: RefCell::default(),
             services: RefCell::default(),
@@ -145,6 +148,7 @@ impl Env for HostEnv {
     }
 
     fn add_flow(&self, key: &FlowKey, flow: &Flow) -> Result<(), FlowError> {
+        self.flows.borrow_mut().extend(self.race.take());
         if self.flows.borrow().contains_key(key) {
             return Err(FlowError::Exists);
         }

@@ -107,11 +107,15 @@ impl Lab {
     /// # Errors
     /// As [`Agent::start`].
     pub fn start(&mut self) -> Result<()> {
-        self.agent = Some(Agent::start(
-            &self.node,
-            self.manifests.path(),
-            &["--node-name", manifests::NODE],
-        )?);
+        self.start_with(&["--node-name", manifests::NODE])
+    }
+
+    /// Starts the agent with arguments of one's own.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn start_with(&mut self, arguments: &[&str]) -> Result<()> {
+        self.agent = Some(Agent::start(&self.node, self.manifests.path(), arguments)?);
         Ok(())
     }
 

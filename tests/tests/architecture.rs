@@ -313,7 +313,12 @@ fn each_crate_depends_on_what_its_layer_may_know() {
         ("clusterip-common", vec!["network-types", "zerocopy"]),
         (
             "clusterip-ebpf",
-            vec!["aya-ebpf", "aya-log-ebpf", "clusterip-common", "network-types"],
+            vec![
+                "aya-ebpf",
+                "aya-log-ebpf",
+                "clusterip-common",
+                "network-types",
+            ],
         ),
         ("xtask", vec!["anyhow", "clap"]),
     ];

@@ -59,6 +59,12 @@ fn pass(env: &HostEnv, hook: Hook, input: &Bytes) -> Seen<Verdict> {
 
 #[cfg(test)]
 mod tests {
+    use clusterip_common::{
+        abi::{Direction, Outcome, ServiceId},
+        packet::Env as _,
+    };
+    use clusterip_tests::{packet::tcp, world::service};
+
     use super::*;
 
     #[test]
@@ -71,6 +77,66 @@ mod tests {
             failures.len(),
             cases.len(),
             failures.join("\n")
+        );
+    }
+
+    #[test]
+    fn c6_without_room_for_both_entries_nothing_is_sent_and_nothing_stays() {
+        let world = service("10.96.0.10:80/tcp", &["10.244.1.7:8080"]);
+        let syn = tcp("10.244.0.5:31337", "10.96.0.10:80").syn().bytes();
+        for capacity in [0, 1] {
+            let mut env = HostEnv::new(world.tables.clone(), settings());
+            env.capacity = capacity;
+            let seen = pass(&env, Hook::FromPod, &syn);
+            assert_eq!(
+                seen.verdict,
+                Verdict::Drop(Outcome::FlowTableFull),
+                "room for {capacity}"
+            );
+            assert_eq!(
+                seen.bytes, syn,
+                "an untranslated packet is dropped as it is"
+            );
+            assert!(env.flows.borrow().is_empty(), "{:?}", env.flows);
+        }
+    }
+
+    #[test]
+    fn c7_the_loser_of_a_race_follows_the_winner() {
+        let pods = ["10.244.1.1:8080", "10.244.1.2:8080"];
+        let world = service("10.96.0.10:80/tcp", &pods);
+        let (client, vip) = ("10.244.0.5:31337", "10.96.0.10:80");
+        let winner = HostEnv::new(world.tables.clone(), settings());
+        let _first = winner.turn(ServiceId(0));
+        let _second = pass(&winner, Hook::FromPod, &tcp(client, vip).syn().bytes());
+        let entry = winner
+            .flows
+            .borrow()
+            .iter()
+            .find(|(_, flow)| flow.direction == Direction::REQUEST)
+            .map(|(key, flow)| (*key, *flow));
+
+        let loser = HostEnv::new(world.tables, settings());
+        loser.race.replace(entry);
+        let seen = pass(&loser, Hook::FromPod, &tcp(client, vip).syn().bytes());
+        assert_eq!(seen.verdict, Verdict::Translated(Outcome::NewFlow));
+        assert_eq!(
+            seen.bytes,
+            tcp(client, pods[1]).syn().bytes(),
+            "the winner chose the second"
+        );
+        assert_eq!(
+            loser.flows.borrow().len(),
+            1,
+            "the loser makes no entry of its own"
+        );
+        assert!(
+            loser
+                .services
+                .borrow()
+                .values()
+                .all(|counters| counters.flows == 0),
+            "one flow is counted once"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Every file in `scenarios/`, over maps in memory and over maps of which one write in ten fails.
+//! Every file in `scenarios/`: over maps in memory, over maps of which one write in ten fails, and over the kernel's.
 #![expect(
     unused_crate_dependencies,
     reason = "the library of this package uses them"
@@ -12,9 +12,18 @@ mod tests {
         path::{Path, PathBuf},
     };
 
-    use clusterip_agent::dataplane::{Dataplane, Faulty, Memory};
-    use clusterip_agent::plan::Limits;
-    use clusterip_tests::scenario::{Checked, run};
+    use clusterip_agent::{
+        dataplane::{
+            Dataplane, Faulty, Memory,
+            bpf::Bpf,
+            load::{LoadOptions, load},
+        },
+        plan::Limits,
+    };
+    use clusterip_tests::{
+        require_root,
+        scenario::{Checked, run},
+    };
 
     fn files() -> Vec<PathBuf> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
@@ -28,11 +37,11 @@ mod tests {
         files
     }
 
-    fn check<D: Dataplane>(may_update: bool, mut make: impl FnMut(Limits) -> D) {
+    fn check<D: Dataplane>(may_update: bool, mut make: impl FnMut(Limits) -> anyhow::Result<D>) {
         let mut wrong = Vec::new();
         for path in files() {
             let expected = fs::read_to_string(&path).unwrap();
-            let actual = match run(&path, &expected, |limits| Ok(make(limits))) {
+            let actual = match run(&path, &expected, &mut make) {
                 Ok(actual) => actual,
                 Err(error) => {
                     wrong.push(format!("{error:#}"));
@@ -91,15 +100,30 @@ mod tests {
 
     #[test]
     fn scenarios_over_memory() {
-        check(true, |limits| Checked(Memory::new(limits)));
+        check(true, |limits| Ok(Checked(Memory::new(limits))));
     }
 
     #[test]
     fn scenarios_when_one_write_in_ten_fails() {
         for seed in [1, 0x9e37_79b9_7f4a_7c15, 0xdead_beef] {
             check(false, |limits| {
-                Faulty::new(Checked(Memory::new(limits)), seed)
+                Ok(Faulty::new(Checked(Memory::new(limits)), seed))
             });
         }
+    }
+
+    #[test]
+    fn scenarios_over_the_kernels_maps() -> anyhow::Result<()> {
+        require_root!();
+        check(false, |limits| {
+            let mut loaded = load(&LoadOptions {
+                max_services: limits.services,
+                max_backends: limits.backends,
+                max_flows: 64,
+                ..LoadOptions::default()
+            })?;
+            Ok(Checked(Bpf::new(&mut loaded)?))
+        });
+        Ok(())
     }
 }

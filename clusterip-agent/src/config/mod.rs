@@ -28,7 +28,9 @@ const API_VERSION: &str = "clusterip.dev/v1alpha1";
 const KIND: &str = "AgentConfiguration";
 
 /// Documented options that are for later: an error, since an option without effect would be a trap.
-const NOT_YET: [&str; 13] = [
+const NOT_YET: [&str; 15] = [
+    "pod-cidr",
+    "cluster-domain",
     "kubeconfig",
     "in-cluster",
     "kube-api-server",
@@ -95,12 +97,8 @@ options! {
     service_cidrs: Vec<IpNet> = "service-cidr" "CIDR[,CIDR]", Some("10.96.0.0/16"), RUN | PLAN | CHECK, values::one_per_family, as_is;
     /// Host sides of the pods' devices: names with * and ?
     pod_interfaces: Vec<String> = "pod-interfaces" "GLOB[,GLOB]", Some("veth*"), RUN, values::globs, as_is;
-    /// Ranges of the cluster's pods: what counts as inside, beside the ranges of the Node objects
-    pod_cidrs: Vec<IpNet> = "pod-cidr" "CIDR[,CIDR]", Some(""), RUN | PLAN, values::ranges, as_is;
     /// How a backend is chosen unless the service says otherwise: round-robin
     algorithm: Algorithm = "algorithm" "NAME", Some("round-robin"), RUN | PLAN, values::algorithm, algorithm_name;
-    /// DNS zone of the cluster
-    cluster_domain: String = "cluster-domain" "NAME", Some("cluster.local"), RUN | PLAN, values::domain, as_is;
     /// Directory that keeps what must survive a restart: the addresses that services got
     state_dir: PathBuf = "state-dir" "DIR", Some("/var/lib/clusterip"), RUN, values::path, as_is;
     /// Directory for pins, on a mounted bpffs

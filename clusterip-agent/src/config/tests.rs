@@ -42,9 +42,7 @@ fn the_defaults_are_those_of_the_documentation() {
             node_name: "a".into(),
             service_cidrs: vec!["10.96.0.0/16".parse().expect("a range")],
             pod_interfaces: vec!["veth*".into()],
-            pod_cidrs: vec![],
             algorithm: Algorithm::RoundRobin,
-            cluster_domain: "cluster.local".into(),
             state_dir: "/var/lib/clusterip".into(),
             bpffs: "/sys/fs/bpf/clusterip".into(),
             metrics_bind_address: Some("127.0.0.1:10249".parse().expect("an address")),
@@ -87,8 +85,6 @@ fn what_is_written_is_read_again() {
         "n",
         "--service-cidr",
         "fd00:10:96::/112,10.96.0.0/16",
-        "--pod-cidr",
-        "10.244.0.0/16",
         "--metrics-bind-address",
         "",
         "--healthz-bind-address",
@@ -151,10 +147,6 @@ fn a_bad_value_names_where_it_was_given_and_what_is_allowed() {
         (
             ["--node-name", "A_b"],
             "--node-name \"A_b\": must be a DNS name",
-        ),
-        (
-            ["--cluster-domain", ""],
-            "--cluster-domain \"\": must be a DNS name",
         ),
         (
             ["--healthz-bind-address", "10256"],

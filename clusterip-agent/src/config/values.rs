@@ -41,19 +41,13 @@ pub(super) fn host_name() -> String {
         .to_lowercase()
 }
 
-pub(super) fn domain(text: &str) -> Result<String, String> {
-    let name = text.strip_suffix('.').unwrap_or(text);
-    validate::dns_name(name)?;
-    Ok(name.to_owned())
-}
-
 fn items(text: &str) -> impl Iterator<Item = &str> {
     text.split(',')
         .map(str::trim)
         .filter(|item| !item.is_empty())
 }
 
-pub(super) fn ranges(text: &str) -> Result<Vec<IpNet>, String> {
+fn ranges(text: &str) -> Result<Vec<IpNet>, String> {
     items(text)
         .map(|item| validate::cidr(item).map_err(|allowed| format!("{item} {allowed}")))
         .collect()

@@ -10,6 +10,7 @@ mod changes;
 mod dataplane;
 mod demo;
 mod lifecycle;
+mod refusals;
 mod spread;
 mod topology;
 mod traffic;
