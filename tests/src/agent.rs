@@ -148,10 +148,7 @@ impl Agent {
     /// It failed: the error holds what it says.
     pub fn cleanup(&self) -> Result<()> {
         let mut command = self.node.command(binary()?);
-        command
-            .args(["cleanup", "--bpffs", BPFFS])
-            .arg("--state-dir");
-        let output = command.arg(self.folder.path().join("state")).output()?;
+        let output = command.args(["cleanup", "--bpffs", BPFFS]).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(
             output.status.success(),
