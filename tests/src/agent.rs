@@ -148,8 +148,7 @@ impl Agent {
     /// It failed: the error holds what it says.
     pub fn cleanup(&self) -> Result<()> {
         let mut command = self.node.command(binary()?);
-        command.args(["cleanup", "--bpffs", BPFFS]);
-        let output = command.output()?;
+        let output = command.args(["cleanup", "--bpffs", BPFFS]).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(
             output.status.success(),

@@ -14,6 +14,7 @@ pub mod interrupt;
 pub mod lab;
 pub mod manifests;
 pub mod metrics;
+mod name;
 pub mod namespace;
 pub mod node;
 pub mod objects;

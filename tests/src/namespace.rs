@@ -3,28 +3,23 @@
 use std::{
     ffi::OsStr,
     fmt::Write as _,
-    fs::{self, File},
+    fs::File,
     io,
     io::Write as _,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     thread,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use nix::{
-    errno::Errno,
-    mount::{MntFlags, MsFlags, mount, umount2},
+    mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
 };
 
-/// Where iproute2 looks for names.
-const NAMES: &str = "/run/netns";
-
-/// Alias of the loopback device of a named namespace: tells ours from one that the user made.
-const MARK: &str = "clusterip demo";
+use crate::name::Name;
 
 /// What a thread or a process goes into.
 #[derive(Clone, Debug)]
@@ -70,14 +65,10 @@ impl Namespace {
         // Its own thread: what `unshare` does to a thread cannot be undone.
         let net = aside(|| {
             unshare(CloneFlags::CLONE_NEWNET)?;
-            File::open("/proc/thread-self/ns/net").map(OwnedFd::from)
+            File::open("/proc/thread-self/ns/net")
         })
         .context("make a network namespace")?;
-        let entry = Entry {
-            net: Arc::new(net),
-            mounts: None,
-        };
-        Ok(Self { entry, name: None })
+        Ok(Self::of(net))
     }
 
     /// A new one that `ip netns` knows by `name`. One of the same name that a dead process of ours left is removed first.
@@ -86,26 +77,29 @@ impl Namespace {
     /// The name is taken by a live process or by somebody else, or the kernel refused.
     pub fn named(name: &str) -> Result<Self> {
         let mut namespace = Self::anonymous()?;
-        let name = Name::give(name, &namespace)?;
-        namespace.name = Some(Arc::new(name));
-        namespace.ip(&format!("link set dev lo alias \"{MARK}\"\n"))?;
+        namespace.name = Some(Arc::new(Name::give(name, &namespace)?));
         Ok(namespace)
+    }
+
+    /// The one that a file of the kernel's names.
+    pub(crate) fn of(file: File) -> Self {
+        let entry = Entry {
+            net: Arc::new(file.into()),
+            mounts: None,
+        };
+        Self { entry, name: None }
     }
 
     /// Its name under `ip netns`.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.name
-            .as_deref()
-            .and_then(|name| name.path.file_name()?.to_str())
+        self.name.as_deref().and_then(Name::as_str)
     }
 
     /// Leaves its name behind, as this process would if it were killed: for the test of that.
     pub fn abandon(self) {
-        if let Some(name) = self.name.and_then(|name| Arc::try_unwrap(name).ok()) {
-            // The lock is released by closing it; the name is not removed.
-            let mut name = std::mem::ManuallyDrop::new(name);
-            drop(name.alive.take());
+        if let Some(name) = self.name.and_then(Arc::into_inner) {
+            name.abandon();
         }
     }
 
@@ -209,136 +203,6 @@ impl Namespace {
         let fd = self.entry.net.as_raw_fd();
         format!("/proc/{}/fd/{fd}", std::process::id()).into()
     }
-}
-
-/// An entry of `/run/netns`. Removed when dropped.
-#[derive(Debug)]
-struct Name {
-    path: PathBuf,
-    /// A shared lock on the namespace's own inode: it lasts as long as this process and tells a live owner from a dead one.
-    alive: Option<File>,
-}
-
-/// Whether this process made the folder of names, and so removes it with the last of them.
-static FOLDER_IS_OURS: Mutex<bool> = Mutex::new(false);
-
-impl Name {
-    fn give(name: &str, namespace: &Namespace) -> Result<Self> {
-        let path = Path::new(NAMES).join(name);
-        let mut ours = FOLDER_IS_OURS
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *ours |= !Path::new(NAMES).exists();
-        fs::create_dir_all(NAMES).with_context(|| format!("make {NAMES}"))?;
-        share_names().with_context(|| format!("make {NAMES} a shared mount"))?;
-        if path.exists() {
-            remove_stale(&path, name)?;
-            // As it was the dead owner's.
-            *ours = true;
-        }
-        let alive = File::open(namespace.path()).context("open the new namespace")?;
-        alive.lock_shared().context("lock the new namespace")?;
-        File::create_new(&path).with_context(|| format!("make {}", path.display()))?;
-        let name = Self {
-            path,
-            alive: Some(alive),
-        };
-        let nothing = None::<&str>;
-        mount(
-            Some(&namespace.path()),
-            &name.path,
-            nothing,
-            MsFlags::MS_BIND,
-            nothing,
-        )
-        .with_context(|| format!("mount {}", name.path.display()))?;
-        Ok(name)
-    }
-}
-
-impl Drop for Name {
-    fn drop(&mut self) {
-        // Whatever fails here is found and removed by the next one of this name.
-        let mut ours = FOLDER_IS_OURS
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        drop(remove(&self.path));
-        // The first is refused while there are names in it, whoever's they are.
-        if *ours && umount2(NAMES, MntFlags::empty()).is_ok() {
-            drop(fs::remove_dir(NAMES));
-            *ours = false;
-        }
-    }
-}
-
-/// What `ip netns add` does to the folder when it finds it bare. If it did so later, on top of our names, they could
-/// not be unmounted any more.
-fn share_names() -> nix::Result<()> {
-    let nothing = None::<&str>;
-    let share = || {
-        mount(
-            nothing,
-            NAMES,
-            nothing,
-            MsFlags::MS_SHARED | MsFlags::MS_REC,
-            nothing,
-        )
-    };
-    share().or_else(|error| match error {
-        // Not a mount point yet.
-        Errno::EINVAL => {
-            let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
-            mount(Some(NAMES), NAMES, nothing, flags, nothing)?;
-            share()
-        }
-        error => Err(error),
-    })
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    // Not mounted is as good as unmounted.
-    umount2(path, MntFlags::MNT_DETACH).or_else(|error| match error {
-        Errno::EINVAL => Ok(()),
-        error => Err(error),
-    })?;
-    fs::remove_file(path)
-}
-
-/// Removes a name whose owner is dead; refuses any other.
-fn remove_stale(path: &Path, name: &str) -> Result<()> {
-    let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
-    if file.metadata()?.len() == 0 && file.metadata()?.is_file() && !is_namespace(path)? {
-        // Its owner died between making the file and mounting on it.
-        return remove(path).with_context(|| format!("remove {}", path.display()));
-    }
-    ensure!(
-        file.try_lock().is_ok(),
-        "network namespace {name} belongs to another demo that is still running"
-    );
-    let stale = Namespace {
-        entry: Entry {
-            net: Arc::new(file.into()),
-            mounts: None,
-        },
-        name: None,
-    };
-    let shown = stale
-        .command("ip")
-        .args(["-o", "link", "show", "lo"])
-        .output();
-    let shown = shown.context("run ip (Debian package iproute2)")?;
-    ensure!(
-        String::from_utf8_lossy(&shown.stdout).contains(MARK),
-        "network namespace {name} is there already and not ours: ip netns delete {name}"
-    );
-    remove(path).with_context(|| format!("remove the stale {}", path.display()))
-}
-
-/// Whether something of the namespace file system is mounted on the path: an ordinary file is not on that device.
-fn is_namespace(path: &Path) -> Result<bool> {
-    use std::os::unix::fs::MetadataExt as _;
-    let device = |path: &Path| fs::metadata(path).map(|data| data.dev());
-    Ok(device(path)? == device(Path::new("/proc/self/ns/net"))?)
 }
 
 /// Runs on a thread of its own, which ends with it. A panic goes on in the caller.

@@ -1,5 +1,12 @@
 //! The pinned layout, beside the one that is written down: an agent and a program of different age share these bytes.
 #![expect(unused_crate_dependencies, reason = "they are the library's")]
+#![expect(
+    clippy::tests_outside_test_module,
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    clippy::format_collect,
+    reason = "a test target is nothing but tests, and this one a list"
+)]
 
 use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 

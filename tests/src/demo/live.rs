@@ -62,7 +62,7 @@ fn ask_on(frontends: &[(Frontend, Dialect)], stage: &Stage, done: &AtomicBool) {
                 break;
             }
             // The table shows failures as flows that do not come; a pod may be taken out by the user.
-            drop(dialect.request(frontend.address));
+            drop(dialect.request(frontend.address, &mut Vec::new()));
             thread::sleep(PACE);
         }
         Ok(())

@@ -97,11 +97,12 @@ pub(super) fn run(
         let to = frontend.address;
         let tally = stage.client.run(|| {
             let mut tally = Tally::default();
+            let mut open = Vec::new();
             for _ in 0..requests {
                 if interrupt::requested() {
                     break;
                 }
-                tally.note(dialect.request(to));
+                tally.note(dialect.request(to, &mut open));
             }
             Ok(tally)
         })?;

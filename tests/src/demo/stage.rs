@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -223,8 +223,9 @@ impl Dialect {
         }
     }
 
-    /// One request on a flow of its own, from the namespace of the calling thread: the pod that answered.
-    pub(super) fn request(self, to: SocketAddr) -> io::Result<String> {
+    /// One request on a flow of its own, from the namespace of the calling thread: the pod that answered. UDP sockets
+    /// stay in `open`: a port that is used again would be the same flow again.
+    pub(super) fn request(self, to: SocketAddr, open: &mut Vec<UdpSocket>) -> io::Result<String> {
         match self {
             Self::Http => client::get(to).map(|answer| answer.pod),
             Self::Lines => {
@@ -232,7 +233,12 @@ impl Dialect {
                 let pod = answer.strip_suffix(" PONG").map(ToOwned::to_owned);
                 pod.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, answer))
             }
-            Self::Udp => client::udp_ask(&client::udp_flow(to)?, "PING"),
+            Self::Udp => {
+                let flow = client::udp_flow(to)?;
+                let pod = client::udp_ask(&flow, "PING");
+                open.push(flow);
+                pod
+            }
         }
     }
 

@@ -24,7 +24,7 @@ use nix::net::if_::if_nametoindex;
 
 use crate::{
     bulk,
-    spread::{assert_even, tally},
+    spread::{assert_even, count, tally, udp_answers, udp_flows},
 };
 
 /// A service at 10.96.0.10 and its like in IPv6, as [`Lab::service`] would have it, with these backends.
@@ -94,9 +94,9 @@ fn b1_flows_are_spread_exactly_by_either_way_of_attaching() -> Result<()> {
             assert_even(&spread.with_context(|| format!("{mode} {to}"))?, 3);
         }
         for to in lab::udp(10) {
-            let ask = || client::udp_ask(&client::udp_flow(to)?, "hello");
-            let spread = lab.client.run(|| tally(30, ask));
-            assert_even(&spread.with_context(|| format!("{mode} {to}"))?, 3);
+            let flows = udp_flows(&lab.client, to, 30)?;
+            let answers = udp_answers(&flows).with_context(|| format!("{mode} {to}"))?;
+            assert_even(&count(&answers), 3);
         }
     }
     Ok(())

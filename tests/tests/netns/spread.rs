@@ -1,6 +1,12 @@
 //! How requests are spread over backends.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{SocketAddr, UdpSocket},
+};
+
+use clusterip_tests::{Pod, client};
 
 /// Counts answers by pod.
 pub(crate) fn tally(
@@ -23,4 +29,26 @@ pub(crate) fn assert_even(tally: &BTreeMap<String, usize>, backends: usize) {
         apart <= Some(1),
         "B1: counts differ by at most 1: {tally:?}"
     );
+}
+
+/// UDP flows that are open at once: a port that is used again would be the same flow again.
+pub(crate) fn udp_flows(from: &Pod, to: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
+    from.run(|| (0..count).map(|_| client::udp_flow(to)).collect())
+}
+
+/// Who answers a datagram on each flow, in their order.
+pub(crate) fn udp_answers(flows: &[UdpSocket]) -> io::Result<Vec<String>> {
+    flows
+        .iter()
+        .map(|flow| client::udp_ask(flow, "hello"))
+        .collect()
+}
+
+/// Counts answers that are there already.
+pub(crate) fn count(answers: &[String]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for pod in answers {
+        *counts.entry(pod.clone()).or_default() += 1;
+    }
+    counts
 }

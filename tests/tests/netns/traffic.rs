@@ -1,9 +1,6 @@
 //! Requests to services over real links.
 
-use std::{
-    io,
-    net::{SocketAddr, UdpSocket},
-};
+use std::{io, net::SocketAddr};
 
 use anyhow::Result;
 use clusterip_tests::{
@@ -15,7 +12,7 @@ use clusterip_tests::{
     server::Protocol,
 };
 
-use crate::spread::{assert_even, tally};
+use crate::spread::{assert_even, count, tally, udp_answers, udp_flows};
 
 /// A service `web` with two addresses, two ports and some backends; the agent runs.
 fn web(backends: u8) -> Result<Lab> {
@@ -61,16 +58,10 @@ fn b1_udp_flows_are_spread_exactly_and_stay_where_they_are() -> Result<()> {
     require_root!();
     let lab = web(3)?;
     for to in lab::udp(10) {
-        // Open at once, so that no two have the same port.
-        let sockets: Vec<UdpSocket> = lab
-            .client
-            .run(|| (0..100).map(|_| client::udp_flow(to)).collect())?;
-        let ask = |socket: &UdpSocket| client::udp_ask(socket, "hello");
-        let first: Vec<String> = sockets.iter().map(ask).collect::<io::Result<_>>()?;
-        let second: Vec<String> = sockets.iter().map(ask).collect::<io::Result<_>>()?;
-        assert_eq!(first, second, "a flow keeps its backend");
-        let mut answers = first.into_iter();
-        assert_even(&tally(100, || Ok(answers.next().unwrap()))?, 3);
+        let flows = udp_flows(&lab.client, to, 100)?;
+        let first = udp_answers(&flows)?;
+        assert_even(&count(&first), 3);
+        assert_eq!(udp_answers(&flows)?, first, "a flow keeps its backend");
     }
     Ok(())
 }
