@@ -5,7 +5,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray},
 };
 use clusterip_common::abi::{
-    Backend, BackendId, Counters, Flow, FlowKey, Service, ServiceKey, Settings, Traffic, maps,
+    Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, Fragment, FragmentKey,
+    Service, ServiceKey, Settings, Traffic, maps,
 };
 
 #[map]
@@ -21,6 +22,24 @@ pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(maps::BACKE
 #[map]
 pub(crate) static FLOWS: LruHashMap<FlowKey, Flow> =
     LruHashMap::with_max_entries(maps::FLOWS.entries, 0);
+
+#[map]
+pub(crate) static HALF_OPEN: LruHashMap<FlowKey, Flow> =
+    LruHashMap::with_max_entries(maps::HALF_OPEN.entries, 0);
+
+#[map]
+pub(crate) static AFFINITY: LruHashMap<AffinityKey, Affinity> =
+    LruHashMap::with_max_entries(maps::AFFINITY.entries, 0);
+
+#[map]
+pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, Fragment> =
+    LruHashMap::with_max_entries(maps::FRAGMENTS.entries, 0);
+
+#[map]
+pub(crate) static PORTS: Array<u64> = Array::with_max_entries(maps::PORTS.entries, 0);
+
+#[map]
+pub(crate) static LIVE_FLOWS: Array<u64> = Array::with_max_entries(maps::LIVE_FLOWS.entries, 0);
 
 #[map]
 pub(crate) static CURSORS: Array<u64> = Array::with_max_entries(maps::CURSORS.entries, 0);

@@ -5,8 +5,8 @@ use std::net::{Ipv6Addr, SocketAddr};
 use clusterip_agent::plan::Tables;
 use clusterip_common::{
     abi::{
-        Algorithm, Backend, BackendId, BackendState, Range, Service, ServiceId, ServiceKey,
-        Settings, SlotIndex,
+        Algorithm, Backend, BackendId, BackendState, Range, Service, ServiceFlags, ServiceId,
+        ServiceKey, Settings, SlotIndex,
     },
     wire::{Addr, Be16, Proto},
 };
@@ -67,6 +67,8 @@ impl World {
             first_slot,
             slot_count: count(backends.len()),
             algorithm: Algorithm::ROUND_ROBIN,
+            flags: ServiceFlags::default(),
+            affinity: 0,
         };
         self.tables
             .services

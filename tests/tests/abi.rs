@@ -11,8 +11,8 @@
 use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 
 use clusterip_common::abi::{
-    Backend, BackendState, Counters, Direction, Flow, FlowKey, FlowState, Outcome, Service,
-    ServiceKey, Traffic, VERSION, maps,
+    Affinity, AffinityKey, Backend, BackendState, Counters, Direction, Flow, FlowKey, FlowState,
+    Fragment, FragmentKey, Outcome, Service, ServiceKey, Traffic, VERSION, maps,
 };
 
 /// One line per field, and a build that fails when a field is added without a line here.
@@ -54,7 +54,9 @@ fn current() -> String {
             id,
             first_slot,
             slot_count,
-            algorithm
+            algorithm,
+            flags,
+            affinity
         }
     );
     layout!(
@@ -90,7 +92,40 @@ fn current() -> String {
             state,
             backend,
             generation,
+            client_port,
             zero
+        }
+    );
+    layout!(
+        text,
+        AffinityKey {
+            client,
+            service,
+            zero
+        }
+    );
+    layout!(
+        text,
+        Affinity {
+            last_used,
+            backend,
+            generation
+        }
+    );
+    layout!(
+        text,
+        FragmentKey {
+            source,
+            destination,
+            id,
+            protocol
+        }
+    );
+    layout!(
+        text,
+        Fragment {
+            source_port,
+            destination_port
         }
     );
     layout!(

@@ -107,12 +107,22 @@ impl LoadOptions {
     fn entries(&self, shape: &Shape) -> u32 {
         match shape.name {
             name if name == maps::SLOTS.name => self.max_backends.saturating_mul(2),
-            name if name == maps::BACKENDS.name || name == maps::BACKEND_COUNTERS.name => {
+            name if name == maps::BACKENDS.name
+                || name == maps::BACKEND_COUNTERS.name
+                || name == maps::LIVE_FLOWS.name =>
+            {
                 self.max_backends
             }
             name if name == maps::FLOWS.name => self.max_flows,
-            name if name == maps::OUTCOMES.name => shape.entries,
-            _ => self.max_services,
+            // A quarter: they live for a minute at the most.
+            name if name == maps::HALF_OPEN.name => (self.max_flows / 4).max(1),
+            name if name == maps::SERVICES.name
+                || name == maps::CURSORS.name
+                || name == maps::SERVICE_COUNTERS.name =>
+            {
+                self.max_services
+            }
+            _ => shape.entries,
         }
     }
 }

@@ -73,7 +73,7 @@ fn services(actual: &Tables, wanted: &Tables, ops: &mut Vec<Op>) {
 #[cfg(test)]
 mod tests {
     use clusterip_common::{
-        abi::{Algorithm, BackendId, Service, ServiceKey, SlotIndex},
+        abi::{Algorithm, BackendId, Service, ServiceFlags, ServiceKey, SlotIndex},
         wire::{Addr, Be16, Proto},
     };
     use proptest::prelude::*;
@@ -96,6 +96,8 @@ mod tests {
                 first_slot: SlotIndex(next),
                 slot_count: u32::try_from(members.len()).unwrap(),
                 algorithm: Algorithm::ROUND_ROBIN,
+                flags: ServiceFlags::default(),
+                affinity: 0,
             };
             let key = ServiceKey::new(Addr::v4([10, 96, 0, *service]), Be16::new(80), Proto::TCP);
             if tables.services.insert(key, head).is_some() {

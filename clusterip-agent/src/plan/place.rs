@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clusterip_common::{
-    abi::{Backend, BackendId, BackendState, Service, ServiceId, ServiceKey, SlotIndex},
+    abi::{
+        Backend, BackendId, BackendState, Service, ServiceFlags, ServiceId, ServiceKey, SlotIndex,
+    },
     wire::{Addr, Be16},
 };
 
@@ -86,6 +88,8 @@ impl Layout {
             first_slot: SlotIndex(placed.run.first),
             slot_count: placed.run.count,
             algorithm: desired::algorithm(algorithm),
+            flags: ServiceFlags::default(),
+            affinity: 0,
         };
         for key in std::mem::replace(&mut placed.frontends, frontends) {
             if !placed.frontends.contains(&key) {

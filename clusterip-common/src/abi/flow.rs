@@ -112,8 +112,11 @@ pub struct Flow {
     pub backend: BackendId,
     /// The backend's generation when the flow was made; another one now means that the flow is dead (C10).
     pub generation: u32,
+    /// The port that the client's side gets: another one than its own where two flows would look the same to the
+    /// backend (C12).
+    pub client_port: Be16,
     /// Zero.
-    pub zero: u32,
+    pub zero: u16,
 }
 
 impl fmt::Debug for Flow {

@@ -1,8 +1,8 @@
 //! One table of maps: names, kinds and shapes. The program declares them, the agent checks pins against them.
 
 use super::{
-    Backend, BackendId, Counters, Flow, FlowKey, Outcome, Service, ServiceId, ServiceKey,
-    SlotIndex, Traffic,
+    Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, Fragment, FragmentKey,
+    Outcome, Service, ServiceId, ServiceKey, SlotIndex, Traffic,
 };
 
 /// The kinds of map in use; the agent translates them to the kernel's.
@@ -54,6 +54,12 @@ pub mod capacity {
     pub const BACKENDS: u32 = 65_536;
     /// Flow entries; a flow takes two.
     pub const FLOWS: u32 = 262_144;
+    /// Entries of flows that are not answered yet.
+    pub const HALF_OPEN: u32 = 65_536;
+    /// Clients that are remembered.
+    pub const AFFINITY: u32 = 65_536;
+    /// Packets in pieces that are under way.
+    pub const FRAGMENTS: u32 = 8_192;
 }
 
 /// Frontends.
@@ -83,6 +89,41 @@ pub const FLOWS: Shape = shape::<FlowKey, Flow>(
     Kind::LruHash,
     capacity::FLOWS,
     "5-tuple -> translation",
+);
+/// Flows that only one side has spoken in: a flood of them cannot drive out flows that talk (C13).
+pub const HALF_OPEN: Shape = shape::<FlowKey, Flow>(
+    "HALF_OPEN",
+    Kind::LruHash,
+    capacity::HALF_OPEN,
+    "5-tuple -> translation, until the other side answers",
+);
+/// Clients and their backends.
+pub const AFFINITY: Shape = shape::<AffinityKey, Affinity>(
+    "AFFINITY",
+    Kind::LruHash,
+    capacity::AFFINITY,
+    "client and service id -> backend",
+);
+/// Ports of packets in pieces.
+pub const FRAGMENTS: Shape = shape::<FragmentKey, Fragment>(
+    "FRAGMENTS",
+    Kind::LruHash,
+    capacity::FRAGMENTS,
+    "addresses and identification -> ports",
+);
+/// Ports that backends have, a bit each: whoever sends from another one cannot be answering for a service.
+pub const PORTS: Shape = shape::<u32, u64>(
+    "PORTS",
+    Kind::Array,
+    1024,
+    "port / 64 -> which of 64 ports backends have",
+);
+/// Live flows by backend, for the least-connections algorithm.
+pub const LIVE_FLOWS: Shape = shape::<BackendId, u64>(
+    "LIVE_FLOWS",
+    Kind::Array,
+    capacity::BACKENDS,
+    "backend id -> live flows",
 );
 /// Round-robin counters, shared by all CPUs (B1).
 pub const CURSORS: Shape = shape::<ServiceId, u64>(
@@ -114,11 +155,16 @@ pub const OUTCOMES: Shape = shape::<u32, Traffic>(
 );
 
 /// All of them.
-pub const ALL: [Shape; 8] = [
+pub const ALL: [Shape; 13] = [
     SERVICES,
     SLOTS,
     BACKENDS,
     FLOWS,
+    HALF_OPEN,
+    AFFINITY,
+    FRAGMENTS,
+    PORTS,
+    LIVE_FLOWS,
     CURSORS,
     SERVICE_COUNTERS,
     BACKEND_COUNTERS,

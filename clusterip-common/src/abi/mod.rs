@@ -3,19 +3,23 @@
 //! Everything here is plain bytes without padding (the derives refuse padding). A change of any of it needs a new
 //! [`VERSION`].
 
+pub mod affinity;
 pub mod backend;
 pub mod counters;
 pub mod flow;
+pub mod fragment;
 pub mod maps;
 pub mod outcome;
 pub mod service;
 pub mod settings;
 
+pub use affinity::{Affinity, AffinityKey};
 pub use backend::{Backend, BackendId, BackendState};
 pub use counters::{Counters, Traffic};
 pub use flow::{Direction, Flow, FlowKey, FlowState};
+pub use fragment::{Fragment, FragmentKey};
 pub use outcome::Outcome;
-pub use service::{Algorithm, Service, ServiceId, ServiceKey, SlotIndex};
+pub use service::{Algorithm, Service, ServiceFlags, ServiceId, ServiceKey, SlotIndex};
 pub use settings::{Range, Settings};
 
 /// Version of the pinned layout; part of the pin path.

@@ -39,6 +39,16 @@ outcomes! {
     Reply = "reply",
     /// The service has no endpoint: rejected.
     NoEndpoint = "no-endpoint",
+    /// The service has endpoints, but none on this node as its policy wants: dropped (B8).
+    NoLocalEndpoint = "no-local-endpoint",
+    /// A live service address, but not this port: rejected (B9).
+    NoService = "no-service",
+    /// An address of the service range that belongs to no service: dropped (B9).
+    Unallocated = "unallocated",
+    /// A ping to a live service address: answered (B10).
+    Ping = "ping",
+    /// Another protocol to a service address: dropped, never sent to a backend (B10).
+    OtherProtocol = "other-protocol",
     /// TCP without SYN that belongs to no flow: rejected with RST (a RST is dropped).
     NoFlow = "no-flow",
     /// A reply of a flow whose backend was taken away: dropped, a pod address never reaches a client.
@@ -47,8 +57,12 @@ outcomes! {
     Truncated = "truncated",
     /// A length in the header contradicts the frame.
     Malformed = "malformed",
-    /// A fragment for a service address: dropped.
+    /// A piece of a packet to a service address whose first piece was not seen: dropped (D6).
     Fragment = "fragment",
+    /// An ICMP error about a flow was translated with it (D7).
+    IcmpError = "icmp-error",
+    /// Every source port that a colliding flow could take is in use: dropped (C12).
+    PortsExhausted = "ports-exhausted",
     /// An IPv4-mapped IPv6 address on the wire: dropped.
     MappedAddress = "mapped-address",
     /// The flow table refused the entry: dropped, never sent untranslated.

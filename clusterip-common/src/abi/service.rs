@@ -25,6 +25,13 @@ pub struct ServiceKey {
 }
 
 impl ServiceKey {
+    /// The key that says that an address is a live VIP, whatever its ports (B9, B10). Its value is not looked at.
+    #[inline(always)]
+    #[must_use]
+    pub const fn address(address: Addr) -> Self {
+        Self::new(address, Be16::new(0), Proto(0))
+    }
+
     /// A key.
     #[inline(always)]
     #[must_use]
@@ -111,8 +118,45 @@ pub struct SlotIndex(pub u32);
 pub struct Algorithm(pub u32);
 
 impl Algorithm {
-    /// The shared counter modulo the number of slots (B1).
+    /// The shared counter modulo the number of slots (B1). Weights repeat slots, interleaved.
     pub const ROUND_ROBIN: Self = Self(0);
+    /// Any slot.
+    pub const RANDOM: Self = Self(1);
+    /// A hash of the flow modulo the number of slots, which is a prime; the run is a Maglev table.
+    pub const MAGLEV: Self = Self(2);
+    /// The better of two random slots, by live flows.
+    pub const LEAST_CONNECTIONS: Self = Self(3);
+}
+
+/// What else holds for a service: bits.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+)]
+#[repr(transparent)]
+pub struct ServiceFlags(pub u32);
+
+impl ServiceFlags {
+    /// Without slots packets are dropped, not rejected: there are endpoints, but none here (B8).
+    pub const LOCAL: Self = Self(1);
+
+    /// Whether all of `flags` are set.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has(self, flags: Self) -> bool {
+        self.0 & flags.0 == flags.0
+    }
 }
 
 /// The head of a service: what a frontend leads to. Value of the `services` map.
@@ -129,6 +173,10 @@ pub struct Service {
     pub slot_count: u32,
     /// How to choose.
     pub algorithm: Algorithm,
+    /// What else holds.
+    pub flags: ServiceFlags,
+    /// Seconds after its last new flow for which a client keeps its backend (B3); 0 is no affinity.
+    pub affinity: u32,
 }
 
-const _: () = assert!(size_of::<ServiceKey>() == 24 && size_of::<Service>() == 16);
+const _: () = assert!(size_of::<ServiceKey>() == 24 && size_of::<Service>() == 24);

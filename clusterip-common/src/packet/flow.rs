@@ -117,6 +117,7 @@ pub(super) fn open<E: Env>(
         state: next_state(FlowState::OPENING, packet),
         backend: choice.id,
         generation: choice.backend.generation,
+        client_port: packet.key.source_port,
         zero: 0,
     };
     let request = if replaces {
