@@ -3,9 +3,10 @@
 use std::{
     env,
     ffi::OsString,
-    fs::{self, File},
+    fs::File,
     io::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     sync::OnceLock,
@@ -13,7 +14,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tempfile::TempDir;
 
 use crate::{
     Namespace, Node,
@@ -25,6 +25,8 @@ use crate::{
 
 /// Where the agent pins, in a node's own bpffs.
 pub const BPFFS: &str = "/sys/fs/bpf/clusterip";
+/// Where it keeps its state, in a node's own `/run`.
+const STATE: &str = "/run/clusterip/state";
 /// Where it allocates service addresses.
 pub const SERVICE_CIDR: &str = "10.96.0.0/16,fd00:10:96::/112";
 
@@ -38,8 +40,8 @@ const STOP: Duration = Duration::from_secs(10);
 pub struct Agent {
     node: Namespace,
     arguments: Vec<OsString>,
-    /// State and log.
-    folder: TempDir,
+    /// A file without a name, so that nothing of it is left however this process ends.
+    log: File,
     process: Option<Process>,
 }
 
@@ -49,14 +51,11 @@ impl Agent {
     /// # Errors
     /// The program is not built, or did not become ready: the error holds its log.
     pub fn start(node: &Node, manifests: &Path, more: &[&str]) -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("clusterip-agent-")
-            .tempdir()?;
         let mut arguments: Vec<OsString> = vec!["run".into()];
         for (flag, value) in [
             ("--manifests", manifests.as_os_str()),
             ("--bpffs", BPFFS.as_ref()),
-            ("--state-dir", folder.path().join("state").as_os_str()),
+            ("--state-dir", STATE.as_ref()),
             ("--pod-interfaces", "veth*".as_ref()),
             ("--service-cidr", SERVICE_CIDR.as_ref()),
         ] {
@@ -66,7 +65,7 @@ impl Agent {
         let mut agent = Self {
             node: node.namespace().clone(),
             arguments,
-            folder,
+            log: tempfile::tempfile().context("make a file for the agent's log")?,
             process: None,
         };
         agent.resume()?;
@@ -78,10 +77,7 @@ impl Agent {
     /// # Errors
     /// As for [`Agent::start`].
     pub fn resume(&mut self) -> Result<()> {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.log_file())?;
+        let log = self.log.try_clone()?;
         let mut command = self.node.command(binary()?);
         command
             .args(&self.arguments)
@@ -161,12 +157,16 @@ impl Agent {
     /// What it has said so far, over all its lives.
     #[must_use]
     pub fn log(&self) -> String {
-        let text = fs::read_to_string(self.log_file()).unwrap_or_default();
-        format!("--- log of the agent\n{text}---")
-    }
-
-    fn log_file(&self) -> PathBuf {
-        self.folder.path().join("agent.log")
+        let mut text = Vec::new();
+        let mut part = [0; 4096];
+        // By offset: the agent writes at the place that this file and its own share.
+        while let Ok(length @ 1..) = self.log.read_at(&mut part, text.len() as u64) {
+            text.extend_from_slice(part.get(..length).unwrap_or_default());
+        }
+        format!(
+            "--- log of the agent\n{}---",
+            String::from_utf8_lossy(&text)
+        )
     }
 }
 

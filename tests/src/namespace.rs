@@ -103,11 +103,12 @@ impl Namespace {
         }
     }
 
-    /// Adds a mount namespace with a fresh bpffs: pins stay in it from one process to the next, and vanish with it.
+    /// Adds a mount namespace with a bpffs and a `/run` of its own: pins and state stay in it from one process to the
+    /// next, and vanish with it.
     ///
     /// # Errors
     /// The kernel refused.
-    pub(crate) fn with_bpffs(mut self) -> Result<Self> {
+    pub(crate) fn with_mounts(mut self) -> Result<Self> {
         let mounts = aside(|| {
             unshare(CloneFlags::CLONE_NEWNS)?;
             let nothing = None::<&str>;
@@ -119,16 +120,12 @@ impl Namespace {
                 MsFlags::MS_REC | MsFlags::MS_PRIVATE,
                 nothing,
             )?;
-            mount(
-                Some("bpf"),
-                "/sys/fs/bpf",
-                Some("bpf"),
-                MsFlags::empty(),
-                nothing,
-            )?;
+            for (kind, place) in [("bpf", "/sys/fs/bpf"), ("tmpfs", "/run")] {
+                mount(Some(kind), place, Some(kind), MsFlags::empty(), nothing)?;
+            }
             File::open("/proc/thread-self/ns/mnt").map(OwnedFd::from)
         })
-        .context("make a mount namespace with a bpffs on /sys/fs/bpf")?;
+        .context("make a mount namespace with a bpffs on /sys/fs/bpf and a tmpfs on /run")?;
         self.entry.mounts = Some(Arc::new(mounts));
         Ok(self)
     }

@@ -1,4 +1,4 @@
-//! A cluster node: a network namespace that forwards between its pods, and a bpffs for its agent.
+//! A cluster node: a network namespace that forwards between its pods, and a bpffs and a `/run` for its agent.
 
 use std::{
     fs, io,
@@ -53,7 +53,7 @@ impl Node {
     }
 
     fn within(namespace: Namespace) -> Result<Self> {
-        let namespace = namespace.with_bpffs()?;
+        let namespace = namespace.with_mounts()?;
         namespace
             .run(|| set(&SYSCTLS))
             .context("set the node's sysctls")?;
