@@ -162,6 +162,13 @@ impl Addr {
         ]
     }
 
+    /// The two words, as they lie in memory.
+    #[inline(always)]
+    #[must_use]
+    pub const fn words(self) -> [u64; 2] {
+        self.words
+    }
+
     /// The last four bytes: the IPv4 address of a mapped one.
     #[inline(always)]
     #[must_use]

@@ -4,18 +4,21 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
-    helpers::bpf_ktime_get_coarse_ns,
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns},
+    maps::LruHashMap,
 };
 use clusterip_common::{
     abi::{
-        Backend, BackendId, Counters, Flow, FlowKey, FlowState, Outcome, Service, ServiceId,
-        ServiceKey, Settings, SlotIndex, Traffic,
+        Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, FlowState, Fragment,
+        FragmentKey, Outcome, Service, ServiceId, ServiceKey, Settings, SlotIndex, Traffic,
     },
-    packet::{Env, FlowEntry, FlowError},
+    packet::{Env, FlowEntry, FlowError, Table},
+    wire::Be16,
 };
 
 use crate::maps::{
-    BACKEND_COUNTS, BACKENDS, CURSORS, FLOWS, OUTCOMES, SERVICE_COUNTS, SERVICES, SETTINGS, SLOTS,
+    AFFINITY, BACKEND_COUNTS, BACKENDS, CURSORS, FLOWS, FRAGMENTS, HALF_OPEN, LIVE_FLOWS, OUTCOMES,
+    PORTS, SERVICE_COUNTS, SERVICES, SETTINGS, SLOTS,
 };
 
 const EEXIST: i32 = -17;
@@ -77,6 +80,14 @@ const fn add(traffic: &mut Traffic, bytes: usize) {
     traffic.bytes += bytes as u64;
 }
 
+#[inline(always)]
+fn flows(table: Table) -> &'static LruHashMap<FlowKey, Flow> {
+    match table {
+        Table::Talking => &FLOWS,
+        Table::HalfOpen => &HALF_OPEN,
+    }
+}
+
 impl Env for KernelEnv {
     type Entry<'a> = KernelFlow;
 
@@ -116,31 +127,81 @@ impl Env for KernelEnv {
     }
 
     #[inline(always)]
-    fn flow(&self, key: &FlowKey) -> Option<KernelFlow> {
-        FLOWS.get_ptr_mut(key).map(KernelFlow)
+    fn random(&self) -> u32 {
+        // SAFETY: the helper takes nothing and gives a number.
+        unsafe { bpf_get_prandom_u32() }
     }
 
     #[inline(always)]
-    fn add_flow(&self, key: &FlowKey, flow: &Flow) -> Result<(), FlowError> {
-        FLOWS
-            .insert(key, flow, u64::from(BPF_NOEXIST))
-            .map_err(|error| match error {
-                EEXIST => FlowError::Exists,
-                _ => FlowError::Full,
-            })
+    fn is_backend_port(&self, port: Be16) -> bool {
+        let port = u32::from(port.get());
+        PORTS
+            .get(port / 64)
+            .is_some_and(|bits| bits >> (port % 64) & 1 == 1)
     }
 
     #[inline(always)]
-    fn put_flow(&self, key: &FlowKey, flow: &Flow) -> Result<(), FlowError> {
-        FLOWS
-            .insert(key, flow, u64::from(BPF_ANY))
-            .map_err(|_code| FlowError::Full)
+    fn live_flows(&self, backend: BackendId) -> u64 {
+        LIVE_FLOWS.get(backend.0).copied().unwrap_or_default()
     }
 
     #[inline(always)]
-    fn remove_flow(&self, key: &FlowKey) {
+    fn add_live_flow(&self, backend: BackendId, more: bool) {
+        if let Some(flows) = LIVE_FLOWS.get_ptr_mut(backend.0) {
+            let change = if more { 1 } else { u64::MAX };
+            // SAFETY: a live map value. The result is not used, so that any order will do.
+            unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(flows, change) };
+        }
+    }
+
+    #[inline(always)]
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        // SAFETY: the value is copied at once.
+        unsafe { AFFINITY.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_affinity(&self, key: &AffinityKey, affinity: &Affinity) {
+        // A client that is forgotten chooses anew.
+        let _result = AFFINITY.insert(key, affinity, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment> {
+        // SAFETY: the value is copied at once.
+        unsafe { FRAGMENTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
+        // Later pieces of a packet that is forgotten are dropped by name.
+        let _result = FRAGMENTS.insert(key, fragment, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn flow(&self, table: Table, key: &FlowKey) -> Option<KernelFlow> {
+        flows(table).get_ptr_mut(key).map(KernelFlow)
+    }
+
+    #[inline(always)]
+    fn add_flow(&self, table: Table, key: &FlowKey, flow: &Flow) -> Result<(), FlowError> {
+        let result = flows(table).insert(key, flow, u64::from(BPF_NOEXIST));
+        result.map_err(|error| match error {
+            EEXIST => FlowError::Exists,
+            _ => FlowError::Full,
+        })
+    }
+
+    #[inline(always)]
+    fn put_flow(&self, table: Table, key: &FlowKey, flow: &Flow) -> Result<(), FlowError> {
+        let result = flows(table).insert(key, flow, u64::from(BPF_ANY));
+        result.map_err(|_code| FlowError::Full)
+    }
+
+    #[inline(always)]
+    fn remove_flow(&self, table: Table, key: &FlowKey) {
         // Not being there is as good.
-        let _result = FLOWS.remove(key);
+        let _result = flows(table).remove(key);
     }
 
     #[inline(always)]

@@ -8,10 +8,12 @@ use std::{
 use clusterip_agent::plan::Tables;
 use clusterip_common::{
     abi::{
-        Backend, BackendId, BackendState, Counters, Flow, FlowKey, FlowState, Outcome, Service,
-        ServiceId, ServiceKey, Settings, SlotIndex, Traffic,
+        Affinity, AffinityKey, Backend, BackendId, BackendState, Counters, Flow, FlowKey,
+        FlowState, Fragment, FragmentKey, Outcome, Service, ServiceId, ServiceKey, Settings,
+        SlotIndex, Traffic,
     },
-    packet::{Env, FlowEntry, FlowError},
+    packet::{Env, FlowEntry, FlowError, Table},
+    wire::Be16,
 };
 
 /// Maps in memory, with a clock that is set by hand.
@@ -21,9 +23,19 @@ pub struct HostEnv {
     pub settings: Settings,
     /// Services, slots, backends.
     pub tables: RefCell<Tables>,
-    /// Flows.
+    /// Flows that both sides have spoken in.
     pub flows: RefCell<BTreeMap<FlowKey, Flow>>,
-    /// Room in the flow table.
+    /// Flows that only the client has spoken in.
+    pub half_open: RefCell<BTreeMap<FlowKey, Flow>>,
+    /// Live flows by backend.
+    pub live: RefCell<BTreeMap<BackendId, u64>>,
+    /// Clients and their backends.
+    pub affinity: RefCell<Vec<(AffinityKey, Affinity)>>,
+    /// Packets in pieces.
+    pub fragments: RefCell<Vec<(FragmentKey, Fragment)>>,
+    /// Where the next random number comes from.
+    pub chance: Cell<u32>,
+    /// Room in each flow table.
     pub capacity: usize,
     /// An entry that another CPU makes just before this one does (C7).
     pub race: RefCell<Option<(FlowKey, Flow)>>,
@@ -47,6 +59,11 @@ impl HostEnv {
             settings,
             tables: RefCell::new(tables),
             flows: RefCell::default(),
+            half_open: RefCell::default(),
+            live: RefCell::default(),
+            affinity: RefCell::default(),
+            fragments: RefCell::default(),
+            chance: Cell::new(1),
             capacity: 1_000_000,
             race: RefCell::default(),
             clock: Cell::new(1_000_000_000),
@@ -65,6 +82,13 @@ impl HostEnv {
         );
     }
 
+    const fn table(&self, table: Table) -> &RefCell<BTreeMap<FlowKey, Flow>> {
+        match table {
+            Table::Talking => &self.flows,
+            Table::HalfOpen => &self.half_open,
+        }
+    }
+
     fn counters(&self, service: ServiceId, backend: BackendId, count: impl Fn(&mut Counters)) {
         count(self.services.borrow_mut().entry(service).or_default());
         count(self.backends.borrow_mut().entry(backend).or_default());
@@ -79,7 +103,7 @@ const fn add(traffic: &mut Traffic, bytes: usize) {
 /// An entry of the flow table.
 #[derive(Debug)]
 pub struct HostFlow<'a> {
-    env: &'a HostEnv,
+    flows: &'a RefCell<BTreeMap<FlowKey, Flow>>,
     key: FlowKey,
     flow: Flow,
 }
@@ -90,7 +114,7 @@ impl FlowEntry for HostFlow<'_> {
     }
 
     fn seen(&self, now: u64, state: FlowState) {
-        if let Some(flow) = self.env.flows.borrow_mut().get_mut(&self.key) {
+        if let Some(flow) = self.flows.borrow_mut().get_mut(&self.key) {
             flow.state = state;
             flow.last_seen = now;
         }
@@ -138,25 +162,89 @@ impl Env for HostEnv {
         Some(*cursor - 1)
     }
 
-    fn flow(&self, key: &FlowKey) -> Option<HostFlow<'_>> {
-        let flow = *self.flows.borrow().get(key)?;
+    fn random(&self) -> u32 {
+        self.chance.set(
+            self.chance
+                .get()
+                .wrapping_mul(1_664_525)
+                .wrapping_add(1_013_904_223),
+        );
+        self.chance.get() >> 8
+    }
+
+    fn is_backend_port(&self, port: Be16) -> bool {
+        let tables = self.tables.borrow();
+        tables
+            .backends
+            .values()
+            .any(|backend| backend.state != BackendState::FREE && backend.port == port)
+    }
+
+    fn live_flows(&self, backend: BackendId) -> u64 {
+        self.live
+            .borrow()
+            .get(&backend)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    fn add_live_flow(&self, backend: BackendId, more: bool) {
+        let mut live = self.live.borrow_mut();
+        let flows = live.entry(backend).or_default();
+        *flows = if more {
+            flows.wrapping_add(1)
+        } else {
+            flows.wrapping_sub(1)
+        };
+    }
+
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        let remembered = self.affinity.borrow();
+        remembered
+            .iter()
+            .find(|(known, _)| known == key)
+            .map(|(_, affinity)| *affinity)
+    }
+
+    fn set_affinity(&self, key: &AffinityKey, affinity: &Affinity) {
+        let mut remembered = self.affinity.borrow_mut();
+        remembered.retain(|(known, _)| known != key);
+        remembered.push((*key, *affinity));
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment> {
+        let pieces = self.fragments.borrow();
+        pieces
+            .iter()
+            .find(|(known, _)| known == key)
+            .map(|(_, first)| *first)
+    }
+
+    fn set_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
+        let mut pieces = self.fragments.borrow_mut();
+        pieces.retain(|(known, _)| known != key);
+        pieces.push((*key, *fragment));
+    }
+
+    fn flow(&self, table: Table, key: &FlowKey) -> Option<HostFlow<'_>> {
+        let flow = *self.table(table).borrow().get(key)?;
         Some(HostFlow {
-            env: self,
+            flows: self.table(table),
             key: *key,
             flow,
         })
     }
 
-    fn add_flow(&self, key: &FlowKey, flow: &Flow) -> Result<(), FlowError> {
-        self.flows.borrow_mut().extend(self.race.take());
-        if self.flows.borrow().contains_key(key) {
+    fn add_flow(&self, table: Table, key: &FlowKey, flow: &Flow) -> Result<(), FlowError> {
+        self.table(table).borrow_mut().extend(self.race.take());
+        if self.table(table).borrow().contains_key(key) {
             return Err(FlowError::Exists);
         }
-        self.put_flow(key, flow)
+        self.put_flow(table, key, flow)
     }
 
-    fn put_flow(&self, key: &FlowKey, flow: &Flow) -> Result<(), FlowError> {
-        let mut flows = self.flows.borrow_mut();
+    fn put_flow(&self, table: Table, key: &FlowKey, flow: &Flow) -> Result<(), FlowError> {
+        let mut flows = self.table(table).borrow_mut();
         if flows.len() >= self.capacity && !flows.contains_key(key) {
             return Err(FlowError::Full);
         }
@@ -164,8 +252,8 @@ impl Env for HostEnv {
         Ok(())
     }
 
-    fn remove_flow(&self, key: &FlowKey) {
-        self.flows.borrow_mut().remove(key);
+    fn remove_flow(&self, table: Table, key: &FlowKey) {
+        self.table(table).borrow_mut().remove(key);
     }
 
     fn count_flow(&self, service: ServiceId, backend: BackendId) {

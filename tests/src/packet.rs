@@ -44,6 +44,7 @@ enum Layer4 {
     Icmp {
         kind: u8,
         code: u8,
+        rest: u32,
     },
     Other(u8),
 }
@@ -58,6 +59,10 @@ pub struct Packet {
     dont_fragment: bool,
     fragment: u16,
     options: Vec<u8>,
+    /// IPv6 extension headers: number, and the bytes behind the first one.
+    extensions: Vec<(u8, Vec<u8>)>,
+    /// Only this part of what stands behind the IP header.
+    piece: Option<(usize, usize)>,
     layer4: Layer4,
     payload: Vec<u8>,
     cut: Option<usize>,
@@ -79,6 +84,8 @@ const fn packet(source: IpAddr, destination: IpAddr, layer4: Layer4) -> Packet {
         dont_fragment: true,
         fragment: 0,
         options: Vec::new(),
+        extensions: Vec::new(),
+        piece: None,
         layer4,
         payload: Vec::new(),
         cut: None,
@@ -132,14 +139,63 @@ pub fn port_unreachable(quoted: &Packet) -> Packet {
         (1, 4)
     };
     let frame = quoted.bytes();
-    let mut answer = packet(
-        quoted.destination,
+    let layer4 = Layer4::Icmp {
+        kind,
+        code,
+        rest: 0,
+    };
+    let answer = packet(quoted.destination, quoted.source, layer4).turned();
+    answer.payload(frame[14..14 + quoted.header_length() + 8].to_vec())
+}
+
+/// "Too big" about `quoted`, sent by `router`; it carries the IP header and `carried` bytes.
+#[must_use]
+pub fn too_big(router: &str, quoted: &Packet, carried: usize) -> Packet {
+    let router = router
+        .parse()
+        .unwrap_or_else(|error| panic!("{router}: {error}"));
+    let (kind, code) = if quoted.source.is_ipv4() {
+        (3, 4)
+    } else {
+        (2, 0)
+    };
+    let frame = quoted.bytes();
+    let error = packet(
+        router,
         quoted.source,
-        Layer4::Icmp { kind, code },
+        Layer4::Icmp {
+            kind,
+            code,
+            rest: 1280,
+        },
+    );
+    error.payload(frame[14..14 + quoted.header_length() + carried].to_vec())
+}
+
+/// A ping (`true`) or its answer.
+#[must_use]
+pub fn ping(source: &str, destination: &str, is_request: bool) -> Packet {
+    let ip = |text: &str| -> IpAddr {
+        text.parse()
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
+    };
+    let (source, destination) = (ip(source), ip(destination));
+    let kind = match (source.is_ipv4(), is_request) {
+        (true, true) => 8,
+        (true, false) => 0,
+        (false, true) => 128,
+        (false, false) => 129,
+    };
+    packet(
+        source,
+        destination,
+        Layer4::Icmp {
+            kind,
+            code: 0,
+            rest: 0x0102_0003,
+        },
     )
-    .turned();
-    answer.payload = frame[14..14 + quoted.header_length() + 8].to_vec();
-    answer
+    .payload("ping")
 }
 
 impl Packet {
@@ -210,6 +266,30 @@ impl Packet {
         self
     }
 
+    /// With an IPv6 extension header: its number, and what stands behind the number of the next one.
+    #[must_use]
+    pub fn extension(mut self, number: u8, rest: &[u8]) -> Self {
+        assert!((rest.len() + 1).is_multiple_of(8) && self.source.is_ipv6());
+        self.extensions.push((number, rest.to_vec()));
+        self
+    }
+
+    /// One piece of the packet: these bytes of what stands behind the headers, the identification 7.
+    #[must_use]
+    pub fn piece(mut self, from: usize, to: usize, more: bool) -> Self {
+        assert!(from.is_multiple_of(8));
+        let offset = length(from / 8);
+        if self.source.is_ipv4() {
+            self.dont_fragment = false;
+            self.fragment = offset | if more { 0x2000 } else { 0 };
+        } else {
+            let [high, low] = Be16::new(offset << 3 | u16::from(more)).0;
+            self.extensions.push((44, vec![0, high, low, 0, 0, 0, 7]));
+        }
+        self.piece = Some((from, to));
+        self
+    }
+
     /// As an IPv4 fragment: offset in units of 8 bytes, and whether more follow.
     #[must_use]
     pub const fn fragment(mut self, offset: u16, more: bool) -> Self {
@@ -267,7 +347,10 @@ impl Packet {
     /// The frame.
     #[must_use]
     pub fn bytes(&self) -> Bytes {
-        let segment = self.segment();
+        let mut segment = self.segment();
+        if let Some((from, to)) = self.piece {
+            segment = segment[from..to.min(segment.len())].into();
+        }
         let mut frame = BytesMut::new();
         frame.put_slice(&self.macs.0);
         frame.put_slice(&self.macs.1);
@@ -279,7 +362,7 @@ impl Packet {
                 header.put_u8(0);
                 let total = length(self.header_length() + segment.len());
                 header.put_u16(self.total_length.unwrap_or(total));
-                header.put_u16(0);
+                header.put_u16(if self.piece.is_some() { 7 } else { 0 });
                 header.put_u16(self.fragment | if self.dont_fragment { 0x4000 } else { 0 });
                 header.put_u8(self.ttl);
                 header.put_u8(self.protocol());
@@ -294,11 +377,18 @@ impl Packet {
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
                 frame.put_u16(0x86dd);
                 frame.put_u32(u32::from(self.first_byte.unwrap_or(0x60)) << 24);
-                frame.put_u16(self.total_length.unwrap_or(length(segment.len())));
-                frame.put_u8(self.protocol());
+                let extra: usize = self.extensions.iter().map(|(_, rest)| rest.len() + 1).sum();
+                frame.put_u16(self.total_length.unwrap_or(length(extra + segment.len())));
+                let mut numbers = self.extensions.iter().map(|(number, _)| *number);
+                let first = numbers.next();
+                frame.put_u8(first.unwrap_or(self.protocol()));
                 frame.put_u8(self.ttl);
                 frame.put_slice(&source.octets());
                 frame.put_slice(&destination.octets());
+                for (_, rest) in &self.extensions {
+                    frame.put_u8(numbers.next().unwrap_or(self.protocol()));
+                    frame.put_slice(rest);
+                }
             }
             mixed => panic!("one family, please: {mixed:?}"),
         }
@@ -340,11 +430,11 @@ impl Packet {
                 bytes.put_u16(0);
                 (6, !checksum)
             }
-            Layer4::Icmp { kind, code } => {
+            Layer4::Icmp { kind, code, rest } => {
                 bytes.put_u8(kind);
                 bytes.put_u8(code);
                 bytes.put_u16(0);
-                bytes.put_u32(0);
+                bytes.put_u32(rest);
                 (2, false)
             }
             Layer4::Other(_) => (0, true),

@@ -45,7 +45,12 @@ impl World {
         };
         let (address, port) = endpoint(address);
         let count = |len: usize| u32::try_from(len).expect("a handful");
-        let id = ServiceId(count(self.tables.services.len()));
+        let ports = self
+            .tables
+            .services
+            .keys()
+            .filter(|key| key.port != Be16::new(0));
+        let id = ServiceId(count(ports.count()));
         let first_slot = SlotIndex(count(self.tables.slots.len()));
         for text in backends {
             let (address, port) = endpoint(text);
@@ -70,9 +75,22 @@ impl World {
             flags: ServiceFlags::default(),
             affinity: 0,
         };
-        self.tables
-            .services
-            .insert(ServiceKey::new(address, port, protocol), head);
+        let services = &mut self.tables.services;
+        services.insert(ServiceKey::new(address, port, protocol), head);
+        services.insert(
+            ServiceKey::address(address),
+            Service {
+                slot_count: 0,
+                ..head
+            },
+        );
+        self
+    }
+
+    /// Changes the heads of all services in place.
+    #[must_use]
+    pub fn heads(mut self, change: impl Fn(&mut Service)) -> Self {
+        self.tables.services.values_mut().for_each(change);
         self
     }
 

@@ -97,7 +97,7 @@ mod tests {
                 seen.bytes, syn,
                 "an untranslated packet is dropped as it is"
             );
-            assert!(env.flows.borrow().is_empty(), "{:?}", env.flows);
+            assert!(env.half_open.borrow().is_empty(), "{:?}", env.half_open);
         }
     }
 
@@ -110,7 +110,7 @@ mod tests {
         let _first = winner.turn(ServiceId(0));
         let _second = pass(&winner, Hook::FromPod, &tcp(client, vip).syn().bytes());
         let entry = winner
-            .flows
+            .half_open
             .borrow()
             .iter()
             .find(|(_, flow)| flow.direction == Direction::REQUEST)
@@ -126,7 +126,7 @@ mod tests {
             "the winner chose the second"
         );
         assert_eq!(
-            loser.flows.borrow().len(),
+            loser.half_open.borrow().len(),
             1,
             "the loser makes no entry of its own"
         );

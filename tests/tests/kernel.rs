@@ -6,7 +6,7 @@
 
 use aya::{
     TestRun, TestRunOptions,
-    maps::{HashMap, MapData},
+    maps::{HashMap, Map, MapData, MapError},
 };
 use bytes::Bytes;
 use clusterip_agent::{
@@ -19,7 +19,7 @@ use clusterip_agent::{
     plan::{Tables, diff},
 };
 use clusterip_common::{
-    abi::{Flow, FlowKey, maps},
+    abi::{Affinity, AffinityKey, Flow, FlowKey, maps},
     packet::Verdict,
 };
 use clusterip_tests::{
@@ -36,7 +36,7 @@ const REDIRECT: i32 = 7;
 const fn action(verdict: Verdict) -> i32 {
     match verdict {
         Verdict::Pass(_) | Verdict::Translated(_) => PASS,
-        Verdict::Reply(_) => REDIRECT,
+        Verdict::Reply(_) | Verdict::Refuse(_) => REDIRECT,
         Verdict::Drop(_) => DROP,
     }
 }
@@ -44,8 +44,16 @@ const fn action(verdict: Verdict) -> i32 {
 struct Kernel {
     loaded: Loaded,
     maps: Bpf,
-    flows: HashMap<MapData, Raw<FlowKey>, Raw<Flow>>,
+    flows: [HashMap<MapData, Raw<FlowKey>, Raw<Flow>>; 2],
+    affinity: HashMap<MapData, Raw<AffinityKey>, Raw<Affinity>>,
     tables: Tables,
+}
+
+fn take<T: TryFrom<Map, Error = MapError>>(loaded: &mut Loaded, name: &str) -> anyhow::Result<T> {
+    let map = loaded.ebpf_mut().take_map(name);
+    Ok(map
+        .ok_or_else(|| anyhow::anyhow!("there is no map {name}"))?
+        .try_into()?)
 }
 
 impl Kernel {
@@ -58,15 +66,16 @@ impl Kernel {
             ..LoadOptions::default()
         })?;
         let maps = Bpf::new(&mut loaded)?;
-        let flows = loaded
-            .ebpf_mut()
-            .take_map(maps::FLOWS.name)
-            .ok_or_else(|| anyhow::anyhow!("no flow map"))?
-            .try_into()?;
+        let flows = [
+            take(&mut loaded, maps::FLOWS.name)?,
+            take(&mut loaded, maps::HALF_OPEN.name)?,
+        ];
+        let affinity = take(&mut loaded, maps::AFFINITY.name)?;
         Ok(Self {
             loaded,
             maps,
             flows,
+            affinity,
             tables: Tables::default(),
         })
     }
@@ -78,10 +87,17 @@ impl Kernel {
     }
 
     fn later(&mut self, nanoseconds: u64) -> anyhow::Result<()> {
-        let flows: Result<Vec<_>, _> = self.flows.iter().collect();
-        for (key, Raw(mut flow)) in flows? {
-            flow.last_seen = flow.last_seen.wrapping_sub(nanoseconds);
-            self.flows.insert(key, Raw(flow), 0)?;
+        for table in &mut self.flows {
+            let flows: Result<Vec<_>, _> = table.iter().collect();
+            for (key, Raw(mut flow)) in flows? {
+                flow.last_seen = flow.last_seen.wrapping_sub(nanoseconds);
+                table.insert(key, Raw(flow), 0)?;
+            }
+        }
+        let clients: Result<Vec<_>, _> = self.affinity.iter().collect();
+        for (key, Raw(mut affinity)) in clients? {
+            affinity.last_used = affinity.last_used.wrapping_sub(nanoseconds);
+            self.affinity.insert(key, Raw(affinity), 0)?;
         }
         Ok(())
     }

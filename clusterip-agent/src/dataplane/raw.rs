@@ -1,7 +1,7 @@
 //! The ABI's types as aya wants them.
 
 use clusterip_common::abi::{
-    Backend, Counters, Flow, FlowKey, Service, ServiceKey, Settings, Traffic,
+    Affinity, AffinityKey, Backend, Counters, Flow, FlowKey, Service, ServiceKey, Settings, Traffic,
 };
 
 /// An ABI value in a map. The wrapper is ours, so that aya's marker can be put on it.
@@ -17,5 +17,14 @@ macro_rules! pod {
 }
 
 pod!(
-    Backend, Counters, Flow, FlowKey, Service, ServiceKey, Settings, Traffic
+    Affinity,
+    AffinityKey,
+    Backend,
+    Counters,
+    Flow,
+    FlowKey,
+    Service,
+    ServiceKey,
+    Settings,
+    Traffic
 );

@@ -87,14 +87,14 @@ impl fmt::Display for BackendState {
 pub struct Backend {
     /// The endpoint's address.
     pub address: Addr,
-    /// The endpoint's port (`targetPort`).
-    pub port: Be16,
-    /// See [`BackendState`].
-    pub state: BackendState,
     /// The balancer it belongs to.
     pub service: ServiceId,
     /// Goes up each time the id is given to another endpoint; kept while the id is free.
     pub generation: u32,
+    /// The endpoint's port (`targetPort`).
+    pub port: Be16,
+    /// See [`BackendState`].
+    pub state: BackendState,
     /// Zero.
     pub zero: u32,
 }

@@ -102,19 +102,19 @@ pub struct Flow {
     pub last_seen: u64,
     /// What the translated side's address becomes.
     pub address: Addr,
-    /// What the translated side's port becomes.
-    pub port: Be16,
-    /// The translated side.
-    pub direction: Direction,
-    /// See [`FlowState`].
-    pub state: FlowState,
     /// The backend, which also names the service.
     pub backend: BackendId,
     /// The backend's generation when the flow was made; another one now means that the flow is dead (C10).
     pub generation: u32,
+    /// What the translated side's port becomes.
+    pub port: Be16,
     /// The port that the client's side gets: another one than its own where two flows would look the same to the
     /// backend (C12).
     pub client_port: Be16,
+    /// The translated side.
+    pub direction: Direction,
+    /// See [`FlowState`].
+    pub state: FlowState,
     /// Zero.
     pub zero: u16,
 }

@@ -1,11 +1,23 @@
-//! What a packet function asks of the world: tables, a clock, counters.
+//! What a packet function asks of the world: tables, a clock, chance, counters.
 
-use crate::abi::{
-    Backend, BackendId, Flow, FlowKey, FlowState, Service, ServiceId, ServiceKey, Settings,
-    SlotIndex,
+use crate::{
+    abi::{
+        Affinity, AffinityKey, Backend, BackendId, Flow, FlowKey, FlowState, Fragment, FragmentKey,
+        Service, ServiceId, ServiceKey, Settings, SlotIndex,
+    },
+    wire::Be16,
 };
 
-/// An entry of the flow table, in place.
+/// The two tables of flows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Table {
+    /// Flows that both sides have spoken in.
+    Talking,
+    /// Flows that only the client has spoken in: a flood of them cannot drive out the others (C13).
+    HalfOpen,
+}
+
+/// An entry of a flow table, in place.
 pub trait FlowEntry {
     /// A copy of it.
     fn get(&self) -> Flow;
@@ -36,6 +48,9 @@ pub trait Env {
     /// Nanoseconds of the monotonic clock; a coarse one will do.
     fn now(&self) -> u64;
 
+    /// Any number.
+    fn random(&self) -> u32;
+
     /// The head of a service.
     fn service(&self, key: &ServiceKey) -> Option<Service>;
 
@@ -45,26 +60,47 @@ pub trait Env {
     /// A backend; one that is free is still there, see its state.
     fn backend(&self, id: BackendId) -> Option<Backend>;
 
+    /// Whether a backend may have this port; false is certain.
+    fn is_backend_port(&self, port: Be16) -> bool;
+
     /// Takes the next number of a service's counter, shared by all CPUs (B1). None for an id out of range.
     fn turn(&self, service: ServiceId) -> Option<u64>;
 
+    /// Live flows of a backend, roughly.
+    fn live_flows(&self, backend: BackendId) -> u64;
+
+    /// One live flow of a backend more, or less.
+    fn add_live_flow(&self, backend: BackendId, more: bool);
+
+    /// What a client had last.
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity>;
+
+    /// Remembers what a client has; forgets another one if there is no room.
+    fn set_affinity(&self, key: &AffinityKey, affinity: &Affinity);
+
+    /// The ports of a packet in pieces.
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment>;
+
+    /// Remembers them; forgets others if there is no room.
+    fn set_fragment(&self, key: &FragmentKey, fragment: &Fragment);
+
     /// The entry of a 5-tuple.
-    fn flow(&self, key: &FlowKey) -> Option<Self::Entry<'_>>;
+    fn flow(&self, table: Table, key: &FlowKey) -> Option<Self::Entry<'_>>;
 
     /// Makes an entry where there is none (C7).
     ///
     /// # Errors
     /// There is one, or there is no room.
-    fn add_flow(&self, key: &FlowKey, flow: &Flow) -> Result<(), FlowError>;
+    fn add_flow(&self, table: Table, key: &FlowKey, flow: &Flow) -> Result<(), FlowError>;
 
     /// Makes or overwrites an entry.
     ///
     /// # Errors
     /// There is no room.
-    fn put_flow(&self, key: &FlowKey, flow: &Flow) -> Result<(), FlowError>;
+    fn put_flow(&self, table: Table, key: &FlowKey, flow: &Flow) -> Result<(), FlowError>;
 
     /// Removes an entry; it need not be there.
-    fn remove_flow(&self, key: &FlowKey);
+    fn remove_flow(&self, table: Table, key: &FlowKey);
 
     /// Counts a new flow.
     fn count_flow(&self, service: ServiceId, backend: BackendId);

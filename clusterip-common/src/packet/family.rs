@@ -1,4 +1,8 @@
 //! What differs between IPv4 and IPv6, and nothing else.
+#![expect(
+    clippy::host_endian_bytes,
+    reason = "an identification is compared, never counted with"
+)]
 
 use network_types::{
     eth::EtherType,
@@ -7,8 +11,8 @@ use network_types::{
 
 use super::{
     checksum::Sum,
-    frame::Wire,
-    parse::{L3, TCP_HEADER},
+    frame::{Frame, Wire},
+    parse::{L3, Layout, TCP_HEADER},
 };
 use crate::{
     abi::{Direction, Outcome, Settings},
@@ -32,9 +36,20 @@ pub(super) trait Family {
     fn has_mapped_address(ip: &Self::Header) -> bool;
     /// Whether the destination is in the service range.
     fn is_for_service(ip: &Self::Header, settings: &Settings) -> bool;
-    /// Protocol, length of the headers before L4, and bytes from the IP header to the end as the header says (0 if it
-    /// does not: jumbo or GSO).
-    fn layout(ip: &Self::Header) -> Result<(Proto, usize, usize), Outcome>;
+    /// Whether there is more than the fixed header, so that more of the frame is to be pulled.
+    fn has_extensions(ip: &Self::Header) -> bool;
+    /// What the header and its extensions say (D4, D5).
+    fn layout<F: Frame>(frame: &F) -> Result<Layout, Outcome>;
+    /// Length of the headers at `at`, and what follows them, of a packet that is quoted in an ICMP error.
+    fn quoted(ip: &Self::Header) -> (Proto, usize);
+    /// How much of a packet an ICMP error quotes, its header and 8 bytes (RFC 792), and the sum of that.
+    fn quote<F: Frame>(frame: &F, l4: usize) -> Option<(usize, Sum)>;
+    /// Types of ICMP: a ping, its answer.
+    const ECHO: (u8, u8);
+    /// Whether a type of ICMP is that of an error.
+    fn is_error(kind: u8) -> bool;
+    /// Source and destination change places; checksums stay as they are.
+    fn swap(ip: &mut Self::Header);
     /// Bytes of the fixed header.
     const HEADER: usize = size_of::<Self::Header>();
     /// This family's ICMP.
@@ -57,6 +72,8 @@ pub(super) trait Family {
     fn set_address(ip: &mut Self::Header, side: Direction, to: Addr) -> Sum;
 }
 
+/// Bytes of L4 that an ICMP error quotes.
+const QUOTED_L4: usize = 8;
 /// Hops that an answer of ours may take.
 const HOPS: u8 = 64;
 
@@ -72,8 +89,9 @@ const fn length(bytes: usize) -> Be16 {
 
 pub(super) enum V4 {}
 
-/// More fragments, or an offset: IPv4.
-const FRAGMENT: u16 = 0x3fff;
+/// More fragments; their offset: IPv4.
+const MORE: u16 = 0x2000;
+const OFFSET: u16 = 0x1fff;
 
 impl Family for V4 {
     type Header = Ipv4Hdr;
@@ -102,15 +120,51 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn layout(ip: &Ipv4Hdr) -> Result<(Proto, usize, usize), Outcome> {
+    fn has_extensions(_: &Ipv4Hdr) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn layout<F: Frame>(frame: &F) -> Result<Layout, Outcome> {
+        let ip = frame.at::<Ipv4Hdr>(L3).ok_or(Outcome::Truncated)?;
         let header = usize::from(ip.vihl & 0xf) * 4;
         if header < Ipv4Hdr::LEN || ip.vihl >> 4 != 4 {
             return Err(Outcome::Malformed);
         }
-        if Be16(ip.frags).get() & FRAGMENT != 0 {
-            return Err(Outcome::Fragment);
-        }
-        Ok((Proto(ip.proto), header, usize::from(Be16(ip.tot_len).get())))
+        let pieces = Be16(ip.frags).get();
+        let [high, low] = ip.id;
+        Ok(Layout {
+            protocol: Proto(ip.proto),
+            l4: L3 + header,
+            length: usize::from(Be16(ip.tot_len).get()),
+            fragment: (pieces & (MORE | OFFSET) != 0)
+                .then(|| u32::from_ne_bytes([high, low, 0, 0])),
+            is_later_fragment: pieces & OFFSET != 0,
+        })
+    }
+
+    #[inline(always)]
+    fn quoted(ip: &Ipv4Hdr) -> (Proto, usize) {
+        (Proto(ip.proto), usize::from(ip.vihl & 0xf) * 4)
+    }
+
+    #[inline(always)]
+    fn quote<F: Frame>(frame: &F, l4: usize) -> Option<(usize, Sum)> {
+        let first = frame.at::<[u8; QUOTED_L4]>(l4)?;
+        // An IPv4 header with its checksum adds up to 0xffff, options and all.
+        Some((l4 - L3 + QUOTED_L4, Sum(0xffff).plus(first)))
+    }
+
+    const ECHO: (u8, u8) = (8, 0);
+
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        matches!(kind, 3 | 11 | 12)
+    }
+
+    #[inline(always)]
+    fn swap(ip: &mut Ipv4Hdr) {
+        core::mem::swap(&mut ip.src_addr, &mut ip.dst_addr);
     }
 
     const ICMP: Proto = Proto::ICMP;
@@ -170,6 +224,15 @@ impl Family for V4 {
 
 pub(super) enum V6 {}
 
+/// Extension headers that are stepped over; behind another one, or behind more of them, nothing is translated (D5).
+const HOP_BY_HOP: Proto = Proto(0);
+const ROUTING: Proto = Proto(43);
+const FRAGMENT: Proto = Proto(44);
+const DESTINATION: Proto = Proto(60);
+const MOST_EXTENSIONS: usize = 4;
+/// Beyond any header that we step over.
+const FARTHEST: usize = 0xfff;
+
 impl Family for V6 {
     type Header = Ipv6Hdr;
     const ETHER_TYPE: u16 = EtherType::Ipv6 as u16;
@@ -197,16 +260,89 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn layout(ip: &Ipv6Hdr) -> Result<(Proto, usize, usize), Outcome> {
+    fn has_extensions(ip: &Ipv6Hdr) -> bool {
+        matches!(
+            Proto(ip.next_hdr),
+            HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION
+        )
+    }
+
+    #[inline(always)]
+    fn layout<F: Frame>(frame: &F) -> Result<Layout, Outcome> {
+        let ip = frame.at::<Ipv6Hdr>(L3).ok_or(Outcome::Truncated)?;
         let [version, ..] = ip.vcf;
         if version >> 4 != 6 {
             return Err(Outcome::Malformed);
         }
-        let length = match usize::from(Be16(ip.payload_len).get()) {
-            0 => 0,
-            payload => Ipv6Hdr::LEN + payload,
+        let mut layout = Layout {
+            protocol: Proto(ip.next_hdr),
+            l4: L3 + Ipv6Hdr::LEN,
+            length: match usize::from(Be16(ip.payload_len).get()) {
+                0 => 0,
+                payload => Ipv6Hdr::LEN + payload,
+            },
+            fragment: None,
+            is_later_fragment: false,
         };
-        Ok((Proto(ip.next_hdr), Ipv6Hdr::LEN, length))
+        for _ in 0..MOST_EXTENSIONS {
+            match layout.protocol {
+                HOP_BY_HOP | ROUTING | DESTINATION => {
+                    let [next, units] =
+                        *frame.at::<[u8; 2]>(layout.l4).ok_or(Outcome::Truncated)?;
+                    layout.protocol = Proto(next);
+                    layout.l4 += (usize::from(units) + 1) * 8;
+                }
+                FRAGMENT => {
+                    let [next, _, offset0, offset1, i0, i1, i2, i3] =
+                        *frame.at::<[u8; 8]>(layout.l4).ok_or(Outcome::Truncated)?;
+                    layout.protocol = Proto(next);
+                    layout.l4 += 8;
+                    let pieces = Be16([offset0, offset1]).get();
+                    // A packet in one piece may have this header too (RFC 6946).
+                    if pieces & !6 != 0 {
+                        layout.fragment = Some(u32::from_ne_bytes([i0, i1, i2, i3]));
+                    }
+                    if pieces & !7 != 0 {
+                        layout.is_later_fragment = true;
+                        break;
+                    }
+                }
+                _ => break,
+            }
+        }
+        if layout.l4 != L3 + Ipv6Hdr::LEN {
+            layout.l4 = frame.forget(layout.l4) & FARTHEST;
+        }
+        Ok(layout)
+    }
+
+    #[inline(always)]
+    fn quoted(ip: &Ipv6Hdr) -> (Proto, usize) {
+        (Proto(ip.next_hdr), Ipv6Hdr::LEN)
+    }
+
+    /// Of a packet with extension headers their beginning stands for L4.
+    #[inline(always)]
+    fn quote<F: Frame>(frame: &F, _: usize) -> Option<(usize, Sum)> {
+        const QUOTE: usize = Ipv6Hdr::LEN + QUOTED_L4;
+        let mut sum = Sum::ZERO;
+        // A word at a time: of all of them at once the compiler keeps too many in hand.
+        for word in 0..QUOTE / 2 {
+            sum = sum.plus(frame.at::<[u8; 2]>(L3 + word * 2)?);
+        }
+        Some((QUOTE, sum))
+    }
+
+    const ECHO: (u8, u8) = (128, 129);
+
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        matches!(kind, 1..=4)
+    }
+
+    #[inline(always)]
+    fn swap(ip: &mut Ipv6Hdr) {
+        core::mem::swap(&mut ip.src_addr, &mut ip.dst_addr);
     }
 
     const ICMP: Proto = Proto::ICMPV6;

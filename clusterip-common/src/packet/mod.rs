@@ -8,7 +8,9 @@ mod decide;
 mod env;
 mod family;
 mod flow;
+mod fragment;
 mod frame;
+mod icmp;
 mod parse;
 mod reject;
 mod select;
@@ -16,7 +18,7 @@ mod translate;
 mod verdict;
 
 pub use checksum::Sum;
-pub use env::{Env, FlowEntry, FlowError};
+pub use env::{Env, FlowEntry, FlowError, Table};
 pub use frame::{ChecksumFix, Frame, SliceFrame, Wire};
 pub use parse::{Ethernet, L3, Ports, TcpFlags};
 pub use verdict::Verdict;
@@ -24,11 +26,97 @@ pub use verdict::Verdict;
 use crate::abi::{Direction, Outcome};
 use decide::Decision;
 use family::{Family, V4, V6};
-use parse::Packet;
+use parse::{Packet, Read};
 
 /// What a pod sends, seen where it comes out of the pod.
 #[inline(always)]
 pub fn from_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
+    if is_icmp(frame) {
+        return icmp_from_pod(frame, env);
+    }
+    match flow_from_pod(frame, env) {
+        Verdict::Refuse(outcome) => reject(frame, outcome),
+        verdict => verdict,
+    }
+}
+
+/// What a pod is about to receive, seen just before it goes in.
+#[inline(always)]
+pub fn to_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
+    if is_icmp(frame) {
+        icmp_to_pod(frame, env)
+    } else {
+        flow_to_pod(frame, env)
+    }
+}
+
+/// Whether a frame takes the way of ICMP. This way, that of flows and that of answers are functions of their own, because
+/// together they need more than the 512 bytes of stack that a program has.
+#[inline(always)]
+pub fn is_icmp<F: Frame>(frame: &mut F) -> bool {
+    match parse::ether_type(frame) {
+        Some(V4::ETHER_TYPE) => is_icmp_of::<V4, F>(frame),
+        Some(V6::ETHER_TYPE) => is_icmp_of::<V6, F>(frame),
+        _ => false,
+    }
+}
+
+#[inline(always)]
+fn is_icmp_of<A: Family, F: Frame>(frame: &mut F) -> bool {
+    frame.pull(A::HEADERS);
+    frame
+        .at::<A::Header>(L3)
+        .is_some_and(|ip| A::quoted(ip).0 == A::ICMP)
+}
+
+/// ICMP from a pod: a ping to a VIP, or an error about a flow.
+#[inline(always)]
+pub fn icmp_from_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
+    match parse::ether_type(frame) {
+        Some(V4::ETHER_TYPE) => icmp_request::<V4, F, E>(frame, env),
+        _ => icmp_request::<V6, F, E>(frame, env),
+    }
+}
+
+/// ICMP to a pod: an error about a flow.
+#[inline(always)]
+pub fn icmp_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
+    match parse::ether_type(frame) {
+        Some(V4::ETHER_TYPE) => icmp_reply::<V4, F, E>(frame, env),
+        _ => icmp_reply::<V6, F, E>(frame, env),
+    }
+}
+
+#[inline(always)]
+fn icmp_request<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
+    match header::<A, F>(frame) {
+        Ok(ip) if A::is_for_service(ip, env.settings()) => {}
+        Ok(_) => return Verdict::Pass(Outcome::NotOurs),
+        Err(verdict) => return verdict,
+    }
+    match A::layout(frame) {
+        Ok(layout) if layout.fragment.is_none() => {
+            icmp::to_service::<A, F, E>(frame, env, layout.l4)
+        }
+        Ok(_) => Verdict::Drop(Outcome::Fragment),
+        Err(outcome) => Verdict::Drop(outcome),
+    }
+}
+
+#[inline(always)]
+fn icmp_reply<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
+    if let Err(verdict) = header::<A, F>(frame) {
+        return verdict;
+    }
+    match A::layout(frame) {
+        Ok(layout) if layout.fragment.is_none() => icmp::to_pod::<A, F, E>(frame, env, layout.l4),
+        Ok(_) | Err(_) => Verdict::Pass(Outcome::NotOurs),
+    }
+}
+
+/// What a pod sends that is no ICMP. `Refuse`: call [`reject`].
+#[inline(always)]
+pub fn flow_from_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
     let read = match parse::ether_type(frame) {
         Some(V4::ETHER_TYPE) => read_request::<V4, F, E>(frame, env),
         Some(V6::ETHER_TYPE) => read_request::<V6, F, E>(frame, env),
@@ -38,64 +126,96 @@ pub fn from_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
         Ok(packet) => carry_out(
             frame,
             &packet,
-            &decide::request(env, &packet),
+            &decide::request(env, &packet, || frame.len()),
             Direction::REQUEST,
         ),
         Err(verdict) => verdict,
     }
 }
 
-/// What a pod is about to receive, seen just before it goes in.
+/// Answers what was refused.
 #[inline(always)]
-pub fn to_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
+pub fn reject<F: Frame>(frame: &mut F, outcome: Outcome) -> Verdict {
+    match parse::ether_type(frame) {
+        Some(V4::ETHER_TYPE) => reject::reject::<V4, F>(frame, outcome),
+        _ => reject::reject::<V6, F>(frame, outcome),
+    }
+}
+
+/// What a pod is about to receive that is no ICMP.
+#[inline(always)]
+pub fn flow_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
     let read = match parse::ether_type(frame) {
-        Some(V4::ETHER_TYPE) => read_reply::<V4, F>(frame),
-        Some(V6::ETHER_TYPE) => read_reply::<V6, F>(frame),
+        Some(V4::ETHER_TYPE) => read_reply::<V4, F, E>(frame, env),
+        Some(V6::ETHER_TYPE) => read_reply::<V6, F, E>(frame, env),
         _ => return Verdict::Pass(Outcome::NotOurs),
     };
     match read {
         Ok(packet) => carry_out(
             frame,
             &packet,
-            &decide::reply(env, &packet),
+            &decide::reply(env, &packet, || frame.len()),
             Direction::REPLY,
         ),
         Err(verdict) => verdict,
     }
 }
 
-/// A packet that may concern a service, or the verdict on one that does not or cannot be read.
+/// A packet that may concern a service, or the verdict on one that does not, is no flow, or cannot be read.
 #[inline(always)]
 fn read_request<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Packet, Verdict> {
     let ip = header::<A, F>(frame)?;
     if !A::is_for_service(ip, env.settings()) {
         return Err(Verdict::Pass(Outcome::NotOurs));
     }
-    parse::packet::<A, F>(frame).map_err(|outcome| match outcome {
-        // Nothing but TCP and UDP is balanced yet; the rest takes its way untranslated.
-        Outcome::NotOurs => Verdict::Pass(outcome),
-        outcome => Verdict::Drop(outcome),
-    })
+    match parse::read::<A, F>(frame).map_err(Verdict::Drop)? {
+        Read::Flow(mut packet, id) => {
+            if fragment::complete(env, &mut packet, id) {
+                Ok(packet)
+            } else {
+                Err(Verdict::Drop(Outcome::Fragment))
+            }
+        }
+        Read::Other => Err(Verdict::Drop(Outcome::OtherProtocol)),
+    }
 }
 
 /// What cannot be read cannot be a reply of ours: the pod's own stack judges it.
 #[inline(always)]
-fn read_reply<A: Family, F: Frame>(frame: &mut F) -> Result<Packet, Verdict> {
+fn read_reply<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Packet, Verdict> {
+    let pass = Verdict::Pass(Outcome::NotOurs);
     header::<A, F>(frame)?;
-    parse::packet::<A, F>(frame).map_err(|_outcome| Verdict::Pass(Outcome::NotOurs))
+    match parse::read::<A, F>(frame) {
+        Ok(Read::Flow(mut packet, id)) => {
+            // Most packets to a pod end here: from such a port no backend answers.
+            if !packet.is_later_fragment && !env.is_backend_port(packet.key.source_port) {
+                return Err(pass);
+            }
+            if fragment::complete(env, &mut packet, id) {
+                Ok(packet)
+            } else {
+                Err(pass)
+            }
+        }
+        Ok(Read::Other) | Err(_) => Err(pass),
+    }
 }
+
+/// Bytes that are pulled where a header has extensions.
+const EXTENDED: usize = 512;
 
 #[inline(always)]
 fn header<A: Family, F: Frame>(frame: &mut F) -> Result<&A::Header, Verdict> {
+    let truncated = Verdict::Pass(Outcome::Truncated);
     frame.pull(A::HEADERS);
-    let ip = frame
-        .at::<A::Header>(L3)
-        .ok_or(Verdict::Pass(Outcome::Truncated))?;
+    let ip = frame.at::<A::Header>(L3).ok_or(truncated)?;
     if A::has_mapped_address(ip) {
-        Err(Verdict::Drop(Outcome::MappedAddress))
-    } else {
-        Ok(ip)
+        return Err(Verdict::Drop(Outcome::MappedAddress));
     }
+    if A::has_extensions(ip) {
+        frame.pull(EXTENDED);
+    }
+    frame.at::<A::Header>(L3).ok_or(truncated)
 }
 
 #[inline(always)]
@@ -109,12 +229,13 @@ fn carry_out<F: Frame>(
         Decision::Translate {
             address,
             port,
+            client_port,
             outcome,
         } => {
             let done = if packet.is_v6 {
-                translate::rewrite::<V6, F>(frame, packet, side, address, port)
+                translate::rewrite::<V6, F>(frame, packet, side, address, (port, client_port))
             } else {
-                translate::rewrite::<V4, F>(frame, packet, side, address, port)
+                translate::rewrite::<V4, F>(frame, packet, side, address, (port, client_port))
             };
             if done {
                 Verdict::Translated(outcome)
@@ -122,13 +243,7 @@ fn carry_out<F: Frame>(
                 Verdict::Drop(Outcome::Truncated)
             }
         }
-        Decision::Reject(outcome) => {
-            if packet.is_v6 {
-                reject::reject::<V6, F>(frame, packet, outcome)
-            } else {
-                reject::reject::<V4, F>(frame, packet, outcome)
-            }
-        }
+        Decision::Reject(outcome) => Verdict::Refuse(outcome),
         Decision::Pass => Verdict::Pass(Outcome::NotOurs),
         Decision::Drop(outcome) => Verdict::Drop(outcome),
     }

@@ -88,20 +88,41 @@ const fn kind_of(bytes: [u8; 2]) -> u16 {
     u16::from_ne_bytes(bytes)
 }
 
-/// A TCP or UDP packet that is no fragment.
+/// What an IP header and its extensions say.
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
+    pub(super) protocol: Proto,
+    /// Where L4 begins.
+    pub(super) l4: usize,
+    /// Bytes from the IP header to the end, 0 if the header does not say: jumbo or GSO.
+    pub(super) length: usize,
+    /// Identification of a packet in pieces.
+    pub(super) fragment: Option<u32>,
+    /// Not the first piece: there is no L4 header in it.
+    pub(super) is_later_fragment: bool,
+}
+
+/// What was read.
+pub(super) enum Read {
+    /// TCP or UDP, and the identification of a packet in pieces.
+    Flow(Packet, Option<u32>),
+    /// Another protocol.
+    Other,
+}
+
+/// A TCP or UDP packet.
 #[derive(Clone, Copy)]
 pub(super) struct Packet {
+    /// The ports are zero in a later fragment until they are looked up.
     pub(super) key: FlowKey,
     /// Where L4 begins.
     pub(super) l4: usize,
-    /// Bytes from the start of L4 to the end as the IP header says; 0 where it does not say.
-    pub(super) l4_length: usize,
     /// Zero but for TCP.
     pub(super) flags: TcpFlags,
     /// The family.
     pub(super) is_v6: bool,
-    /// Bytes of the frame.
-    pub(super) bytes: usize,
+    /// Not the first piece: there is no L4 header in it.
+    pub(super) is_later_fragment: bool,
 }
 
 impl Packet {
@@ -117,35 +138,48 @@ impl Packet {
     }
 }
 
-/// Reads a packet. `NotOurs`: neither TCP nor UDP; any other outcome: why it cannot be read (D4).
+/// Reads a packet. An error is why it cannot be read (D4).
 #[inline(always)]
-pub(super) fn packet<A: Family, F: Frame>(frame: &F) -> Result<Packet, Outcome> {
-    let ip = frame.at::<A::Header>(L3).ok_or(Outcome::Truncated)?;
-    let (protocol, header, length) = A::layout(ip)?;
-    let (source, destination) = (A::source(ip), A::destination(ip));
+pub(super) fn read<A: Family, F: Frame>(frame: &F) -> Result<Read, Outcome> {
+    let layout = A::layout(frame)?;
+    let Layout {
+        protocol,
+        l4,
+        length,
+        fragment,
+        is_later_fragment,
+    } = layout;
     let least = match protocol {
         Proto::TCP => TCP_HEADER,
         Proto::UDP => UdpHdr::LEN,
-        _ => return Err(Outcome::NotOurs),
+        _ => return Ok(Read::Other),
     };
-    if length != 0 && length < header + least {
+    let header = l4 - L3;
+    if length != 0 && !is_later_fragment && length < header + least {
         return Err(Outcome::Truncated);
     }
     if L3 + length > frame.len() {
         return Err(Outcome::Malformed);
     }
-    let l4 = L3 + header;
-    let ports = *frame.at::<Ports>(l4).ok_or(Outcome::Truncated)?;
-    let flags = if protocol == Proto::TCP {
-        // The last field we touch: with it the whole fixed header is there.
-        frame.at::<TcpHdr>(l4).ok_or(Outcome::Truncated)?;
-        *frame
-            .at::<TcpFlags>(l4 + TcpFlags::OFFSET)
-            .ok_or(Outcome::Truncated)?
-    } else {
-        frame.at::<UdpHdr>(l4).ok_or(Outcome::Truncated)?;
-        TcpFlags(0)
+    let ip = frame.at::<A::Header>(L3).ok_or(Outcome::Truncated)?;
+    let (source, destination) = (A::source(ip), A::destination(ip));
+    let mut ports = Ports {
+        source: Be16::new(0),
+        destination: Be16::new(0),
     };
+    let mut flags = TcpFlags(0);
+    if !is_later_fragment {
+        ports = *frame.at::<Ports>(l4).ok_or(Outcome::Truncated)?;
+        if protocol == Proto::TCP {
+            // The last field we touch: with it the whole fixed header is there.
+            frame.at::<TcpHdr>(l4).ok_or(Outcome::Truncated)?;
+            flags = *frame
+                .at::<TcpFlags>(l4 + TcpFlags::OFFSET)
+                .ok_or(Outcome::Truncated)?;
+        } else {
+            frame.at::<UdpHdr>(l4).ok_or(Outcome::Truncated)?;
+        }
+    }
     let key = FlowKey {
         source,
         destination,
@@ -155,14 +189,14 @@ pub(super) fn packet<A: Family, F: Frame>(frame: &F) -> Result<Packet, Outcome> 
         zero: 0,
         zero_tail: 0,
     };
-    Ok(Packet {
+    let packet = Packet {
         key,
         l4,
-        l4_length: length.saturating_sub(header),
         flags,
         is_v6: A::IS_V6,
-        bytes: frame.len(),
-    })
+        is_later_fragment,
+    };
+    Ok(Read::Flow(packet, fragment))
 }
 
 const _: () = assert!(L3 == 14 && Ipv4Hdr::LEN == 20);

@@ -5,10 +5,9 @@
 use network_types::tcp::TcpHdr;
 
 use super::{
-    checksum::Sum,
     family::Family,
     frame::Frame,
-    parse::{Ethernet, L3, Packet, TCP_HEADER, TcpFlags},
+    parse::{self, Ethernet, L3, Packet, Read, TCP_HEADER, TcpFlags},
     verdict::Verdict,
 };
 use crate::{
@@ -16,27 +15,24 @@ use crate::{
     wire::{Be32, Proto},
 };
 
-/// Bytes of an ICMP header, and of L4 that an error must carry (RFC 792).
+/// Bytes of an ICMP header.
 const ICMP_HEADER: usize = 8;
-const ICMP_L4: usize = 8;
-/// Words of the longest quotation: an IP header with all its options, and 8 bytes of L4.
-const LONGEST_QUOTE: usize = 30 + ICMP_L4 / 2;
 
-/// Answers `packet`. A packet that must not be answered is dropped: a RST (RFC 9293), or a source that is no host (D8).
+/// Answers a packet that was read before. One that must not be answered is dropped: a RST (RFC 9293), a source that is no
+/// host, a piece that is not the first (D8).
 #[inline(always)]
-pub(super) fn reject<A: Family, F: Frame>(
-    frame: &mut F,
-    packet: &Packet,
-    outcome: Outcome,
-) -> Verdict {
-    let unanswered = packet.is_tcp() && packet.flags.any(TcpFlags::RST);
-    if unanswered || !A::is_host(packet.key.source) {
+pub(super) fn reject<A: Family, F: Frame>(frame: &mut F, outcome: Outcome) -> Verdict {
+    let Ok(Read::Flow(packet, _)) = parse::read::<A, F>(frame) else {
+        return Verdict::Drop(outcome);
+    };
+    let is_reset = packet.is_tcp() && packet.flags.any(TcpFlags::RST);
+    if is_reset || packet.is_later_fragment || !A::is_host(packet.key.source) {
         return Verdict::Drop(outcome);
     }
     let made = if packet.is_tcp() {
-        reset::<A, F>(frame, packet)
+        reset::<A, F>(frame, &packet)
     } else {
-        port_unreachable::<A, F>(frame, packet)
+        port_unreachable::<A, F>(frame, &packet)
     };
     match made {
         Some(()) => Verdict::Reply(outcome),
@@ -53,10 +49,11 @@ fn reset<A: Family, F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
         (Be32(tcp.ack_seq), Be32::new(0), TcpFlags::RST)
     } else {
         let header = usize::from(tcp.doff()) * 4;
-        let length = match packet.l4_length {
-            0 => frame.len().saturating_sub(packet.l4),
-            length => length,
-        };
+        let length = match A::layout(frame).ok()?.length {
+            0 => frame.len(),
+            length => L3 + length,
+        }
+        .saturating_sub(packet.l4);
         #[expect(clippy::cast_possible_truncation, reason = "no frame is that long")]
         let payload = length.saturating_sub(header) as u32;
         let phantom = u32::from(flags.any(TcpFlags::SYN)) + u32::from(flags.any(TcpFlags::FIN));
@@ -118,7 +115,7 @@ fn reset<A: Family, F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
 /// Turns the frame into an ICMP error that quotes its beginning.
 #[inline(always)]
 fn port_unreachable<A: Family, F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
-    let quote = packet.l4 - L3 + ICMP_L4;
+    let (quote, quoted) = A::quote(frame, packet.l4)?;
     // As above: what cannot be cut is not counted.
     let _cut = frame.truncate(L3 + quote);
     if !frame.open_gap(A::HEADER + ICMP_HEADER) {
@@ -128,17 +125,10 @@ fn port_unreachable<A: Family, F: Frame>(frame: &mut F, packet: &Packet) -> Opti
     let icmp = L3 + A::HEADER;
     let (kind, code) = A::PORT_UNREACHABLE;
     let mut header = [kind, code, 0, 0, 0, 0, 0, 0];
-    let mut sum = if A::IS_V6 {
-        A::pseudo_header(packet.key.destination, packet.key.source, A::ICMP, payload)
-    } else {
-        Sum::ZERO
-    };
-    sum = sum.plus(&header);
-    for word in 0..LONGEST_QUOTE {
-        if word * 2 >= quote {
-            break;
-        }
-        sum = sum.plus(frame.at::<[u8; 2]>(icmp + ICMP_HEADER + word * 2)?);
+    let mut sum = quoted.plus(&header);
+    if A::IS_V6 {
+        let (from, to) = (packet.key.destination, packet.key.source);
+        sum = sum.and(A::pseudo_header(from, to, A::ICMP, payload));
     }
     let [c0, c1] = sum.checksum();
     header[2] = c0;
@@ -157,7 +147,7 @@ fn port_unreachable<A: Family, F: Frame>(frame: &mut F, packet: &Packet) -> Opti
 
 /// Back to where it came from.
 #[inline(always)]
-fn turn_around<F: Frame>(frame: &mut F) -> Option<()> {
+pub(super) fn turn_around<F: Frame>(frame: &mut F) -> Option<()> {
     let ethernet = frame.at_mut::<Ethernet>(0)?;
     core::mem::swap(&mut ethernet.source, &mut ethernet.destination);
     Some(())

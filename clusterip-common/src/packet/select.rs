@@ -1,7 +1,13 @@
 //! Choosing a backend.
 
-use super::env::Env;
-use crate::abi::{Backend, BackendId, BackendState, Outcome, ServiceKey, SlotIndex};
+use super::{env::Env, parse::Packet};
+use crate::{
+    abi::{
+        Affinity, AffinityKey, Algorithm, Backend, BackendId, BackendState, FlowKey, Outcome,
+        Service, ServiceFlags, ServiceKey, SlotIndex,
+    },
+    wire::Addr,
+};
 
 /// A backend for a new flow.
 pub(super) struct Choice {
@@ -13,25 +19,136 @@ pub(super) struct Choice {
 /// backend has just been freed. The second reading sees the new head.
 const READINGS: usize = 2;
 
-/// The backend for a new flow to `vip`. `NotOurs`: no such service; `NoEndpoint`: reject (B7).
+const SECOND: u64 = 1_000_000_000;
+
+/// The backend for a new flow. `NoEndpoint`, `NoService`: reject (B7, B9); any other outcome: drop.
 #[inline(always)]
-pub(super) fn choose<E: Env>(env: &E, vip: &ServiceKey) -> Result<Choice, Outcome> {
+pub(super) fn choose<E: Env>(env: &E, packet: &Packet) -> Result<Choice, Outcome> {
+    let key = &packet.key;
+    let vip = ServiceKey::new(key.destination, key.destination_port, key.protocol);
     for _ in 0..READINGS {
-        let service = env.service(vip).ok_or(Outcome::NotOurs)?;
+        let Some(service) = env.service(&vip) else {
+            return Err(absent(env, key.destination));
+        };
         if service.slot_count == 0 {
-            return Err(Outcome::NoEndpoint);
+            return Err(if service.flags.has(ServiceFlags::LOCAL) {
+                Outcome::NoLocalEndpoint
+            } else {
+                Outcome::NoEndpoint
+            });
         }
-        let turn = env.turn(service.id).ok_or(Outcome::NoBackend)?;
-        #[expect(clippy::cast_possible_truncation, reason = "a remainder of a u32")]
-        let place = (turn % u64::from(service.slot_count)) as u32;
-        let slot = SlotIndex(service.first_slot.0.wrapping_add(place));
-        if let Some(id) = env.slot(slot)
-            && let Some(backend) = env.backend(id)
-            && backend.service == service.id
-            && (backend.state == BackendState::ACTIVE || backend.state == BackendState::DRAINING)
-        {
-            return Ok(Choice { id, backend });
+        let client = AffinityKey {
+            client: key.source,
+            service: service.id,
+            zero: 0,
+        };
+        let remembered = if service.affinity == 0 {
+            None
+        } else {
+            recall(env, &service, &client)
+        };
+        let choice = match remembered {
+            Some(choice) => Some(choice),
+            None => pick(env, &service, key),
+        };
+        if let Some(choice) = choice {
+            if service.affinity != 0 {
+                let affinity = Affinity {
+                    last_used: env.now(),
+                    backend: choice.id,
+                    generation: choice.backend.generation,
+                };
+                env.set_affinity(&client, &affinity);
+            }
+            return Ok(choice);
         }
     }
     Err(Outcome::NoBackend)
+}
+
+/// What a destination is that no service has: another port of a live VIP, or an address of nobody (B9).
+#[inline(always)]
+pub(super) fn absent<E: Env>(env: &E, destination: Addr) -> Outcome {
+    match env.service(&ServiceKey::address(destination)) {
+        Some(_) => Outcome::NoService,
+        None => Outcome::Unallocated,
+    }
+}
+
+/// The backend that a client had, if the time has not run out (B3) and it is still good for new flows (B4).
+#[inline(always)]
+fn recall<E: Env>(env: &E, service: &Service, client: &AffinityKey) -> Option<Choice> {
+    let affinity = env.affinity(client)?;
+    let idle = env.now().wrapping_sub(affinity.last_used);
+    if idle >= u64::from(service.affinity) * SECOND {
+        return None;
+    }
+    let choice = usable(env, service, affinity.backend)?;
+    let is_same = choice.backend.generation == affinity.generation;
+    (is_same && choice.backend.state == BackendState::ACTIVE).then_some(choice)
+}
+
+#[inline(always)]
+fn pick<E: Env>(env: &E, service: &Service, key: &FlowKey) -> Option<Choice> {
+    let number = match service.algorithm {
+        Algorithm::RANDOM | Algorithm::LEAST_CONNECTIONS => u64::from(env.random()),
+        Algorithm::MAGLEV => hash(key, service.affinity != 0),
+        _ => env.turn(service.id)?,
+    };
+    let id = slot(env, service, number)?;
+    if service.algorithm == Algorithm::LEAST_CONNECTIONS {
+        let other = slot(env, service, u64::from(env.random()))?;
+        if env.live_flows(other) < env.live_flows(id) {
+            return usable(env, service, other);
+        }
+    }
+    usable(env, service, id)
+}
+
+#[inline(always)]
+fn slot<E: Env>(env: &E, service: &Service, number: u64) -> Option<BackendId> {
+    #[expect(clippy::cast_possible_truncation, reason = "a remainder of a u32")]
+    let place = (number % u64::from(service.slot_count)) as u32;
+    env.slot(SlotIndex(service.first_slot.0.wrapping_add(place)))
+}
+
+#[inline(always)]
+fn usable<E: Env>(env: &E, service: &Service, id: BackendId) -> Option<Choice> {
+    let backend = env.backend(id)?;
+    let serves = backend.state == BackendState::ACTIVE || backend.state == BackendState::DRAINING;
+    (backend.service == service.id && serves).then_some(Choice { id, backend })
+}
+
+/// A hash of a flow that every node computes alike. With affinity the client's port is left out (B6).
+#[inline(always)]
+fn hash(key: &FlowKey, whole_client: bool) -> u64 {
+    let mut sum = 0x9e37_79b9_7f4a_7c15;
+    for word in key
+        .source
+        .words()
+        .into_iter()
+        .chain(key.destination.words())
+    {
+        sum = mix(sum ^ word);
+    }
+    let port = if whole_client {
+        0
+    } else {
+        key.source_port.get()
+    };
+    let rest = u64::from(port) << 32
+        | u64::from(key.destination_port.get()) << 8
+        | u64::from(key.protocol.0);
+    // The high bits are the better mixed ones.
+    mix(sum ^ rest) >> 16
+}
+
+/// The finalizer of `SplitMix64`.
+#[inline(always)]
+const fn mix(mut word: u64) -> u64 {
+    word ^= word >> 30;
+    word = word.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word ^= word >> 27;
+    word = word.wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
 }

@@ -15,31 +15,46 @@ use crate::{
     wire::{Addr, Be16},
 };
 
-/// Gives one side of a packet another address and port, checksums included (D2). False: the frame ended early.
+/// Gives one side of a packet another address and port and the client's side another port, checksums included (D2).
+/// False: the frame ended early.
 #[inline(always)]
 pub(super) fn rewrite<A: Family, F: Frame>(
     frame: &mut F,
     packet: &Packet,
     side: Direction,
     address: Addr,
-    port: Be16,
+    (port, client_port): (Be16, Be16),
 ) -> bool {
     let Some(ip) = frame.at_mut::<A::Header>(L3) else {
         return false;
     };
     let addresses = A::set_address(ip, side, address);
+    // Of a packet in pieces only the first has ports and a checksum (D6).
+    if packet.is_later_fragment {
+        return true;
+    }
     let Some(ports) = frame.at_mut::<Ports>(packet.l4) else {
         return false;
     };
-    let field = if side == Direction::REQUEST {
-        &mut ports.destination
+    let new = if side == Direction::REQUEST {
+        Ports {
+            source: client_port,
+            destination: port,
+        }
     } else {
-        &mut ports.source
+        Ports {
+            source: port,
+            destination: client_port,
+        }
     };
-    let old = core::mem::replace(field, port);
+    let old = core::mem::replace(ports, new);
     let fix = ChecksumFix {
         addresses,
-        ports: Sum::change(&old.0, &port.0),
+        ports: Sum::ZERO
+            .minus(&old.source.0)
+            .minus(&old.destination.0)
+            .plus(&new.source.0)
+            .plus(&new.destination.0),
         zero_is_none: !packet.is_tcp(),
         ipv6: A::IS_V6,
     };

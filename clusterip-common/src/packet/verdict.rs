@@ -12,6 +12,8 @@ pub enum Verdict {
     Translated(Outcome),
     /// Was turned into an answer: back out of the device it came from.
     Reply(Outcome),
+    /// Is to be turned into an answer that says no: what [`reject`](super::reject) does.
+    Refuse(Outcome),
     /// Ends here.
     Drop(Outcome),
 }
@@ -25,6 +27,7 @@ impl Verdict {
             Self::Pass(outcome)
             | Self::Translated(outcome)
             | Self::Reply(outcome)
+            | Self::Refuse(outcome)
             | Self::Drop(outcome) => outcome,
         }
     }

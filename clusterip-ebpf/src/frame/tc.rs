@@ -64,6 +64,18 @@ impl Frame for TcFrame {
     }
 
     #[inline(always)]
+    fn forget(&self, number: usize) -> usize {
+        // SAFETY: the address of a field of the kernel's context; nothing is read here.
+        let index = unsafe { &raw const (*self.0.skb.skb).ifindex };
+        // Two readings of one field: the same to us, two unknown numbers to the verifier.
+        // SAFETY: the context is the kernel's.
+        let once = unsafe { index.read_volatile() };
+        // SAFETY: as above.
+        let again = unsafe { index.read_volatile() };
+        (number as u32 ^ once ^ again) as usize
+    }
+
+    #[inline(always)]
     fn at<T: Wire>(&self, offset: usize) -> Option<&T> {
         const { T::UNALIGNED };
         // SAFETY: in bounds by the test in `address`; `Wire` makes any bytes at any address a `T`.

@@ -5,7 +5,7 @@ use clusterip_common::{abi::Outcome, packet::Verdict, wire::Be16};
 use crate::{
     case::{Case, case},
     packet::{tcp, udp},
-    world::{nothing, service},
+    world::service,
 };
 
 const NEW: Verdict = Verdict::Translated(Outcome::NewFlow);
@@ -145,13 +145,6 @@ pub(super) fn cases() -> Vec<Case> {
         .sends_untouched(&udp(CLIENT, "192.0.2.1:53").payload("x"), NOT_OURS)
         .sends_untouched(&tcp(CLIENT6, POD6).syn(), NOT_OURS)
         .receives_untouched(&tcp(POD, CLIENT).syn().ack(), NOT_OURS),
-        case(
-            "an address of the service range without a service is not touched",
-            "B9",
-            nothing(),
-        )
-        .sends_untouched(&tcp(CLIENT, VIP).syn(), NOT_OURS)
-        .sends_untouched(&tcp(CLIENT, VIP).ack(), NOT_OURS),
         udp_zero(),
     ];
     cases.push(round_robin());

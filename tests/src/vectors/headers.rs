@@ -4,7 +4,7 @@ use clusterip_common::{abi::Outcome, packet::Verdict};
 
 use crate::{
     case::{Case, case},
-    packet::{other, tcp, udp},
+    packet::{tcp, udp},
     world::{World, service},
 };
 
@@ -114,15 +114,6 @@ pub(super) fn cases() -> Vec<Case> {
             new,
             &udp(CLIENT, POD).payload("padding").total_length(28),
         ),
-        case("fragments to a service are refused by name", "D6", world())
-            .sends_untouched(
-                &udp(CLIENT, VIP).payload([0; 64]).fragment(0, true),
-                dropped(Outcome::Fragment),
-            )
-            .sends_untouched(
-                &udp(CLIENT, VIP).payload([0; 64]).fragment(8, false),
-                dropped(Outcome::Fragment),
-            ),
         case("fragments between pods pass", "D6", world()).sends_untouched(
             &udp(CLIENT, POD).payload([0; 64]).fragment(8, true),
             not_ours,
@@ -136,12 +127,5 @@ pub(super) fn cases() -> Vec<Case> {
                 &tcp("[::ffff:10.244.1.7]:8080", CLIENT6).syn(),
                 dropped(Outcome::MappedAddress),
             ),
-        case(
-            "other protocols to a service are not balanced",
-            "B10",
-            world(),
-        )
-        .sends_untouched(&other(47, "10.244.0.5", "10.96.0.10"), not_ours)
-        .sends_untouched(&other(47, "fd00:10:244::5", "fd00:10:96::a"), not_ours),
     ]
 }

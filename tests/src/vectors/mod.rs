@@ -2,8 +2,11 @@
 #![expect(clippy::too_many_lines, reason = "a list of cases is as long as it is")]
 
 mod balance;
+mod choice;
 mod flows;
 mod headers;
+mod icmp;
+mod pieces;
 mod reject;
 
 use crate::case::Case;
@@ -13,8 +16,11 @@ use crate::case::Case;
 pub fn all() -> Vec<Case> {
     [
         balance::cases(),
+        choice::cases(),
         flows::cases(),
         headers::cases(),
+        icmp::cases(),
+        pieces::cases(),
         reject::cases(),
     ]
     .into_iter()

@@ -1,0 +1,198 @@
+//! ICMP: pings to a service address, and errors about flows (D7).
+
+use core::mem::offset_of;
+
+use network_types::{tcp::TcpHdr, udp::UdpHdr};
+
+use super::{
+    checksum::Sum,
+    env::{Env, FlowEntry as _},
+    family::Family,
+    flow,
+    frame::{ChecksumFix, Frame},
+    parse::{L3, Ports},
+    reject::turn_around,
+    select,
+    verdict::Verdict,
+};
+use crate::{
+    abi::{Direction, FlowKey, Outcome},
+    wire::{Addr, Proto},
+};
+
+/// Bytes of an ICMP header.
+const HEADER: usize = 8;
+/// Where its checksum stands.
+const CHECKSUM: usize = 2;
+
+/// ICMP to an address of the service range.
+#[inline(always)]
+pub(super) fn to_service<A: Family, F: Frame, E: Env>(
+    frame: &mut F,
+    env: &E,
+    icmp: usize,
+) -> Verdict {
+    let Some([kind, code]) = frame.at::<[u8; 2]>(icmp).copied() else {
+        return Verdict::Drop(Outcome::Truncated);
+    };
+    let (request, answer) = A::ECHO;
+    if kind == request && code == 0 {
+        return pong::<A, F, E>(frame, env, icmp, answer);
+    }
+    if !A::is_error(kind) {
+        return Verdict::Drop(Outcome::OtherProtocol);
+    }
+    error::<A, F, E>(frame, env, icmp, Direction::REQUEST)
+        .unwrap_or(Verdict::Drop(Outcome::OtherProtocol))
+}
+
+/// ICMP to a pod; what is no error about a flow of ours passes.
+#[inline(always)]
+pub(super) fn to_pod<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E, icmp: usize) -> Verdict {
+    match frame.at::<[u8; 1]>(icmp) {
+        Some([kind]) if A::is_error(*kind) => {}
+        _ => return Verdict::Pass(Outcome::NotOurs),
+    }
+    error::<A, F, E>(frame, env, icmp, Direction::REPLY).unwrap_or(Verdict::Pass(Outcome::NotOurs))
+}
+
+/// Answers a ping to a live VIP (B10).
+#[inline(always)]
+fn pong<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E, icmp: usize, kind: u8) -> Verdict {
+    let Some(ip) = frame.at_mut::<A::Header>(L3) else {
+        return Verdict::Drop(Outcome::Truncated);
+    };
+    let (client, vip) = (A::source(ip), A::destination(ip));
+    if select::absent(env, vip) != Outcome::NoService {
+        return Verdict::Drop(Outcome::Unallocated);
+    }
+    if !A::is_host(client) {
+        return Verdict::Drop(Outcome::Ping);
+    }
+    A::swap(ip);
+    let Some([field]) = frame.at_mut::<[u8; 1]>(icmp) else {
+        return Verdict::Drop(Outcome::Truncated);
+    };
+    let old = core::mem::replace(field, kind);
+    let fix = ChecksumFix {
+        addresses: Sum::ZERO,
+        ports: Sum::change(&[old, 0], &[kind, 0]),
+        zero_is_none: false,
+        ipv6: A::IS_V6,
+    };
+    if turn_around(frame).is_none() || !frame.fix_checksum(icmp + CHECKSUM, fix) {
+        return Verdict::Drop(Outcome::ReplyFailed);
+    }
+    Verdict::Reply(Outcome::Ping)
+}
+
+/// Translates an error with the flow it is about. `side` is that of the packet which carries it: an error that a client
+/// sends goes to the backend, one about a client's packet tells of the VIP. None: no flow of ours.
+#[inline(always)]
+fn error<A: Family, F: Frame, E: Env>(
+    frame: &mut F,
+    env: &E,
+    icmp: usize,
+    side: Direction,
+) -> Option<Verdict> {
+    let inner = icmp + HEADER;
+    frame.pull(inner + A::HEADERS);
+    let ip = frame.at::<A::Header>(inner)?;
+    let (protocol, header) = A::quoted(ip);
+    let (source, destination) = (A::source(ip), A::destination(ip));
+    if protocol != Proto::TCP && protocol != Proto::UDP {
+        return None;
+    }
+    let l4 = inner + header;
+    let ports = *frame.at::<Ports>(l4)?;
+    // The tuple of a packet that would answer the quoted one.
+    let key = FlowKey {
+        source: destination,
+        destination: source,
+        source_port: ports.destination,
+        destination_port: ports.source,
+        protocol,
+        zero: 0,
+        zero_tail: 0,
+    };
+    let (_, entry) = flow::find(env, &key)?;
+    let flow = entry.get();
+    if flow.direction != side {
+        return None;
+    }
+    if flow::backend(env, &flow).is_none() {
+        return Some(Verdict::Drop(Outcome::StaleReply));
+    }
+    // The quoted packet went the other way: what is the destination now was its source.
+    let (quoted, new) = if side == Direction::REQUEST {
+        (
+            Direction::REPLY,
+            Ports {
+                source: flow.port,
+                destination: flow.client_port,
+            },
+        )
+    } else {
+        (
+            Direction::REQUEST,
+            Ports {
+                source: flow.client_port,
+                destination: flow.port,
+            },
+        )
+    };
+    let mut payload = Sum::ZERO;
+    let addresses = A::set_address(frame.at_mut::<A::Header>(inner)?, quoted, flow.address);
+    if A::IS_V6 {
+        // IPv4's own checksum makes up for the change within the header.
+        payload = payload.and(addresses);
+    }
+    let old = core::mem::replace(frame.at_mut::<Ports>(l4)?, new);
+    let changed = Sum::ZERO
+        .minus(&old.source.0)
+        .minus(&old.destination.0)
+        .plus(&new.source.0)
+        .plus(&new.destination.0);
+    payload = payload.and(changed);
+    let field = if protocol == Proto::TCP {
+        offset_of!(TcpHdr, check)
+    } else {
+        offset_of!(UdpHdr, check)
+    };
+    // Of TCP the quotation may end before it.
+    if let Some(checksum) = frame.at_mut::<[u8; 2]>(l4 + field)
+        && (protocol == Proto::TCP || *checksum != [0; 2])
+    {
+        let fixed = addresses.and(changed).fix(*checksum);
+        payload = payload.and(Sum::change(&*checksum, &fixed));
+        *checksum = fixed;
+    }
+    let outer = redirect::<A, F>(frame, side, key.source, flow.address)?;
+    let fix = ChecksumFix {
+        addresses: if A::IS_V6 { outer } else { Sum::ZERO },
+        ports: payload,
+        zero_is_none: false,
+        ipv6: A::IS_V6,
+    };
+    if frame.fix_checksum(icmp + CHECKSUM, fix) {
+        Some(Verdict::Translated(Outcome::IcmpError))
+    } else {
+        Some(Verdict::Drop(Outcome::Truncated))
+    }
+}
+
+/// The outer header: an error to the VIP goes to the backend; one that the backend itself sends comes from the VIP, one of
+/// a router on the way keeps its sender.
+#[inline(always)]
+fn redirect<A: Family, F: Frame>(
+    frame: &mut F,
+    side: Direction,
+    backend: Addr,
+    address: Addr,
+) -> Option<Sum> {
+    let ip = frame.at_mut::<A::Header>(L3)?;
+    if side == Direction::REPLY && A::source(ip) != backend {
+        return Some(Sum::ZERO);
+    }
+    Some(A::set_address(ip, side, address))
+}
