@@ -19,7 +19,7 @@ use clusterip_agent::{
     plan::{Tables, diff},
 };
 use clusterip_common::{
-    abi::{Affinity, AffinityKey, Flow, FlowKey, maps},
+    abi::{Affinity, AffinityKey, Flow, FlowKey, Fragment, FragmentKey, maps},
     packet::Verdict,
 };
 use clusterip_tests::{
@@ -46,6 +46,7 @@ struct Kernel {
     maps: Bpf,
     flows: [HashMap<MapData, Raw<FlowKey>, Raw<Flow>>; 2],
     affinity: HashMap<MapData, Raw<AffinityKey>, Raw<Affinity>>,
+    fragments: HashMap<MapData, Raw<FragmentKey>, Raw<Fragment>>,
     tables: Tables,
 }
 
@@ -71,11 +72,13 @@ impl Kernel {
             take(&mut loaded, maps::HALF_OPEN.name)?,
         ];
         let affinity = take(&mut loaded, maps::AFFINITY.name)?;
+        let fragments = take(&mut loaded, maps::FRAGMENTS.name)?;
         Ok(Self {
             loaded,
             maps,
             flows,
             affinity,
+            fragments,
             tables: Tables::default(),
         })
     }
@@ -120,7 +123,27 @@ impl Kernel {
         })
     }
 
-    fn run(mut self, case: &Case) -> anyhow::Result<Result<(), String>> {
+    /// As it was at first.
+    fn empty(&mut self) -> anyhow::Result<()> {
+        self.become_(&Tables::default())?;
+        for table in &mut self.flows {
+            let keys: Result<Vec<_>, _> = table.keys().collect();
+            for key in keys? {
+                table.remove(&key)?;
+            }
+        }
+        let clients: Result<Vec<_>, _> = self.affinity.keys().collect();
+        for client in clients? {
+            self.affinity.remove(&client)?;
+        }
+        let pieces: Result<Vec<_>, _> = self.fragments.keys().collect();
+        for piece in pieces? {
+            self.fragments.remove(&piece)?;
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, case: &Case) -> anyhow::Result<Result<(), String>> {
         if let Some(reason) = case.only_on_host {
             eprintln!("SKIP  {}: {reason}; it is shown on the host", case.name);
             return Ok(Ok(()));
@@ -165,10 +188,11 @@ mod tests {
     fn every_packet_case_holds_in_the_kernel() -> anyhow::Result<()> {
         require_root!();
         let cases = vectors::all();
+        let mut kernel = Kernel::new()?;
         let failures: Vec<String> = cases
             .iter()
             .filter_map(
-                |case| match Kernel::new().and_then(|kernel| kernel.run(case)) {
+                |case| match kernel.empty().and_then(|()| kernel.run(case)) {
                     Ok(result) => result.err(),
                     Err(error) => Some(format!("{}: {error:?}\n", case.name)),
                 },

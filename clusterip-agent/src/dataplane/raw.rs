@@ -1,7 +1,8 @@
 //! The ABI's types as aya wants them.
 
 use clusterip_common::abi::{
-    Affinity, AffinityKey, Backend, Counters, Flow, FlowKey, Service, ServiceKey, Settings, Traffic,
+    Affinity, AffinityKey, Backend, Counters, Flow, FlowKey, Fragment, FragmentKey, Service,
+    ServiceKey, Settings, Traffic,
 };
 
 /// An ABI value in a map. The wrapper is ours, so that aya's marker can be put on it.
@@ -17,6 +18,8 @@ macro_rules! pod {
 }
 
 pod!(
+    Fragment,
+    FragmentKey,
     Affinity,
     AffinityKey,
     Backend,

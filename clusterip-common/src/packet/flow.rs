@@ -25,7 +25,7 @@ const TWIN_CHECK: u64 = 1_000_000_000;
 /// How long a flow that has ended still holds its tuple: the last ACKs are still on their way (C5).
 const LINGER: u64 = 10_000_000_000;
 /// Ports tried for a flow that would look like another one to the backend (C12).
-const PORT_TRIES: u32 = 4;
+const PORT_TRIES: u32 = 3;
 /// Ports that are taken for it: the ephemeral range of most systems.
 const FIRST_PORT: u32 = 32_768;
 const PORTS: u32 = 28_232;

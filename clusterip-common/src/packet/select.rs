@@ -15,10 +15,6 @@ pub(super) struct Choice {
     pub(super) backend: Backend,
 }
 
-/// A service changes by a new run of slots and then a new head; a reader with the old head may find a slot whose
-/// backend has just been freed. The second reading sees the new head.
-const READINGS: usize = 2;
-
 const SECOND: u64 = 1_000_000_000;
 
 /// The backend for a new flow. `NoEndpoint`, `NoService`: reject (B7, B9); any other outcome: drop.
@@ -26,44 +22,48 @@ const SECOND: u64 = 1_000_000_000;
 pub(super) fn choose<E: Env>(env: &E, packet: &Packet) -> Result<Choice, Outcome> {
     let key = &packet.key;
     let vip = ServiceKey::new(key.destination, key.destination_port, key.protocol);
-    for _ in 0..READINGS {
-        let Some(service) = env.service(&vip) else {
-            return Err(absent(env, key.destination));
-        };
-        if service.slot_count == 0 {
-            return Err(if service.flags.has(ServiceFlags::LOCAL) {
-                Outcome::NoLocalEndpoint
-            } else {
-                Outcome::NoEndpoint
-            });
-        }
-        let client = AffinityKey {
-            client: key.source,
-            service: service.id,
-            zero: 0,
-        };
-        let remembered = if service.affinity == 0 {
-            None
+    let Some(service) = env.service(&vip) else {
+        return Err(absent(env, key.destination));
+    };
+    if service.slot_count == 0 {
+        return Err(if service.flags.has(ServiceFlags::LOCAL) {
+            Outcome::NoLocalEndpoint
         } else {
-            recall(env, &service, &client)
-        };
-        let choice = match remembered {
-            Some(choice) => Some(choice),
-            None => pick(env, &service, key),
-        };
-        if let Some(choice) = choice {
-            if service.affinity != 0 {
-                let affinity = Affinity {
-                    last_used: env.now(),
-                    backend: choice.id,
-                    generation: choice.backend.generation,
-                };
-                env.set_affinity(&client, &affinity);
-            }
-            return Ok(choice);
-        }
+            Outcome::NoEndpoint
+        });
     }
-    Err(Outcome::NoBackend)
+    if service.affinity == 0 {
+        return pick(env, &service, key)
+            .or_else(|| again(env, &vip))
+            .ok_or(Outcome::NoBackend);
+    }
+    let client = AffinityKey {
+        client: key.source,
+        service: service.id,
+        zero: 0,
+    };
+    let choice = recall(env, &service, &client)
+        .or_else(|| pick(env, &service, key))
+        .or_else(|| again(env, &vip))
+        .ok_or(Outcome::NoBackend)?;
+    let affinity = Affinity {
+        last_used: env.now(),
+        backend: choice.id,
+        generation: choice.backend.generation,
+    };
+    env.set_affinity(&client, &affinity);
+    Ok(choice)
+}
+
+/// A service changes by a new run of slots and then a new head; a reader with the old head may find a slot whose
+/// backend has just been freed. The second reading sees the new head; any slot of it will do.
+#[inline(always)]
+fn again<E: Env>(env: &E, vip: &ServiceKey) -> Option<Choice> {
+    let service = env.service(vip)?;
+    if service.slot_count == 0 {
+        return None;
+    }
+    usable(env, &service, slot(env, &service, u64::from(env.random()))?)
 }
 
 /// What a destination is that no service has: another port of a live VIP, or an address of nobody (B9).
