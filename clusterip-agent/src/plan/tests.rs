@@ -12,7 +12,11 @@ use clusterip_common::{
 };
 use proptest::prelude::*;
 
-use super::{Full, Layout, Limits, Op, Tables, desired, diff, tables::slots_of};
+use super::{
+    Full, Layout, Limits, Op, Tables, desired, diff,
+    spread::{self, Share},
+    tables::slots_of,
+};
 use crate::{
     model::{
         object::ObjectName,
@@ -24,7 +28,15 @@ use crate::{
     repeatable::config,
 };
 
-const LIMITS: Limits = Limits::new(6, 10);
+/// Room for six frontends with their addresses; for a table, but not for every one.
+const LIMITS: Limits = Limits {
+    services: 9,
+    backends: 10,
+    slots: 60,
+};
+
+/// Host, whether at the other port, role, weight.
+type Listed = (u8, bool, Role, u32);
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -33,7 +45,8 @@ enum Step {
         service: u8,
         vip: u8,
         ports: Vec<(u8, u16)>,
-        endpoints: Vec<(u8, bool, Role)>,
+        endpoints: Vec<Listed>,
+        algorithm: usize,
         loser_first: bool,
     },
     /// Another pod gets the address of one.
@@ -50,20 +63,22 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Role::Serving),
         1 => Just(Role::Listed),
     ];
-    let endpoint = (0..6_u8, any::<bool>(), role);
+    let endpoint = (0..6_u8, any::<bool>(), role, 1..4_u32);
     let place = (
         0..4_u8,
         0..4_u8,
         prop::collection::vec((0..3_u8, 80..83_u16), 1..3),
         prop::collection::vec(endpoint, 0..5),
+        prop_oneof![3 => Just(0), 1 => 1..Algorithm::ALL.len()],
         any::<bool>(),
     )
         .prop_map(
-            |(service, vip, ports, endpoints, loser_first)| Step::Place {
+            |(service, vip, ports, endpoints, algorithm, loser_first)| Step::Place {
                 service,
                 vip,
                 ports,
                 endpoints,
+                algorithm,
                 loser_first,
             },
         );
@@ -84,7 +99,8 @@ fn resolved(
     service: u8,
     vip: u8,
     ports: &[(u8, u16)],
-    endpoints: &[(u8, bool, Role)],
+    endpoints: &[Listed],
+    algorithm: usize,
     pods: &BTreeMap<u8, u32>,
 ) -> ResolvedService {
     // Port names and numbers are unique within a service, and so is each ip:port.
@@ -98,12 +114,12 @@ fn resolved(
         .collect();
     let endpoints: BTreeMap<(u8, u16), Endpoint> = endpoints
         .iter()
-        .map(|(host, is_other_port, role)| {
+        .map(|(host, is_other_port, role, weight)| {
             let port = 8080 + u16::from(*is_other_port);
             let endpoint = Endpoint {
                 address: [10, 1, 0, *host].into(),
                 port,
-                weight: 1,
+                weight: *weight,
                 terminating: false,
                 role: *role,
                 node: "".into(),
@@ -131,8 +147,8 @@ fn resolved(
     });
     ResolvedService {
         name: name(service),
-        algorithm: Algorithm::RoundRobin,
-        affinity_seconds: 0,
+        algorithm: Algorithm::ALL[algorithm],
+        affinity_seconds: u32::from(vip),
         balancers: balancers.collect(),
         problems: Vec::new(),
     }
@@ -198,14 +214,16 @@ impl World {
                 vip,
                 ports,
                 endpoints,
+                algorithm,
                 loser_first,
             } => {
-                let mut both = vec![resolved(service, vip, &ports, &endpoints, &self.pods)];
+                let pods = &self.pods;
+                let mut both = vec![resolved(service, vip, &ports, &endpoints, algorithm, pods)];
                 self.vips.retain(|_, owner| *owner != service);
                 if let Some(loser) = self.vips.insert(vip, service) {
                     both.insert(
                         usize::from(!loser_first),
-                        resolved(loser, vip, &[], &[], &self.pods),
+                        resolved(loser, vip, &[], &[], 0, pods),
                     );
                     self.services.remove(&loser);
                     self.unfit.remove(&loser);
@@ -346,7 +364,9 @@ impl World {
     /// Who waits for room gets it as soon as time has passed, if there is any: nobody waits for himself.
     fn check_that_it_fits_in_time(&mut self) {
         let balancers = || self.services.values().flat_map(|it| &it.balancers);
-        let heads = balancers().count();
+        let frontends = || balancers().flat_map(|it| &it.frontends);
+        let addresses: BTreeSet<_> = frontends().map(|it| it.address).collect();
+        let heads = frontends().count() + addresses.len();
         let endpoints = balancers().flat_map(|it| &it.endpoints);
         let needed = endpoints.filter(|it| it.role != Role::Listed).count();
         if heads > LIMITS.services as usize || needed > LIMITS.backends as usize {
@@ -364,7 +384,7 @@ impl World {
             self.apply(&change.ops());
         }
         // Slots may be free in pieces that are too short.
-        missing.retain(|full| !matches!(full, Full::Slots { .. }));
+        missing.retain(|full| !matches!(full, Full::Slots { .. } | Full::Shares { .. }));
         assert_eq!(missing, []);
     }
 
@@ -433,7 +453,7 @@ impl World {
     }
 }
 
-/// Whether the frontends of a service lead to its chosen endpoints, in their order.
+/// Whether the frontends of a service lead to its chosen endpoints, in the order of its algorithm.
 fn is_placed(service: &ResolvedService, maps: &Tables) -> bool {
     service.balancers.iter().all(|balancer| {
         balancer.frontends.iter().all(|frontend| {
@@ -445,7 +465,20 @@ fn is_placed(service: &ResolvedService, maps: &Tables) -> bool {
                 let backend = maps.backends.get(maps.slots.get(&slot)?)?;
                 Some((backend.address, backend.port))
             });
-            now.eq(balancer.chosen().map(desired::target))
+            let shares: Vec<Share> = balancer
+                .chosen()
+                .map(|endpoint| Share {
+                    target: desired::target(endpoint),
+                    weight: endpoint.weight,
+                })
+                .collect();
+            let run = spread::runs(service.algorithm, &shares).next();
+            now.eq(run
+                .unwrap_or_default()
+                .into_iter()
+                .map(|at| shares[at].target))
+                && head.algorithm == desired::algorithm(service.algorithm)
+                && head.affinity == service.affinity_seconds
         })
     })
 }
@@ -466,8 +499,8 @@ proptest! {
         }
         world.step(Step::Advance);
         world.step(Step::Advance);
-        let hosts: Vec<_> = (0..10).map(|host| (host, false, Role::Chosen)).collect();
-        let all = resolved(0, 0, &[(0, 80)], &hosts, &world.pods);
+        let hosts: Vec<_> = (0..10).map(|host| (host, false, Role::Chosen, 1)).collect();
+        let all = resolved(0, 0, &[(0, 80)], &hosts, 0, &world.pods);
         world.layout.place(&all).expect("it fits again");
     }
 }
