@@ -84,7 +84,7 @@ pub enum Full {
         /// How many slots there are.
         limit: u32,
     },
-    /// No run of slots that is long enough.
+    /// No run of slots that is long enough for its endpoints; the one in use, if there is one, is changed in place.
     #[error(
         "no run of {needed} free slots; {free} of {limit} are free, in pieces: raise --max-backends"
     )]

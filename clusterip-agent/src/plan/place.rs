@@ -10,7 +10,7 @@ use clusterip_common::{
 use super::{
     desired,
     layout::{Full, Layout, Member, Placed},
-    room::Room,
+    room::{Filled, Room},
     runs::Run,
 };
 use crate::model::service::{Balancer, Endpoint, ResolvedService, Role};
@@ -68,8 +68,10 @@ impl Layout {
         self.update_members(&mut placed, &listed, want);
         self.enlist(id, &mut placed, &listed, fresh);
         self.evict_successors(id, &listed);
-        if let Some((run, targets)) = run {
-            self.retire_run(&mut placed.run);
+        if let Some(Filled { run, targets }) = run {
+            if run != placed.run {
+                self.retire_run(&mut placed.run);
+            }
             self.write_run(&mut placed, run, &targets);
         }
         let head = desired::head(service, id, placed.run);

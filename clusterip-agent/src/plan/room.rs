@@ -15,12 +15,18 @@ use super::{
 };
 use crate::model::service::Algorithm;
 
+/// A run and who stands in its slots.
+pub(super) struct Filled {
+    pub(super) run: Run,
+    pub(super) targets: Vec<(Addr, Be16)>,
+}
+
 /// What was found to fit.
 pub(super) struct Room {
     /// Ids for the endpoints that have none, in the order of the endpoints; perhaps not for all of them.
     pub(super) fresh: Vec<BackendId>,
-    /// A new run and who stands in its slots, unless they stay as they are.
-    pub(super) run: Option<(Run, Vec<(Addr, Be16)>)>,
+    /// A new run, or the present one with others in it; None if all stays as it is.
+    pub(super) run: Option<Filled>,
     /// What is missing.
     pub(super) short: Option<Full>,
 }
@@ -102,23 +108,21 @@ impl Layout {
         Ok(Room { fresh, run, short })
     }
 
-    /// The best run there is room for: the one that is there already, or a new one.
-    #[expect(
-        clippy::type_complexity,
-        reason = "a run with those who stand in it, and what is missing"
-    )]
+    /// The best run there is room for: the one that is there already, or a new one. A run that is longer than it must be
+    /// leaves room for an update of all others. Without room for any the run in use is changed in place: a reader may meet
+    /// a mixture then, but nobody who has left.
     fn find_run(
         &mut self,
         known: Option<ServiceId>,
         shares: &[Share],
         algorithm: Algorithm,
-    ) -> Result<(Option<(Run, Vec<(Addr, Be16)>)>, Option<Full>), Full> {
+    ) -> Result<(Option<Filled>, Option<Full>), Full> {
+        let in_use =
+            (self.backend_ids.limit() as usize).saturating_sub(self.backend_ids.available());
         let mut best = None;
-        for places in spread::runs(algorithm, shares) {
-            let targets: Vec<(Addr, Be16)> = places
-                .into_iter()
-                .filter_map(|place| shares.get(place).map(|share| share.target))
-                .collect();
+        let mut runs = spread::runs(algorithm, shares).peekable();
+        while let Some(places) = runs.next() {
+            let targets = targets(shares, places);
             let count = targets.len();
             let needed = *best.get_or_insert(count);
             let shorter = (count < needed).then_some(Full::Shares {
@@ -130,16 +134,28 @@ impl Layout {
             if placed.map_or(count == 0, |placed| self.stand_in(placed, &targets)) {
                 return Ok((None, shorter));
             }
-            let length = u32::try_from(count).unwrap_or(u32::MAX);
-            if let Some(run) = self.runs.take(length) {
-                return Ok((Some((run, targets)), shorter));
+            let spared = if runs.peek().is_some() { in_use } else { 0 };
+            if count + spared > self.runs.available() as usize {
+                continue;
+            }
+            if let Some(run) = self.runs.take(u32::try_from(count).unwrap_or(u32::MAX)) {
+                return Ok((Some(Filled { run, targets }), shorter));
             }
         }
-        Err(Full::Slots {
+        let full = Full::Slots {
             needed: shares.len(),
             free: self.runs.available(),
             limit: self.limits.slots,
-        })
+        };
+        let placed = known.and_then(|id| self.balancers.get(&id));
+        let Some(placed) = placed.filter(|placed| placed.run.count > 0) else {
+            return Err(full);
+        };
+        let run = placed.run;
+        let targets = targets(shares, spread::within(algorithm, shares, run.count));
+        let is_there = self.stand_in(placed, &targets);
+        let filled = (!is_there).then_some(Filled { run, targets });
+        Ok((filled, Some(full)))
     }
 
     /// Whether these stand in the slots of a balancer now.
@@ -178,4 +194,9 @@ impl Layout {
         }
         Some(id)
     }
+}
+
+fn targets(shares: &[Share], places: Vec<usize>) -> Vec<(Addr, Be16)> {
+    let targets = places.into_iter().filter_map(|place| shares.get(place));
+    targets.map(|share| share.target).collect()
 }

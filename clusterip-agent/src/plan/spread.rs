@@ -40,6 +40,18 @@ pub fn runs(algorithm: Algorithm, shares: &[Share]) -> Box<dyn Iterator<Item = V
     }
 }
 
+/// A run of that very length, for want of room for a better one: indices of the shares. Where it is too short for all,
+/// the first ones have it.
+pub fn within(algorithm: Algorithm, shares: &[Share], length: u32) -> Vec<usize> {
+    if algorithm == Algorithm::Maglev && maglev::SIZES.contains(&length) {
+        let table = maglev::table(shares, length);
+        if !table.is_empty() {
+            return table;
+        }
+    }
+    (0..shares.len()).cycle().take(length as usize).collect()
+}
+
 /// Weights without their common divisor.
 fn reduced(shares: &[Share]) -> Vec<u32> {
     let divisor = shares
@@ -158,6 +170,19 @@ mod tests {
             let all: Vec<_> = runs(algorithm, &[]).collect();
             assert_eq!(all, [Vec::<usize>::new()], "{algorithm:?}");
         }
+    }
+
+    #[test]
+    fn a_run_of_a_given_length_has_everybody_as_far_as_that_goes() {
+        let run = |algorithm, length| within(algorithm, &shares(&[3, 1]), length);
+        assert_eq!(run(Algorithm::RoundRobin, 5), [0, 1, 0, 1, 0]);
+        assert_eq!(run(Algorithm::RoundRobin, 1), [0]);
+        assert_eq!(
+            run(Algorithm::Maglev, 13),
+            maglev::table(&shares(&[3, 1]), 13)
+        );
+        assert_eq!(run(Algorithm::Maglev, 1), [0]);
+        assert!(within(Algorithm::RoundRobin, &[], 5).is_empty());
     }
 
     #[test]
