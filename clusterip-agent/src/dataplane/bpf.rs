@@ -13,7 +13,7 @@ use clusterip_common::abi::{
 use super::{
     Dataplane, DataplaneError,
     load::{Data, LoadError, Loaded},
-    ports::{Ports, Replaced, port_of},
+    ports::{Ports, Replaced, place_of, port_of},
     raw::Raw,
 };
 use crate::plan::{Op, Tables, tables::free_backend};
@@ -50,6 +50,17 @@ impl Bpf {
             service_counters: loaded.map(&maps::SERVICE_COUNTERS)?,
             backend_counters: loaded.map(&maps::BACKEND_COUNTERS)?,
         })
+    }
+
+    /// Whether the bitmap has that port.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn has_port(&self, port: u16) -> Result<bool, DataplaneError> {
+        let (index, bit) = place_of(port);
+        let word = self.port_words.get(&index, 0);
+        let word = word.map_err(read_error(maps::PORTS.name))?;
+        Ok(word & bit != 0)
     }
 
     fn clear(&mut self, id: u32, map: &'static str) -> Result<(), DataplaneError> {

@@ -29,6 +29,11 @@ pub(super) struct Replaced {
     pub(super) after: Option<Word>,
 }
 
+/// The word and the bit of a port.
+pub(super) const fn place_of(port: u16) -> (u32, u64) {
+    ((port / WORD) as u32, 1 << (port % WORD))
+}
+
 /// The port of a backend that is not free.
 pub(super) fn port_of(backend: &Backend) -> Option<u16> {
     (backend.state != BackendState::FREE).then(|| backend.port.get())
@@ -84,7 +89,7 @@ impl Ports {
     fn word(&self, index: u16) -> Word {
         let first = index * WORD;
         let ports = self.counts.range(first..=first + (WORD - 1));
-        let word = ports.fold(0, |word, (port, _)| word | 1 << (port % WORD));
+        let word = ports.fold(0, |word, (port, _)| word | place_of(*port).1);
         (u32::from(index), word)
     }
 }

@@ -10,8 +10,9 @@ use super::spread::Share;
 /// Sizes of tables: primes, so that every skip visits each slot. From the fifth on they are used by count of backends;
 /// the first four are for maps with little room.
 pub const SIZES: [u32; 12] = [
-    13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16_381, 65_537,
+    13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16_381, LARGEST,
 ];
+const LARGEST: u32 = 65_537;
 /// Slots for each backend: shares are exact to about a hundredth then.
 const SLOTS_EACH: usize = 100;
 /// As short as a table gets where there is room.
@@ -28,7 +29,7 @@ pub fn sizes(backends: usize) -> impl Iterator<Item = u32> {
     let best = SIZES
         .into_iter()
         .find(|size| *size >= LEAST && *size as usize >= enough)
-        .unwrap_or(SIZES[SIZES.len() - 1]);
+        .unwrap_or(LARGEST);
     SIZES
         .into_iter()
         .rev()
@@ -78,6 +79,7 @@ fn hash(keys: (u64, u64), share: &Share) -> u64 {
 
 /// For each slot of a table of `size`, one of [`SIZES`], the index of the share that has it. Shares differ in their
 /// targets; in which order they come makes no difference. Without any, or with more than slots, there is no table.
+#[must_use]
 pub fn table(shares: &[Share], size: u32) -> Vec<usize> {
     if shares.is_empty() || shares.len() > size as usize {
         return Vec::new();
@@ -164,7 +166,11 @@ mod tests {
             [65_537, 16_381, 8191, 4093, 2039, 1021, 509, 251]
         );
         assert_eq!(sizes(65_538).next(), None);
-        let is_prime = |n: &u32| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+        let is_prime = |n: &u32| {
+            (2..*n)
+                .take_while(|d| d * d <= *n)
+                .all(|d| !n.is_multiple_of(d))
+        };
         assert!(SIZES.iter().all(is_prime));
     }
 

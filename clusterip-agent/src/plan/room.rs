@@ -119,12 +119,13 @@ impl Layout {
     ) -> Result<(Option<Filled>, Option<Full>), Full> {
         let in_use =
             (self.backend_ids.limit() as usize).saturating_sub(self.backend_ids.available());
-        let mut best = None;
+        let (mut best, mut least) = (None, 0);
         let mut runs = spread::runs(algorithm, shares).peekable();
         while let Some(places) = runs.next() {
             let targets = targets(shares, places);
             let count = targets.len();
             let needed = *best.get_or_insert(count);
+            least = count;
             let shorter = (count < needed).then_some(Full::Shares {
                 needed,
                 given: count,
@@ -143,7 +144,7 @@ impl Layout {
             }
         }
         let full = Full::Slots {
-            needed: shares.len(),
+            needed: least,
             free: self.runs.available(),
             limit: self.limits.slots,
         };

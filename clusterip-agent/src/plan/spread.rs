@@ -19,6 +19,7 @@ pub struct Share {
 
 /// The runs that will do, each as indices of the shares, the best one first. The others are shorter and less exact, for
 /// want of room; the last has one slot for each share, or is the shortest table.
+#[must_use]
 pub fn runs(algorithm: Algorithm, shares: &[Share]) -> Box<dyn Iterator<Item = Vec<usize>> + '_> {
     match algorithm {
         Algorithm::RoundRobin | Algorithm::Random => {
@@ -42,6 +43,7 @@ pub fn runs(algorithm: Algorithm, shares: &[Share]) -> Box<dyn Iterator<Item = V
 
 /// A run of that very length, for want of room for a better one: indices of the shares. Where it is too short for all,
 /// the first ones have it.
+#[must_use]
 pub fn within(algorithm: Algorithm, shares: &[Share], length: u32) -> Vec<usize> {
     if algorithm == Algorithm::Maglev && maglev::SIZES.contains(&length) {
         let table = maglev::table(shares, length);
