@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod tests {
     use std::{
+        collections::BTreeSet,
         fmt::Write as _,
         fs,
         path::{Path, PathBuf},
@@ -14,11 +15,12 @@ mod tests {
 
     use clusterip_agent::{
         dataplane::{
-            Dataplane, Faulty, Memory,
+            Dataplane, DataplaneError, Faulty, Memory,
             bpf::Bpf,
             load::{LoadOptions, load},
+            ports::Ports,
         },
-        plan::Limits,
+        plan::{Limits, Op, Tables},
     };
     use clusterip_tests::{
         require_root,
@@ -112,17 +114,73 @@ mod tests {
         }
     }
 
+    fn kernel(limits: Limits) -> anyhow::Result<Bpf> {
+        let mut loaded = load(&LoadOptions {
+            max_services: limits.services,
+            max_backends: limits.backends,
+            max_flows: 64,
+            ..LoadOptions::default()
+        })?;
+        Ok(Bpf::new(&mut loaded)?)
+    }
+
     #[test]
     fn scenarios_over_the_kernels_maps() -> anyhow::Result<()> {
         require_root!();
+        check(false, |limits| Ok(Checked(kernel(limits)?)));
+        Ok(())
+    }
+
+    /// The kernel's maps, of which nothing is read back while operations are carried out.
+    struct Ported {
+        maps: Bpf,
+        /// What the maps hold by now.
+        mirror: Tables,
+        /// Every port that a backend ever had.
+        seen: BTreeSet<u16>,
+    }
+
+    impl Ported {
+        /// Each backend that is not free has its bit, and no port has one without a backend.
+        fn check_ports(&self) -> Result<(), DataplaneError> {
+            let ports = Ports::of(&self.mirror);
+            for port in &self.seen {
+                let (has, wanted) = (self.maps.has_port(*port)?, ports.contains(*port));
+                assert_eq!(has, wanted, "port {port}\n{}", self.mirror);
+            }
+            Ok(())
+        }
+    }
+
+    impl Dataplane for Ported {
+        fn dump(&mut self) -> Result<Tables, DataplaneError> {
+            // Before it is read, which would mend it.
+            self.check_ports()?;
+            self.maps.dump()
+        }
+
+        fn apply(&mut self, ops: &[Op]) -> Result<(), DataplaneError> {
+            for op in ops {
+                if let Op::PutBackend(_, backend) = op {
+                    self.seen.insert(backend.port.get());
+                }
+                self.maps.apply(std::slice::from_ref(op))?;
+                self.mirror.apply(*op);
+                self.check_ports()?;
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn scenarios_keep_the_bitmap_of_ports() -> anyhow::Result<()> {
+        require_root!();
         check(false, |limits| {
-            let mut loaded = load(&LoadOptions {
-                max_services: limits.services,
-                max_backends: limits.backends,
-                max_flows: 64,
-                ..LoadOptions::default()
-            })?;
-            Ok(Checked(Bpf::new(&mut loaded)?))
+            Ok(Ported {
+                maps: kernel(limits)?,
+                mirror: Tables::default(),
+                seen: BTreeSet::new(),
+            })
         });
         Ok(())
     }

@@ -97,7 +97,7 @@ options! {
     service_cidrs: Vec<IpNet> = "service-cidr" "CIDR[,CIDR]", Some("10.96.0.0/16"), RUN | PLAN | CHECK, values::one_per_family, as_is;
     /// Host sides of the pods' devices: names with * and ?
     pod_interfaces: Vec<String> = "pod-interfaces" "GLOB[,GLOB]", Some("veth*"), RUN, values::globs, as_is;
-    /// How a backend is chosen unless the service says otherwise: round-robin
+    /// How a backend is chosen unless the service says otherwise: round-robin, random, maglev or least-connections
     algorithm: Algorithm = "algorithm" "NAME", Some("round-robin"), RUN | PLAN, values::algorithm, algorithm_name;
     /// Directory that keeps what must survive a restart: the addresses that services got
     state_dir: PathBuf = "state-dir" "DIR", Some("/var/lib/clusterip"), RUN, values::path, as_is;
@@ -107,7 +107,7 @@ options! {
     metrics_bind_address: Option<SocketAddr> = "metrics-bind-address" "ADDR:PORT", Some("127.0.0.1:10249"), RUN, values::listener, as_is;
     /// Where /healthz and /livez answer; empty for nowhere
     healthz_bind_address: Option<SocketAddr> = "healthz-bind-address" "ADDR:PORT", Some("0.0.0.0:10256"), RUN, values::listener, as_is;
-    /// Service ports that fit into the maps
+    /// Frontends that fit into the maps: one for each address and port, and one more for each address
     max_services: u32 = "max-services" "N", Some("16384"), RUN, values::services, as_is;
     /// Backends that fit into the maps
     max_backends: u32 = "max-backends" "N", Some("65536"), RUN, values::backends, as_is;

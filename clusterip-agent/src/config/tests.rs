@@ -137,12 +137,8 @@ fn a_bad_value_names_where_it_was_given_and_what_is_allowed() {
             "--pod-interfaces \"a/b\": a/b must be the name of a device",
         ),
         (
-            ["--algorithm", "maglev"],
-            "--algorithm \"maglev\": not supported yet",
-        ),
-        (
             ["--algorithm", "best"],
-            "--algorithm \"best\": must be round-robin",
+            "--algorithm \"best\": must be round-robin, random, maglev or least-connections",
         ),
         (
             ["--node-name", "A_b"],

@@ -87,13 +87,7 @@ pub(super) fn globs(text: &str) -> Result<Vec<String>, String> {
 }
 
 pub(super) fn algorithm(text: &str) -> Result<Algorithm, String> {
-    match text {
-        "round-robin" => Ok(Algorithm::RoundRobin),
-        "random" | "maglev" | "least-connections" => {
-            Err("not supported yet; so far there is round-robin".to_owned())
-        }
-        _ => Err("must be round-robin".to_owned()),
-    }
+    Algorithm::parse(text).ok_or_else(|| format!("must be {}", Algorithm::NAMES))
 }
 
 pub(super) fn listener(text: &str) -> Result<Option<SocketAddr>, String> {

@@ -13,9 +13,10 @@ use clusterip_common::abi::{
 use super::{
     Dataplane, DataplaneError,
     load::{Data, LoadError, Loaded},
+    ports::{Ports, Replaced, place_of, port_of},
     raw::Raw,
 };
-use crate::plan::{Op, Tables};
+use crate::plan::{Op, Tables, tables::free_backend};
 
 /// The maps that the agent writes.
 pub struct Bpf {
@@ -23,6 +24,11 @@ pub struct Bpf {
     slots: Array<Data, u32>,
     backends: Array<Data, Raw<Backend>>,
     cursors: Array<Data, u64>,
+    live_flows: Array<Data, u64>,
+    /// The bitmap of ports.
+    port_words: Array<Data, u64>,
+    /// What the bitmap follows from; None until the backends have been read.
+    ports: Option<Ports>,
     service_counters: PerCpuArray<Data, Raw<Counters>>,
     backend_counters: PerCpuArray<Data, Raw<Counters>>,
 }
@@ -48,9 +54,23 @@ impl Bpf {
             slots: loaded.map(&maps::SLOTS)?,
             backends: loaded.map(&maps::BACKENDS)?,
             cursors: loaded.map(&maps::CURSORS)?,
+            live_flows: loaded.map(&maps::LIVE_FLOWS)?,
+            port_words: loaded.map(&maps::PORTS)?,
+            ports: None,
             service_counters: loaded.map(&maps::SERVICE_COUNTERS)?,
             backend_counters: loaded.map(&maps::BACKEND_COUNTERS)?,
         })
+    }
+
+    /// Whether the bitmap has that port.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn has_port(&self, port: u16) -> Result<bool, DataplaneError> {
+        let (index, bit) = place_of(port);
+        let word = self.port_words.get(&index, 0);
+        let word = word.map_err(read_error(maps::PORTS.name))?;
+        Ok(word & bit != 0)
     }
 
     fn clear(&mut self, id: u32, map: &'static str) -> Result<(), DataplaneError> {
@@ -97,25 +117,81 @@ impl Dataplane for Bpf {
                 tables.backends.insert(BackendId(id), backend);
             }
         }
+        self.derive_ports(&tables)?;
         Ok(tables)
     }
 
     fn apply(&mut self, ops: &[Op]) -> Result<(), DataplaneError> {
+        if self.ports.is_none() && !ops.is_empty() {
+            self.dump()?;
+        }
         ops.iter().try_for_each(|op| self.carry_out(*op))
     }
 }
 
 impl Bpf {
+    /// Makes the bitmap of ports what the backends say.
+    fn derive_ports(&mut self, tables: &Tables) -> Result<(), DataplaneError> {
+        let ports = Ports::of(tables);
+        for (index, word) in ports.words() {
+            let now = self
+                .port_words
+                .get(&index, 0)
+                .map_err(read_error(maps::PORTS.name))?;
+            if now != word {
+                set(&mut self.port_words, maps::PORTS.name, index, word)?;
+            }
+        }
+        self.ports = Some(ports);
+        Ok(())
+    }
+
+    /// Writes a backend: the bit of its port before it, and that of the port it had after it.
+    fn put_backend(
+        &mut self,
+        BackendId(id): BackendId,
+        backend: Backend,
+    ) -> Result<(), DataplaneError> {
+        // Whatever fails in between, the next reading finds out which bits there should be.
+        let mut ports = self.ports.take().unwrap_or_default();
+        let port = port_of(&backend);
+        let Replaced { before, after } = ports.replace(BackendId(id), port);
+        self.put_word(before)?;
+        set(&mut self.backends, maps::BACKENDS.name, id, Raw(backend))?;
+        self.put_word(after)?;
+        self.ports = Some(ports);
+        Ok(())
+    }
+
+    fn put_word(&mut self, word: Option<(u32, u64)>) -> Result<(), DataplaneError> {
+        word.map_or(Ok(()), |(index, word)| {
+            set(&mut self.port_words, maps::PORTS.name, index, word)
+        })
+    }
+
+    fn remove(&mut self, key: ServiceKey) -> Result<(), DataplaneError> {
+        match self.services.remove(&Raw(key)) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(write_error(maps::SERVICES.name, "delete", key, error)),
+        }
+    }
+
     fn carry_out(&mut self, op: Op) -> Result<(), DataplaneError> {
         match op {
             Op::ClearService(ServiceId(id)) => {
                 self.clear(id, maps::SERVICE_COUNTERS.name)?;
                 set(&mut self.cursors, maps::CURSORS.name, id, 0)
             }
-            Op::ClearBackend(BackendId(id)) => self.clear(id, maps::BACKEND_COUNTERS.name),
-            Op::PutBackend(BackendId(id), backend) => {
-                set(&mut self.backends, maps::BACKENDS.name, id, Raw(backend))
+            Op::ClearBackend(BackendId(id)) => {
+                self.clear(id, maps::BACKEND_COUNTERS.name)?;
+                set(&mut self.live_flows, maps::LIVE_FLOWS.name, id, 0)
             }
+            Op::PutBackend(id, backend) => self.put_backend(id, backend),
             Op::PutSlot(SlotIndex(slot), BackendId(id)) => {
                 set(&mut self.slots, maps::SLOTS.name, slot, id)
             }
@@ -123,22 +199,9 @@ impl Bpf {
                 .services
                 .insert(Raw(key), Raw(service), 0)
                 .map_err(|error| write_error(maps::SERVICES.name, "update", key, error)),
-            Op::RemoveService(key) => match self.services.remove(&Raw(key)) {
-                Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-                Err(MapError::SyscallError(error))
-                    if error.io_error.kind() == std::io::ErrorKind::NotFound =>
-                {
-                    Ok(())
-                }
-                Err(error) => Err(write_error(maps::SERVICES.name, "delete", key, error)),
-            },
-            Op::FreeBackend(BackendId(id), generation) => {
-                let free = Backend {
-                    generation,
-                    ..Backend::default()
-                };
-                set(&mut self.backends, maps::BACKENDS.name, id, Raw(free))
-            }
+            Op::RemoveService(key) => self.remove(key),
+            Op::RemoveAddress(address) => self.remove(ServiceKey::address(address)),
+            Op::FreeBackend(id, generation) => self.put_backend(id, free_backend(generation)),
         }
     }
 }

@@ -64,7 +64,7 @@ impl Memory {
                 id.0 < self.limits.services,
                 self.limits.services,
             ),
-            Op::RemoveService(_) => return Ok(()),
+            Op::RemoveService(_) | Op::RemoveAddress(_) => return Ok(()),
         };
         if fits {
             return Ok(());

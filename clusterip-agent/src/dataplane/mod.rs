@@ -8,6 +8,7 @@ pub mod faulty;
 pub mod load;
 pub mod memory;
 pub mod pins;
+pub mod ports;
 pub mod raw;
 
 pub use faulty::Faulty;

@@ -1,6 +1,6 @@
 //! The figures of one moment, read when they are asked for.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use clusterip_common::abi::{Counters, Outcome, Traffic, maps};
 use prometheus_client::{
@@ -173,10 +173,11 @@ impl Figures {
             waiting,
         } = published;
         let placed = index.services.values().flat_map(|places| places.iter());
-        let (mut frontends, mut backends) = (0, 0);
+        let (mut frontends, mut backends, mut addresses) = (0, 0, BTreeSet::new());
         for place in placed {
             frontends += place.frontends.len();
             backends += place.backends.len();
+            addresses.extend(place.frontends.iter().map(|frontend| frontend.address));
         }
         let help = "Entries that a map has room for";
         let mut metric =
@@ -190,7 +191,7 @@ impl Figures {
         let help = "Entries in use of the maps that the agent fills";
         let mut metric = encoder.encode_descriptor("map_entries", help, None, MetricType::Gauge)?;
         for (map, entries) in [
-            (maps::SERVICES.name, frontends),
+            (maps::SERVICES.name, frontends + addresses.len()),
             (maps::BACKENDS.name, backends),
         ] {
             let labels = [("map", map)];

@@ -220,8 +220,8 @@ fn algorithm(
             field: format!("metadata.annotations[{ALGORITHM_ANNOTATION}]"),
             value: text.clone(),
             message: format!(
-                "is not supported yet: only {}; {} is used",
-                Algorithm::RoundRobin.name(),
+                "must be {}; {} is used",
+                Algorithm::NAMES,
                 context.algorithm.name()
             ),
         };

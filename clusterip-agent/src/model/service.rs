@@ -98,24 +98,43 @@ pub fn parse_address(text: &str) -> Option<IpAddr> {
 /// How a new flow picks its endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Algorithm {
-    /// One after the other (B1).
+    /// One after the other, by weight (B1).
     #[default]
     RoundRobin,
+    /// Any of them, by weight.
+    Random,
+    /// The same for the same flow on each node, as far as the endpoints are the same; by weight.
+    Maglev,
+    /// The one of two with fewer flows.
+    LeastConnections,
 }
 
 impl Algorithm {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::RoundRobin,
+        Self::Random,
+        Self::Maglev,
+        Self::LeastConnections,
+    ];
+    /// Their names, for whoever gave another one.
+    pub const NAMES: &str = "round-robin, random, maglev or least-connections";
+
     /// As flags, annotations and `plan` write it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::RoundRobin => "round-robin",
+            Self::Random => "random",
+            Self::Maglev => "maglev",
+            Self::LeastConnections => "least-connections",
         }
     }
 
-    /// The algorithm of that name, if it is built.
+    /// The algorithm of that name; none if there is no such.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        (text == Self::RoundRobin.name()).then_some(Self::RoundRobin)
+        Self::ALL.into_iter().find(|it| it.name() == text)
     }
 }
 

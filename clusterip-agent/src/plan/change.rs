@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clusterip_common::abi::{Backend, BackendId, Service, ServiceKey, SlotIndex};
 
-use super::{Op, Tables, diff, tables::free_backend};
+use super::{Op, Tables, desired, diff, tables::free_backend};
 
 /// The part of the tables that a change touched.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -39,7 +39,7 @@ impl Recorder {
         &self.tables
     }
 
-    /// How many frontends there are at most while the change is carried out: what goes away goes last (F2).
+    /// How many frontends and addresses there are at most while the change is carried out: what goes away goes last (F2).
     pub(super) fn most_services(&self) -> usize {
         self.tables.services.len() + self.leaving
     }
@@ -69,7 +69,30 @@ impl Recorder {
         self.slots.entry(slot).or_insert(old);
     }
 
+    /// Puts a frontend, and its address before it.
     pub(super) fn put_service(&mut self, key: ServiceKey, head: Service) {
+        let address = ServiceKey::address(key.address);
+        if !self.tables.services.contains_key(&address) {
+            self.put_head(address, desired::address_head());
+        }
+        self.put_head(key, head);
+    }
+
+    /// Removes a frontend, and its address with the last one.
+    pub(super) fn remove_service(&mut self, key: ServiceKey) {
+        self.remove_head(key);
+        let address = ServiceKey::address(key.address);
+        // Keys are in the order of their addresses, and this one is the first of its own.
+        let mut rest = self.tables.services.range(address..);
+        let has_port = rest
+            .nth(1)
+            .is_some_and(|(next, _)| next.address == key.address);
+        if !has_port && self.tables.services.contains_key(&address) {
+            self.remove_head(address);
+        }
+    }
+
+    fn put_head(&mut self, key: ServiceKey, head: Service) {
         let old = self.tables.services.insert(key, head);
         if old.is_none() && self.services.get(&key).is_some_and(Option::is_some) {
             self.leaving -= 1;
@@ -77,7 +100,7 @@ impl Recorder {
         self.services.entry(key).or_insert(old);
     }
 
-    pub(super) fn remove_service(&mut self, key: ServiceKey) {
+    fn remove_head(&mut self, key: ServiceKey) {
         let old = self.tables.services.remove(&key);
         let first = *self.services.entry(key).or_insert(old);
         if old.is_some() && first.is_some() {

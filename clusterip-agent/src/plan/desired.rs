@@ -1,11 +1,12 @@
 //! From the model's words to the maps': the last place that knows the model.
 
 use clusterip_common::{
-    abi::{self, ServiceKey},
+    abi::{self, Service, ServiceFlags, ServiceId, ServiceKey, SlotIndex},
     wire::{Addr, Be16, Proto},
 };
 
-use crate::model::service::{Algorithm, Endpoint, Frontend, Protocol};
+use super::runs::Run;
+use crate::model::service::{Algorithm, Endpoint, Frontend, Protocol, ResolvedService};
 
 /// The key of a frontend.
 #[must_use]
@@ -33,10 +34,38 @@ pub const fn proto(protocol: Protocol) -> Proto {
     }
 }
 
+/// The head of a balancer of that service: what changes here is one write.
+pub(super) fn head(service: &ResolvedService, id: ServiceId, run: Run) -> Service {
+    Service {
+        id,
+        first_slot: SlotIndex(run.first),
+        slot_count: run.count,
+        algorithm: algorithm(service.algorithm),
+        flags: ServiceFlags::default(),
+        affinity: service.affinity_seconds,
+    }
+}
+
+/// The entry of a VIP, whatever its ports (B9, B10). Only that it is there counts.
+#[must_use]
+pub const fn address_head() -> Service {
+    Service {
+        id: ServiceId(u32::MAX),
+        first_slot: SlotIndex(0),
+        slot_count: 0,
+        algorithm: abi::Algorithm::ROUND_ROBIN,
+        flags: ServiceFlags(0),
+        affinity: 0,
+    }
+}
+
 /// The algorithm's number.
 #[must_use]
 pub const fn algorithm(algorithm: Algorithm) -> abi::Algorithm {
     match algorithm {
         Algorithm::RoundRobin => abi::Algorithm::ROUND_ROBIN,
+        Algorithm::Random => abi::Algorithm::RANDOM,
+        Algorithm::Maglev => abi::Algorithm::MAGLEV,
+        Algorithm::LeastConnections => abi::Algorithm::LEAST_CONNECTIONS,
     }
 }

@@ -62,12 +62,19 @@ fn services(actual: &Tables, wanted: &Tables, ops: &mut Vec<Op>) {
     }
     for key in actual.services.keys() {
         if !wanted.services.contains_key(key) {
-            ops.push(Op::RemoveService(*key));
+            ops.push(if key.is_address() {
+                Op::RemoveAddress(key.address)
+            } else {
+                Op::RemoveService(*key)
+            });
         }
     }
-    let known: BTreeSet<ServiceId> = actual.services.values().map(|head| head.id).collect();
-    let new: BTreeSet<ServiceId> = wanted.services.values().map(|head| head.id).collect();
+    let (known, new) = (balancers(actual), balancers(wanted));
     ops.extend(new.difference(&known).copied().map(Op::ClearService));
+}
+
+fn balancers(tables: &Tables) -> BTreeSet<ServiceId> {
+    tables.frontends().map(|(_, head)| head.id).collect()
 }
 
 #[cfg(test)]
@@ -79,7 +86,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::plan::tables::free_backend;
+    use crate::plan::{desired, tables::free_backend};
 
     /// Tables as the layout makes them: each service has a run of its own, at a place that depends on `round`, so that
     /// an update never writes where the old run is.
@@ -103,6 +110,8 @@ mod tests {
             if tables.services.insert(key, head).is_some() {
                 continue;
             }
+            let address = ServiceKey::address(key.address);
+            tables.services.insert(address, desired::address_head());
             for member in members {
                 let backend = BackendId(u32::from(*service) * 8 + u32::from(*member));
                 tables.backends.insert(
@@ -160,9 +169,10 @@ mod tests {
                 Op::PutSlot(..) => 3,
                 Op::PutService(..) => 4,
                 Op::RemoveService(_) => 5,
-                Op::FreeBackend(..) => 6,
+                Op::RemoveAddress(_) => 6,
+                Op::FreeBackend(..) => 7,
             })
             .collect();
-        assert_eq!(kinds, [0, 1, 1, 2, 2, 3, 3, 4, 5, 6, 6]);
+        assert_eq!(kinds, [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 6, 7, 7]);
     }
 }

@@ -29,7 +29,7 @@ use crate::model::{
 /// How much the maps hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Balancers, and frontends (`--max-services`).
+    /// Balancers, and frontends with their addresses (`--max-services`).
     pub services: u32,
     /// Backends (`--max-backends`).
     pub backends: u32,
@@ -53,8 +53,10 @@ impl Limits {
 /// again when something was freed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Full {
-    /// No id or no entry for another frontend.
-    #[error("frontends without room: {needed}; the limit is {limit}: raise --max-services")]
+    /// No id, or no entry for another frontend or its address.
+    #[error(
+        "frontends and addresses without room: {needed}; the limit is {limit}: raise --max-services"
+    )]
     Services {
         /// How many are missing.
         needed: usize,
@@ -69,7 +71,20 @@ pub enum Full {
         /// How many there may be.
         limit: u32,
     },
-    /// No run of slots that is long enough.
+    /// No run of slots that is long enough for exact shares (B2); a shorter one is used.
+    #[error(
+        "shares of its endpoints are less exact: no run of {needed} free slots, one of {given} is used; there are {limit}: \
+         raise --max-backends"
+    )]
+    Shares {
+        /// How long the run should be.
+        needed: usize,
+        /// How long it is.
+        given: usize,
+        /// How many slots there are.
+        limit: u32,
+    },
+    /// No run of slots that is long enough for its endpoints; the one in use, if there is one, is changed in place.
     #[error(
         "no run of {needed} free slots; {free} of {limit} are free, in pieces: raise --max-backends"
     )]
@@ -203,7 +218,7 @@ impl Layout {
                 }
                 held.insert(key.clone(), id);
             }
-            let outcome = self.place_balancer(known, balancer, service.algorithm);
+            let outcome = self.place_balancer(known, balancer, service);
             if let Some(id) = outcome.id {
                 held.insert(key, id);
             }

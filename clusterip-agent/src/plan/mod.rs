@@ -7,10 +7,13 @@ pub mod diff;
 mod ids;
 pub mod index;
 pub mod layout;
+pub mod maglev;
 pub mod op;
 mod place;
 mod restore;
+mod room;
 mod runs;
+pub mod spread;
 pub mod tables;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,9 @@
 //! What is done to the maps.
 
-use clusterip_common::abi::{Backend, BackendId, Service, ServiceId, ServiceKey, SlotIndex};
+use clusterip_common::{
+    abi::{Backend, BackendId, Service, ServiceId, ServiceKey, SlotIndex},
+    wire::Addr,
+};
 
 /// One write. Variant order is execution order (F2): no packet meets a reference to something absent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -13,10 +16,13 @@ pub enum Op {
     PutBackend(BackendId, Backend),
     /// Points a slot at a backend.
     PutSlot(SlotIndex, BackendId),
-    /// Writes the head of a service: from here on new flows use it.
+    /// Writes the head of a service: from here on new flows use it. The entry of an address is written in the same way; its
+    /// key comes before those of its frontends.
     PutService(ServiceKey, Service),
     /// Takes a frontend away.
     RemoveService(ServiceKey),
+    /// Takes the entry of an address away, after its last frontend: until then its other ports are refused (B9).
+    RemoveAddress(Addr),
     /// Frees a backend; its generation stays in the map, so that flows that name it stay dead (C10).
     FreeBackend(BackendId, u32),
 }

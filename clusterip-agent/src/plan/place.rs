@@ -3,30 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clusterip_common::{
-    abi::{
-        Backend, BackendId, BackendState, Service, ServiceFlags, ServiceId, ServiceKey, SlotIndex,
-    },
+    abi::{Backend, BackendId, BackendState, Service, ServiceId, ServiceKey},
     wire::{Addr, Be16},
 };
 
 use super::{
     desired,
     layout::{Full, Layout, Member, Placed},
+    room::{Filled, Room},
     runs::Run,
 };
-use crate::model::service::{Algorithm, Balancer, Endpoint, Role};
+use crate::model::service::{Balancer, Endpoint, ResolvedService, Role};
 
-type Listed<'a> = BTreeMap<(Addr, Be16), &'a Endpoint>;
-
-/// What was found to fit, before anything is changed.
-struct Room {
-    /// Ids for the endpoints that have none, in the order of the endpoints; perhaps not for all of them.
-    fresh: Vec<BackendId>,
-    /// A new run, unless the slots stay as they are.
-    run: Option<Run>,
-    /// What is missing.
-    short: Option<Full>,
-}
+pub(super) type Listed<'a> = BTreeMap<(Addr, Be16), &'a Endpoint>;
 
 /// What became of a balancer.
 pub(super) struct Outcome {
@@ -44,7 +33,7 @@ impl Layout {
         &mut self,
         known: Option<ServiceId>,
         want: &Balancer,
-        algorithm: Algorithm,
+        service: &ResolvedService,
     ) -> Outcome {
         let frontends: BTreeSet<ServiceKey> = want
             .frontends
@@ -58,7 +47,7 @@ impl Layout {
             .collect();
         let room = self
             .check_frontends(known, &frontends)
-            .and_then(|()| self.find_room(known, &listed));
+            .and_then(|()| self.find_room(known, &listed, service.algorithm));
         let Room { fresh, run, short } = match room {
             Ok(room) => room,
             Err(full) => {
@@ -79,18 +68,13 @@ impl Layout {
         self.update_members(&mut placed, &listed, want);
         self.enlist(id, &mut placed, &listed, fresh);
         self.evict_successors(id, &listed);
-        if let Some(run) = run {
-            self.retire_run(&mut placed.run);
-            self.write_run(&mut placed, run, &listed);
+        if let Some(Filled { run, targets }) = run {
+            if run != placed.run {
+                self.retire_run(&mut placed.run);
+            }
+            self.write_run(&mut placed, run, &targets);
         }
-        let head = Service {
-            id,
-            first_slot: SlotIndex(placed.run.first),
-            slot_count: placed.run.count,
-            algorithm: desired::algorithm(algorithm),
-            flags: ServiceFlags::default(),
-            affinity: 0,
-        };
+        let head = desired::head(service, id, placed.run);
         for key in std::mem::replace(&mut placed.frontends, frontends) {
             if !placed.frontends.contains(&key) {
                 self.remove_head(key, id);
@@ -122,94 +106,6 @@ impl Layout {
             self.vacate(&mut placed);
         }
         self.balancers.insert(id, placed);
-    }
-
-    fn check_frontends(
-        &self,
-        known: Option<ServiceId>,
-        frontends: &BTreeSet<ServiceKey>,
-    ) -> Result<(), Full> {
-        let limit = self.limits.services;
-        let new = frontends
-            .iter()
-            .filter(|key| !self.tables().services.contains_key(key))
-            .count();
-        if self.recorder.most_services() + new > limit as usize {
-            return Err(Full::Services { needed: new, limit });
-        }
-        if known.is_none() && self.service_ids.available() == 0 {
-            return Err(Full::Services { needed: 1, limit });
-        }
-        Ok(())
-    }
-
-    /// Ids for as many of the chosen endpoints as possible, and slots for them.
-    fn find_room(&mut self, known: Option<ServiceId>, listed: &Listed<'_>) -> Result<Room, Full> {
-        let placed = known.and_then(|id| self.balancers.get(&id));
-        let mut missing = 0_usize;
-        let mut ids = Vec::new();
-        for target in chosen(listed) {
-            match placed.and_then(|placed| placed.members.get(&target)) {
-                Some(member) => ids.push(member.id),
-                None => missing += 1,
-            }
-        }
-        let keeps_order = placed.map_or(ids.is_empty(), |placed| {
-            let slots = placed.run.slots();
-            let now = slots.map(|slot| self.tables().slots.get(&slot));
-            now.eq(ids.iter().map(Some))
-        });
-        let returning: BTreeSet<BackendId> = ids.into_iter().collect();
-        let free = self.backend_ids.available();
-        let fitting = match missing.checked_sub(free) {
-            None | Some(0) => missing,
-            Some(beyond) => free + self.evictable(&returning).take(beyond).count(),
-        };
-        let run = if keeps_order && fitting == 0 {
-            None
-        } else {
-            let count = returning.len() + fitting;
-            let run = self.runs.take(u32::try_from(count).unwrap_or(u32::MAX));
-            Some(run.ok_or_else(|| Full::Slots {
-                needed: count,
-                free: self.runs.available(),
-                limit: self.limits.slots,
-            })?)
-        };
-        let fresh = (0..fitting)
-            .filter_map(|_| self.take_backend(&returning))
-            .collect();
-        let short = (fitting < missing).then(|| Full::Backends {
-            needed: missing - fitting,
-            limit: self.backend_ids.limit(),
-        });
-        Ok(Room { fresh, run, short })
-    }
-
-    /// Backends that may be given to somebody else now: they left so long ago that no slot in anybody's hand leads to
-    /// them.
-    fn evictable<'a>(
-        &'a self,
-        except: &'a BTreeSet<BackendId>,
-    ) -> impl Iterator<Item = (u64, BackendId)> + 'a {
-        self.departed
-            .oldest()
-            .take_while(|(epoch, _)| self.grace.is_over(*epoch))
-            .filter(|(_, id)| !except.contains(id))
-    }
-
-    /// An id for a new backend: a free one, else that of the backend that has been gone for the longest time.
-    fn take_backend(&mut self, except: &BTreeSet<BackendId>) -> Option<BackendId> {
-        if let Some(id) = self.backend_ids.take() {
-            return Some(BackendId(id));
-        }
-        let (epoch, id) = self.evictable(except).next()?;
-        let backend = *self.tables().backends.get(&id)?;
-        self.departed.remove(id, backend.address, epoch);
-        if let Some(owner) = self.balancers.get_mut(&backend.service) {
-            owner.members.remove(&(backend.address, backend.port));
-        }
-        Some(id)
     }
 
     /// Gives the endpoints that have an id their state, and frees the ids of those whose flows must not go on (C10).
@@ -345,8 +241,10 @@ impl Layout {
         }
     }
 
-    fn write_run(&mut self, placed: &mut Placed, run: Run, listed: &Listed<'_>) {
-        let members = chosen(listed).filter_map(|target| placed.members.get(&target));
+    fn write_run(&mut self, placed: &mut Placed, run: Run, targets: &[(Addr, Be16)]) {
+        let members = targets
+            .iter()
+            .filter_map(|target| placed.members.get(target));
         for (slot, member) in run.slots().zip(members) {
             self.recorder.put_slot(slot, member.id);
         }
@@ -365,11 +263,13 @@ impl Layout {
     }
 }
 
-fn chosen(listed: &Listed<'_>) -> impl Iterator<Item = (Addr, Be16)> {
+pub(super) fn chosen<'a>(
+    listed: &'a Listed<'_>,
+) -> impl Iterator<Item = ((Addr, Be16), &'a Endpoint)> {
     listed
         .iter()
         .filter(|(_, endpoint)| endpoint.role == Role::Chosen)
-        .map(|(target, _)| *target)
+        .map(|(target, endpoint)| (*target, *endpoint))
 }
 
 fn is_other_pod(known: Option<&std::sync::Arc<str>>, endpoint: &Endpoint) -> bool {

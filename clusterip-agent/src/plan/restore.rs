@@ -21,7 +21,7 @@ impl Layout {
     #[must_use]
     pub fn restore(limits: Limits, actual: &Tables) -> Self {
         let mut layout = Self::new(limits);
-        for (key, head) in &actual.services {
+        for (key, head) in actual.frontends() {
             layout.adopt_head(*key, head, actual);
         }
         for (id, backend) in &actual.backends {

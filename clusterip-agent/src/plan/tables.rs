@@ -6,7 +6,7 @@ use std::{
 };
 
 use clusterip_common::abi::{
-    Algorithm, Backend, BackendId, BackendState, Service, ServiceKey, SlotIndex,
+    Algorithm, Backend, BackendId, BackendState, Service, ServiceFlags, ServiceKey, SlotIndex,
 };
 
 use super::Op;
@@ -20,7 +20,7 @@ pub struct Tables {
     pub backends: BTreeMap<BackendId, Backend>,
     /// Slots.
     pub slots: BTreeMap<SlotIndex, BackendId>,
-    /// Frontends.
+    /// Frontends, and for each address of one an entry of its own, [`ServiceKey::address`].
     pub services: BTreeMap<ServiceKey, Service>,
 }
 
@@ -40,6 +40,11 @@ pub fn free_backend(generation: u32) -> Backend {
 }
 
 impl Tables {
+    /// The frontends, without the entries of their addresses.
+    pub fn frontends(&self) -> impl Iterator<Item = (&ServiceKey, &Service)> {
+        self.services.iter().filter(|(key, _)| !key.is_address())
+    }
+
     /// Carries out one operation. Slots are written and never taken away; see [`Tables::prune`].
     pub fn apply(&mut self, op: Op) {
         match op {
@@ -56,6 +61,9 @@ impl Tables {
             Op::RemoveService(key) => {
                 self.services.remove(&key);
             }
+            Op::RemoveAddress(address) => {
+                self.services.remove(&ServiceKey::address(address));
+            }
             Op::FreeBackend(id, generation) => {
                 self.backends.insert(id, free_backend(generation));
             }
@@ -69,12 +77,18 @@ impl Tables {
     }
 
     /// What the packet program relies on: each slot that a head leads to is there and leads to a backend of that
-    /// very service (F2).
+    /// very service (F2); each frontend's address has an entry (B9).
     ///
     /// # Errors
     /// The first thing that is wrong, as text for a test's message.
     pub fn soundness(&self) -> Result<(), String> {
-        for (key, head) in &self.services {
+        for (key, head) in self.frontends() {
+            if !self
+                .services
+                .contains_key(&ServiceKey::address(key.address))
+            {
+                return Err(format!("{key}: its address has no entry"));
+            }
             for slot in slots_of(head) {
                 let Some(id) = self.slots.get(&slot) else {
                     return Err(format!("{key}: slot {} is missing", slot.0));
@@ -100,24 +114,39 @@ impl Tables {
 /// One line for each entry, sorted; what scenarios expect and what a failing test prints.
 impl fmt::Display for Tables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (key, head) in &self.services {
-            let algorithm = match head.algorithm {
-                Algorithm::ROUND_ROBIN => "round-robin",
-                _ => "unknown",
-            };
+        for key in self.services.keys().filter(|key| key.is_address()) {
+            writeln!(f, "ADDRESS {}", key.address)?;
+        }
+        for (key, head) in self.frontends() {
             let Service {
                 id,
                 first_slot,
                 slot_count,
-                ..
+                algorithm,
+                flags,
+                affinity,
             } = head;
-            writeln!(
+            let algorithm = match *algorithm {
+                Algorithm::ROUND_ROBIN => "round-robin",
+                Algorithm::RANDOM => "random",
+                Algorithm::MAGLEV => "maglev",
+                Algorithm::LEAST_CONNECTIONS => "least-connections",
+                _ => "unknown",
+            };
+            write!(
                 f,
                 "SERVICE {key} id={} slots={}+{slot_count} {algorithm}",
                 id.0, first_slot.0
             )?;
+            if *affinity > 0 {
+                write!(f, " affinity={affinity}")?;
+            }
+            if flags.has(ServiceFlags::LOCAL) {
+                write!(f, " local")?;
+            }
+            writeln!(f)?;
         }
-        for (key, head) in &self.services {
+        for (key, head) in self.frontends() {
             for (index, slot) in slots_of(head).enumerate() {
                 match self.slots.get(&slot) {
                     Some(id) => match self.backends.get(id) {

@@ -40,7 +40,7 @@ fn nothing_is_written_before_everything_was_listed() {
     assert_eq!(agent.dataplane().writes(), 0);
     assert!(!agent.needs_retry());
     agent.handle(vec![Event::Synced]);
-    assert_eq!(agent.dataplane().dump().unwrap().services.len(), 1);
+    assert_eq!(agent.dataplane().dump().unwrap().frontends().count(), 1);
 }
 
 /// F1
@@ -49,9 +49,9 @@ fn nothing_is_removed_before_a_new_listing_is_complete() {
     let mut agent = reconciler();
     agent.handle(listing([app("one"), app("two")]));
     agent.handle(vec![Event::Reset, put(app("two"))]);
-    assert_eq!(agent.dataplane().dump().unwrap().services.len(), 2);
+    assert_eq!(agent.dataplane().dump().unwrap().frontends().count(), 2);
     agent.handle(vec![Event::Synced]);
-    assert_eq!(agent.dataplane().dump().unwrap().services.len(), 1);
+    assert_eq!(agent.dataplane().dump().unwrap().frontends().count(), 1);
 }
 
 /// F5
@@ -280,7 +280,7 @@ fn services_work_while_their_allocations_cannot_be_kept() {
         service.unwrap().balancers[0].frontends[0].provisional
     };
     agent.handle(listing([app("web")]));
-    assert_eq!(agent.dataplane().dump().unwrap().services.len(), 1);
+    assert_eq!(agent.dataplane().dump().unwrap().frontends().count(), 1);
     assert!(is_provisional(&agent));
     std::fs::remove_file(&path).unwrap();
     agent.advance();

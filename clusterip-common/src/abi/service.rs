@@ -32,6 +32,13 @@ impl ServiceKey {
         Self::new(address, Be16::new(0), Proto(0))
     }
 
+    /// Whether it is the key of an address, not of a frontend.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_address(&self) -> bool {
+        self.protocol.0 == 0
+    }
+
     /// A key.
     #[inline(always)]
     #[must_use]

@@ -84,6 +84,47 @@ fn running(numbers: &[u8], mode: Mode) -> Result<Lab> {
     Ok(lab)
 }
 
+/// Replies are looked up only if they come from a port that some backend has: a bit that is missing would be a reply that
+/// keeps the pod's address (C11).
+#[test]
+fn c11_the_bitmap_of_ports_follows_the_backends_across_a_restart() -> Result<()> {
+    require_root!();
+    let lab = Lab::new()?;
+    let start = || -> Result<Bpf> {
+        let mut loaded = load(&LoadOptions {
+            pins: Some(Pins::new(Path::new(BPFFS))),
+            max_services: 64,
+            max_backends: 64,
+            max_flows: 64,
+            ..LoadOptions::default()
+        })?;
+        Ok(Bpf::new(&mut loaded)?)
+    };
+    let work = || -> Result<()> {
+        Pins::new(Path::new(BPFFS)).prepare()?;
+        let both = ["10.244.1.7:8080", "10.244.1.8:8080", "10.244.1.9:9090"];
+        let before = world::service("10.96.0.10:80/tcp", &both).tables;
+        let mut maps = start()?;
+        maps.apply(&diff(&Tables::default(), &before))?;
+        for (port, is_there) in [(8080, true), (9090, true), (8081, false), (80, false)] {
+            assert_eq!(maps.has_port(port)?, is_there, "{port}");
+        }
+        drop(maps);
+        let mut maps = start()?;
+        let after = world::service("10.96.0.10:80/tcp", &["10.244.1.7:8080"]).tables;
+        let found = maps.dump()?;
+        assert_eq!(found, before, "{found}");
+        maps.apply(&diff(&found, &after))?;
+        assert!(maps.has_port(8080)?, "one of the two is still there");
+        assert!(!maps.has_port(9090)?, "nobody has it any more");
+        Ok(())
+    };
+    lab.node
+        .namespace()
+        .run(|| work().map_err(io::Error::other))
+        .context("start, and start again, over the same pins")
+}
+
 #[test]
 fn b1_flows_are_spread_exactly_by_either_way_of_attaching() -> Result<()> {
     require_root!();

@@ -7,6 +7,7 @@
 
 mod bulk;
 mod changes;
+mod choosing;
 mod dataplane;
 mod demo;
 mod lifecycle;

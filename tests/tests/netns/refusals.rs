@@ -101,8 +101,8 @@ fn a_service_that_does_not_fit_is_told_and_the_others_serve() -> Result<()> {
     let mut lab = Lab::new()?;
     lab.service("web", 10)?;
     lab.backend("web", 11)?;
-    // A balancer for each of two protocols and two families.
-    lab.start_with(&["--node-name", NODE, "--max-services", "4"])?;
+    // A frontend for each of two protocols and two families, and the two addresses.
+    lab.start_with(&["--node-name", NODE, "--max-services", "6"])?;
     lab.service("late", 20)?;
     lab.backend("late", 21)?;
     let waiting = || {

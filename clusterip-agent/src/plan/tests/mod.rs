@@ -1,6 +1,8 @@
 //! What holds for a layout whatever happens to it: services come, change, exchange addresses and go, time passes, the
 //! agent restarts, and the maps are too small.
 
+mod steps;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -12,136 +14,26 @@ use clusterip_common::{
 };
 use proptest::prelude::*;
 
-use super::{Full, Layout, Limits, Op, Tables, desired, diff, tables::slots_of};
+use self::steps::{Step, identity, name, resolved, step};
+use super::{
+    Full, Layout, Limits, Op, Tables, desired, diff,
+    spread::{self, Share},
+    tables::slots_of,
+};
 use crate::{
     model::{
         object::ObjectName,
-        service::{
-            Action, Algorithm, Balancer, Endpoint, Family, Frontend, FrontendKind, Protocol,
-            ResolvedService, Role, Scope, Target,
-        },
+        service::{ResolvedService, Role},
     },
     repeatable::config,
 };
 
-const LIMITS: Limits = Limits::new(6, 10);
-
-#[derive(Clone, Debug)]
-enum Step {
-    /// A service comes or changes; it takes its VIP from whoever has it.
-    Place {
-        service: u8,
-        vip: u8,
-        ports: Vec<(u8, u16)>,
-        endpoints: Vec<(u8, bool, Role)>,
-        loser_first: bool,
-    },
-    /// Another pod gets the address of one.
-    Succeed(u8),
-    Remove(u8),
-    Advance,
-    /// Of the agent; that service is gone when it comes back.
-    Restart(u8),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let role = prop_oneof![
-        3 => Just(Role::Chosen),
-        1 => Just(Role::Serving),
-        1 => Just(Role::Listed),
-    ];
-    let endpoint = (0..6_u8, any::<bool>(), role);
-    let place = (
-        0..4_u8,
-        0..4_u8,
-        prop::collection::vec((0..3_u8, 80..83_u16), 1..3),
-        prop::collection::vec(endpoint, 0..5),
-        any::<bool>(),
-    )
-        .prop_map(
-            |(service, vip, ports, endpoints, loser_first)| Step::Place {
-                service,
-                vip,
-                ports,
-                endpoints,
-                loser_first,
-            },
-        );
-    prop_oneof![
-        8 => place,
-        1 => (0..4_u8).prop_map(Step::Remove),
-        2 => (0..6_u8).prop_map(Step::Succeed),
-        4 => Just(Step::Advance),
-        1 => (0..8_u8).prop_map(Step::Restart),
-    ]
-}
-
-fn name(service: u8) -> ObjectName {
-    ObjectName::new("default", &service.to_string())
-}
-
-fn resolved(
-    service: u8,
-    vip: u8,
-    ports: &[(u8, u16)],
-    endpoints: &[(u8, bool, Role)],
-    pods: &BTreeMap<u8, u32>,
-) -> ResolvedService {
-    // Port names and numbers are unique within a service, and so is each ip:port.
-    let ports: BTreeMap<u16, u8> = ports
-        .iter()
-        .map(|(name, number)| (*number, *name))
-        .collect();
-    let ports: BTreeMap<u8, u16> = ports
-        .into_iter()
-        .map(|(number, name)| (name, number))
-        .collect();
-    let endpoints: BTreeMap<(u8, u16), Endpoint> = endpoints
-        .iter()
-        .map(|(host, is_other_port, role)| {
-            let port = 8080 + u16::from(*is_other_port);
-            let endpoint = Endpoint {
-                address: [10, 1, 0, *host].into(),
-                port,
-                weight: 1,
-                terminating: false,
-                role: *role,
-                node: "".into(),
-                zone: "".into(),
-                // Of every third nothing is known.
-                identity: (host % 3 != 0).then(|| identity(*host, pods)),
-            };
-            ((*host, port), endpoint)
-        })
-        .collect();
-    let balancers = ports.into_iter().map(|(port_name, port)| Balancer {
-        port_name: port_name.to_string().into(),
-        protocol: Protocol::Tcp,
-        family: Family::V4,
-        target: Target::Name("web".into()),
-        frontends: vec![Frontend {
-            address: [10, 96, 0, vip].into(),
-            port,
-            kind: FrontendKind::ClusterIp,
-            scope: Scope::Internal,
-            provisional: false,
-        }],
-        endpoints: endpoints.values().cloned().collect(),
-        action: Action::Balance,
-    });
-    ResolvedService {
-        name: name(service),
-        algorithm: Algorithm::RoundRobin,
-        affinity_seconds: 0,
-        balancers: balancers.collect(),
-        problems: Vec::new(),
-    }
-}
-
-fn identity(host: u8, pods: &BTreeMap<u8, u32>) -> Arc<str> {
-    let count = pods.get(&host).copied().unwrap_or_default();
-    format!("pod {host}, number {count}").into()
-}
+/// Room for six frontends with their addresses; for a table, but not for two.
+const LIMITS: Limits = Limits {
+    services: 9,
+    backends: 10,
+    slots: 24,
+};
 
 /// Whom a flow means that names a backend and a generation (C10).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -198,14 +90,16 @@ impl World {
                 vip,
                 ports,
                 endpoints,
+                algorithm,
                 loser_first,
             } => {
-                let mut both = vec![resolved(service, vip, &ports, &endpoints, &self.pods)];
+                let pods = &self.pods;
+                let mut both = vec![resolved(service, vip, &ports, &endpoints, algorithm, pods)];
                 self.vips.retain(|_, owner| *owner != service);
                 if let Some(loser) = self.vips.insert(vip, service) {
                     both.insert(
                         usize::from(!loser_first),
-                        resolved(loser, vip, &[], &[], &self.pods),
+                        resolved(loser, vip, &[], &[], 0, pods),
                     );
                     self.services.remove(&loser);
                     self.unfit.remove(&loser);
@@ -244,6 +138,29 @@ impl World {
             self.check_placed(service);
         }
         self.check_tenants();
+        self.check_slots();
+    }
+
+    /// Room or no room, new flows go to chosen endpoints only.
+    fn check_slots(&self) {
+        for (number, service) in &self.services {
+            let chosen: BTreeSet<_> = service
+                .balancers
+                .iter()
+                .flat_map(|it| it.chosen().map(desired::target))
+                .collect();
+            let placements = self.layout.placements(&name(*number));
+            for key in placements.iter().flat_map(|it| &it.frontends) {
+                for slot in slots_of(&self.maps.services[key]) {
+                    let backend = self.maps.backends[&self.maps.slots[&slot]];
+                    assert!(
+                        chosen.contains(&(backend.address, backend.port)),
+                        "{key} leads to {backend}, which has left\n{}",
+                        self.maps
+                    );
+                }
+            }
+        }
     }
 
     /// Every service that lists the address sees the new pod.
@@ -303,8 +220,13 @@ impl World {
     fn apply(&mut self, ops: &[Op]) {
         for op in ops {
             match op {
-                Op::PutSlot(slot, _) => {
-                    if let Some(seen) = self.slot_seen.get(slot) {
+                Op::PutSlot(slot, id) => {
+                    // Changed in place, for want of room: to the reader it is the same service.
+                    let is_same = self.maps.services.values().any(|head| {
+                        slots_of(head).any(|it| it == *slot)
+                            && self.maps.backends[id].service == head.id
+                    });
+                    if let Some(seen) = self.slot_seen.get(slot).filter(|_| !is_same) {
                         assert!(seen + 2 <= self.epoch, "{op:?} comes too early");
                     }
                 }
@@ -346,7 +268,9 @@ impl World {
     /// Who waits for room gets it as soon as time has passed, if there is any: nobody waits for himself.
     fn check_that_it_fits_in_time(&mut self) {
         let balancers = || self.services.values().flat_map(|it| &it.balancers);
-        let heads = balancers().count();
+        let frontends = || balancers().flat_map(|it| &it.frontends);
+        let addresses: BTreeSet<_> = frontends().map(|it| it.address).collect();
+        let heads = frontends().count() + addresses.len();
         let endpoints = balancers().flat_map(|it| &it.endpoints);
         let needed = endpoints.filter(|it| it.role != Role::Listed).count();
         if heads > LIMITS.services as usize || needed > LIMITS.backends as usize {
@@ -364,7 +288,7 @@ impl World {
             self.apply(&change.ops());
         }
         // Slots may be free in pieces that are too short.
-        missing.retain(|full| !matches!(full, Full::Slots { .. }));
+        missing.retain(|full| !matches!(full, Full::Slots { .. } | Full::Shares { .. }));
         assert_eq!(missing, []);
     }
 
@@ -433,7 +357,7 @@ impl World {
     }
 }
 
-/// Whether the frontends of a service lead to its chosen endpoints, in their order.
+/// Whether the frontends of a service lead to its chosen endpoints, in the order of its algorithm.
 fn is_placed(service: &ResolvedService, maps: &Tables) -> bool {
     service.balancers.iter().all(|balancer| {
         balancer.frontends.iter().all(|frontend| {
@@ -445,7 +369,20 @@ fn is_placed(service: &ResolvedService, maps: &Tables) -> bool {
                 let backend = maps.backends.get(maps.slots.get(&slot)?)?;
                 Some((backend.address, backend.port))
             });
-            now.eq(balancer.chosen().map(desired::target))
+            let shares: Vec<Share> = balancer
+                .chosen()
+                .map(|endpoint| Share {
+                    target: desired::target(endpoint),
+                    weight: endpoint.weight,
+                })
+                .collect();
+            let run = spread::runs(service.algorithm, &shares).next();
+            now.eq(run
+                .unwrap_or_default()
+                .into_iter()
+                .map(|at| shares[at].target))
+                && head.algorithm == desired::algorithm(service.algorithm)
+                && head.affinity == service.affinity_seconds
         })
     })
 }
@@ -466,8 +403,8 @@ proptest! {
         }
         world.step(Step::Advance);
         world.step(Step::Advance);
-        let hosts: Vec<_> = (0..10).map(|host| (host, false, Role::Chosen)).collect();
-        let all = resolved(0, 0, &[(0, 80)], &hosts, &world.pods);
+        let hosts: Vec<_> = (0..10).map(|host| (host, false, Role::Chosen, 1)).collect();
+        let all = resolved(0, 0, &[(0, 80)], &hosts, 0, &world.pods);
         world.layout.place(&all).expect("it fits again");
     }
 }
