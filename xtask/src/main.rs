@@ -11,6 +11,7 @@ mod setup;
 mod summary;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::{path::Path, process::ExitCode};
 
@@ -54,6 +55,12 @@ enum Verb {
         #[arg(last = true)]
         filter: Vec<String>,
     },
+    /// Boot other kernels in a virtual machine, and run there what depends on the kernel
+    Vm {
+        /// Series of kernels that apt offers, such as 6.1
+        #[arg(default_values_t = vm::SERIES.map(String::from))]
+        kernels: Vec<String>,
+    },
     /// Format, clippy for the host and for the eBPF target, licences
     Lint,
     /// What must hold on main: `lint`, then `test`; a part that cannot run is a failure
@@ -86,6 +93,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<()> {
         Verb::Build { cargo } => run::build(workspace, &cargo),
         Verb::Run { demo } => run::demo(workspace, &demo),
         Verb::Test { part, filter } => test::command(workspace, part, &filter, process::in_ci()),
+        Verb::Vm { kernels } => vm::command(workspace, &kernels, process::in_ci()),
         Verb::Lint => lint::command(workspace, process::in_ci()),
         Verb::Ci => {
             lint::command(workspace, true)?;
