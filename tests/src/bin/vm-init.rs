@@ -90,7 +90,6 @@ fn run(line: &str) -> Result<()> {
         .env_clear()
         .env("PATH", "/usr/sbin")
         .env("HOME", "/tmp")
-        .env("RUST_BACKTRACE", "1")
         // Nothing may be skipped here.
         .env("CI", "true")
         .env("CLUSTERIP_BIN", Path::new(FOLDER).join("clusterip"))
