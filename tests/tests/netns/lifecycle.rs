@@ -48,10 +48,19 @@ fn attached(lab: &Lab, pod: &Pod) -> Result<Vec<String>> {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         found.extend(
             text.lines()
-                .map(|line| format!("{link} clsact {direction} {line}")),
+                .map(|line| format!("{link} clsact {direction} {}", without_id(line))),
         );
     }
     Ok(found)
+}
+
+/// A filter's line without the number of its program: the next agent puts its own in the same place.
+fn without_id(line: &str) -> String {
+    let mut after_id = false;
+    let words = line
+        .split_whitespace()
+        .filter(|word| !std::mem::replace(&mut after_id, *word == "id"));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::{process::line, summary::Outcome, test::Tally};
 /// How long a machine may take from its start to its end; a hanging one is stopped then.
 const LIMIT: Duration = Duration::from_mins(10);
 
-/// Lines of the console that are shown again when something failed.
+/// Lines of the console that are shown when the first program did not start.
 const TAIL: usize = 60;
 
 /// What the first program in the machine begins its own lines with (`tests/src/bin/vm-init.rs`).
@@ -68,16 +68,18 @@ pub(crate) fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> anyhow::Resul
         report.read(&line);
         if report.began {
             println!("{line}");
-        }
-        tail.push_back(line);
-        if tail.len() > TAIL {
-            tail.pop_front();
+        } else {
+            tail.push_back(line);
+            if tail.len() > TAIL {
+                tail.pop_front();
+            }
         }
     }
     let status = child.wait().context("wait for the machine")?;
     if !report.passed() {
-        println!("\n== the console's last lines");
-        tail.iter().for_each(|line| println!("{line}"));
+        if !report.began {
+            tail.iter().for_each(|line| println!("{line}"));
+        }
         println!(
             "== the machine ended ({status}){}",
             why(&report, status.code())

@@ -42,6 +42,11 @@ impl Modules {
         Ok(Self { files, builtin })
     }
 
+    /// Whether there is a file of this module.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.files.contains_key(name)
+    }
+
     /// The wanted modules that are not built in, and what they need, in the order to load them in.
     ///
     /// # Errors
