@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::Write as _,
     fs::{self, File},
     io::{BufWriter, Write},
     path::{Path, PathBuf},
@@ -119,7 +120,7 @@ impl<W: Write> Initramfs<W> {
         // name, checksum.
         let mut header = format!("070701{:08x}{mode:08x}{:08x}{:08x}", self.number, 0, 0);
         for field in [links, 0, bytes.len(), 0, 0, 0, 0, named, 0] {
-            header.push_str(&format!("{field:08x}"));
+            write!(header, "{field:08x}")?;
         }
         self.write(header.as_bytes())?;
         self.write(name.as_bytes())?;
@@ -170,7 +171,7 @@ mod tests {
         let rest = text.get(folder.len()..).unwrap();
         assert!(rest.starts_with("07070100000002000081ed"), "{rest:?}");
         assert!(
-            rest.contains("0000000500000000vm/a\0\0hello\0\0\0070701"),
+            rest.contains("0000000500000000vm/a\0\0hello\0\0\x00070701"),
             "{rest:?}"
         );
         assert!(
