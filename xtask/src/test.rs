@@ -178,6 +178,11 @@ impl Tally {
         self.passed += passed.unwrap_or(0);
     }
 
+    /// How many passed.
+    pub(crate) const fn passed(&self) -> usize {
+        self.passed
+    }
+
     /// What it comes to, once every program has ended and `passed` says whether all of them were content.
     pub(crate) fn outcome(&self, passed: bool) -> Outcome {
         match (passed, self.skipped) {

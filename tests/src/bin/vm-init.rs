@@ -37,10 +37,9 @@ fn main() {
         Ok(()) => println!("vm: done"),
         Err(error) => println!("vm: FAILED {error:#}"),
     }
-    // Were the first process to end, the kernel would panic; which ends the machine too.
-    if let Err(error) = reboot(RebootMode::RB_POWER_OFF) {
-        println!("vm: FAILED to switch off: {error}");
-    }
+    // It comes back only with an error. Were the first process to end, the kernel would panic, which ends the machine too.
+    let Err(error) = reboot(RebootMode::RB_POWER_OFF);
+    println!("vm: FAILED to switch off: {error}");
 }
 
 fn work() -> Result<()> {

@@ -22,13 +22,26 @@ const TAIL: usize = 60;
 /// What the first program in the machine begins its own lines with (`tests/src/bin/vm-init.rs`).
 const VOICE: &str = "vm: ";
 
+/// How far a machine came.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+enum Stage {
+    /// Its first program has said nothing.
+    #[default]
+    Silent,
+    /// It runs tests.
+    Works,
+    /// All of them have ended.
+    Done,
+}
+
 /// What a machine said about its work.
 #[derive(Default, Debug)]
 struct Report {
-    began: bool,
-    failed: bool,
-    done: bool,
+    stage: Stage,
+    fault: Option<&'static str>,
     tests: Tally,
+    /// Tests that had passed when the present program began.
+    before: usize,
 }
 
 impl Report {
@@ -37,13 +50,32 @@ impl Report {
         let Some(words) = line.strip_prefix(VOICE) else {
             return;
         };
-        self.began = true;
-        self.failed |= words.starts_with("FAILED");
-        self.done |= words == "done";
+        self.stage = Stage::Works;
+        match words.split(' ').next() {
+            Some("begins") => self.before = self.tests.passed(),
+            // Its arguments name no test.
+            Some("ok") if self.before == self.tests.passed() => {
+                self.fault = Some("a program ran no test");
+            }
+            Some("FAILED") => self.fault = Some("a program failed"),
+            Some("done") => self.stage = Stage::Done,
+            _ => {}
+        }
     }
 
-    const fn passed(&self) -> bool {
-        self.done && !self.failed
+    fn passed(&self) -> bool {
+        self.stage == Stage::Done && self.fault.is_none()
+    }
+
+    /// Why not.
+    fn why(&self, code: Option<i32>) -> &'static str {
+        match (self.stage, code) {
+            // What timeout(1) exits with.
+            (_, Some(124 | 137)) => "it was stopped after ten minutes",
+            (Stage::Silent, _) => "its first program did not start",
+            (Stage::Works, _) => "it ended before the tests did",
+            (Stage::Done, _) => self.fault.unwrap_or("nothing is wrong"),
+        }
     }
 }
 
@@ -66,37 +98,26 @@ pub(crate) fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> anyhow::Resul
         let line = printable(&bytes);
         writeln!(log, "{line}").context("write the log of the console")?;
         report.read(&line);
-        if report.began {
-            println!("{line}");
-        } else {
+        if report.stage == Stage::Silent {
             tail.push_back(line);
             if tail.len() > TAIL {
                 tail.pop_front();
             }
+        } else {
+            println!("{line}");
         }
     }
     let status = child.wait().context("wait for the machine")?;
     if !report.passed() {
-        if !report.began {
+        if report.stage == Stage::Silent {
             for line in &tail {
                 println!("{line}");
             }
         }
-        println!(
-            "== the machine ended ({status}){}",
-            why(&report, status.code())
-        );
+        let why = report.why(status.code());
+        println!("\n== the machine failed: {why} ({status})");
     }
     Ok(report.tests.outcome(report.passed()))
-}
-
-const fn why(report: &Report, code: Option<i32>) -> &'static str {
-    match (report, code) {
-        (_, Some(124 | 137)) => ": it was stopped after ten minutes",
-        (Report { began: false, .. }, _) => ": its first program did not start",
-        (Report { done: false, .. }, _) => ": it ended before the tests did",
-        _ => "",
-    }
 }
 
 /// Software emulation, also where the machine could do better: the same everywhere, also inside of another virtual machine.
@@ -162,27 +183,28 @@ mod tests {
         report
     }
 
+    const RAN: &str = "test result: ok. 2 passed; 0 failed; 0 ignored";
+
     #[test]
     fn a_machine_passes_only_when_it_says_so() {
-        assert!(after(&["vm: runs 6.1", "vm: ok verifier", "vm: done"]).passed());
-        assert!(
-            !after(&[
-                "vm: runs 6.1",
-                "vm: FAILED verifier",
-                "vm: ok kernel",
-                "vm: done"
-            ])
-            .passed()
-        );
-        assert!(!after(&["vm: runs 6.1", "vm: ok verifier"]).passed());
+        let begins = ["vm: runs 6.1", "vm: begins verifier"];
+        let passed = |rest: &[&str]| after(&[&begins, rest].concat()).passed();
+        assert!(passed(&[RAN, "vm: ok verifier", "vm: done"]));
+        assert!(!passed(&[RAN, "vm: FAILED verifier", "vm: done"]));
+        assert!(!passed(&[RAN, "vm: ok verifier"]), "it did not end");
+        assert!(!passed(&["vm: ok verifier", "vm: done"]), "no test ran");
+        let other = ["vm: begins netns", "vm: ok netns", "vm: done"];
+        assert!(!passed(&[&[RAN, "vm: ok verifier"][..], &other].concat()));
         assert!(!after(&[]).passed());
     }
 
     #[test]
     fn why_a_machine_ended_is_said() {
-        assert!(why(&after(&["vm: runs"]), Some(124)).contains("stopped after"));
-        assert!(why(&after(&["Kernel panic"]), Some(0)).contains("did not start"));
-        assert!(why(&after(&["vm: runs"]), Some(0)).contains("before the tests"));
+        let why = |lines: &[&str], code| after(lines).why(Some(code));
+        assert!(why(&["vm: runs"], 124).contains("stopped after"));
+        assert!(why(&["Kernel panic"], 0).contains("did not start"));
+        assert!(why(&["vm: runs"], 0).contains("before the tests"));
+        assert!(why(&["vm: begins netns", "vm: ok netns", "vm: done"], 0).contains("no test"));
     }
 
     #[test]
