@@ -89,6 +89,7 @@ fn run(line: &str) -> Result<()> {
         .env_clear()
         .env("PATH", "/usr/sbin")
         .env("HOME", "/tmp")
+        .env("CLUSTERIP_TEST_SLOWNESS", "6")
         // Nothing may be skipped here.
         .env("CI", "true")
         .env("CLUSTERIP_BIN", Path::new(FOLDER).join("clusterip"))
