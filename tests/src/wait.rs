@@ -1,6 +1,8 @@
 //! Waiting for a condition, never for a time.
 
 use std::{
+    env,
+    sync::LazyLock,
     thread,
     time::{Duration, Instant},
 };
@@ -13,6 +15,12 @@ use crate::interrupt;
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// How many times longer everything may take on this machine: an emulated one is slow, and knows it.
+static SLOWNESS: LazyLock<u32> = LazyLock::new(|| {
+    let factor = env::var("CLUSTERIP_TEST_SLOWNESS").ok();
+    factor.and_then(|text| text.parse().ok()).unwrap_or(1)
+});
 
 /// Asks again and again until there is an answer.
 ///
@@ -38,13 +46,13 @@ pub fn until_or<T>(
     match found {
         Some(Some(answer)) => Ok(answer),
         Some(None) => bail!("interrupted while waiting until {what}"),
-        None => bail!("waited {patience:?} in vain until {what}"),
+        None => bail!("waited {:?} in vain until {what}", patience * *SLOWNESS),
     }
 }
 
 /// The first answer within a time. Not cut short by a wish to stop: taking down needs it too.
 pub(crate) fn polled<T>(patience: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + patience * *SLOWNESS;
     loop {
         let answer = ask();
         if answer.is_some() || Instant::now() >= deadline {

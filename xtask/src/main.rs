@@ -11,6 +11,7 @@ mod setup;
 mod summary;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::{path::Path, process::ExitCode};
 
@@ -54,9 +55,21 @@ enum Verb {
         #[arg(last = true)]
         filter: Vec<String>,
     },
+    /// Boot other kernels in a virtual machine, and run there what depends on the kernel
+    Vm {
+        /// Series of kernels that apt offers, such as 6.1
+        #[arg(default_values_t = vm::SERIES.map(String::from))]
+        kernels: Vec<String>,
+        /// Only this test program: verifier, kernel or netns
+        #[arg(long)]
+        test: Option<String>,
+        /// Arguments for the test programs, such as the name of a test, in the place of the usual ones
+        #[arg(last = true)]
+        filter: Vec<String>,
+    },
     /// Format, clippy for the host and for the eBPF target, licences
     Lint,
-    /// What must hold on main: `lint`, then `test`; a part that cannot run is a failure
+    /// What must hold on main: `lint`, `test`, then `vm`; a part that cannot run is a failure
     Ci,
     /// Measure
     Bench {
@@ -86,10 +99,20 @@ fn dispatch(verb: Verb) -> anyhow::Result<()> {
         Verb::Build { cargo } => run::build(workspace, &cargo),
         Verb::Run { demo } => run::demo(workspace, &demo),
         Verb::Test { part, filter } => test::command(workspace, part, &filter, process::in_ci()),
+        Verb::Vm {
+            kernels,
+            test,
+            filter: arguments,
+        } => {
+            let selection = vm::Selection { test, arguments };
+            vm::command(workspace, &kernels, &selection, process::in_ci())
+        }
         Verb::Lint => lint::command(workspace, process::in_ci()),
         Verb::Ci => {
             lint::command(workspace, true)?;
-            test::command(workspace, test::Choice::All, &[], true)
+            test::command(workspace, test::Choice::All, &[], true)?;
+            let kernels = vm::SERIES.map(String::from);
+            vm::command(workspace, &kernels, &vm::Selection::default(), true)
         }
         Verb::Bench { subject } => bench::command(workspace, subject),
     }

@@ -120,6 +120,38 @@ pub(crate) fn ensure(workspace: &Path, purpose: Purpose) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Installs programs that are missing, each with the package it comes from; silent when none is.
+///
+/// # Errors
+/// When one is missing and cannot be installed from here.
+pub(crate) fn programs(wanted: &[(&str, &str)]) -> anyhow::Result<()> {
+    let missing = || wanted.iter().filter(|(program, _)| !on_path(program));
+    let packages: Vec<String> = missing().map(|(_, package)| (*package).into()).collect();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    println!("\n== packages: {}", packages.join(" "));
+    apt(&packages).with_context(|| {
+        format!(
+            "as root: apt-get update && apt-get install {}",
+            packages.join(" ")
+        )
+    })?;
+    let still: Vec<&str> = missing().map(|(program, _)| *program).collect();
+    if !still.is_empty() {
+        bail!("after set-up there is still no {}", still.join(", "));
+    }
+    Ok(())
+}
+
+/// Refreshes apt's lists.
+///
+/// # Errors
+/// When there is no apt, or no right to use it.
+pub(crate) fn refresh_packages() -> anyhow::Result<()> {
+    update(apt_get()?)
+}
+
 /// Clippy of the eBPF program's compiler, whether it is there or not.
 pub(crate) fn clippy(compiler: &Compiler) -> PathBuf {
     compiler.root.join("bin/cargo-clippy")
@@ -208,6 +240,15 @@ fn install(workspace: &Path) -> Command {
 /// # Errors
 /// When there is no apt, no right to use it, or a package is unknown to it.
 fn apt(packages: &[String]) -> anyhow::Result<()> {
+    let apt_get = apt_get()?;
+    update(&apt_get)?;
+    run(apt_get()
+        .args(["install", "-y", "--no-install-recommends"])
+        .args(packages))
+}
+
+/// How apt-get is started, with the rights it needs.
+fn apt_get() -> anyhow::Result<impl Fn() -> Command> {
     if !on_path("apt-get") {
         bail!("this machine has no apt-get");
     }
@@ -217,16 +258,12 @@ fn apt(packages: &[String]) -> anyhow::Result<()> {
         println!("(apt-get through sudo)");
         Privilege::Sudo
     };
-    let apt_get = || {
+    Ok(move || {
         let mut apt = root.command("env");
         apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"])
             .args(["-o", "DPkg::Lock::Timeout=600", "-o", "Dpkg::Use-Pty=0"]);
         apt
-    };
-    update(apt_get)?;
-    run(apt_get()
-        .args(["install", "-y", "--no-install-recommends"])
-        .args(packages))
+    })
 }
 
 /// Refreshes the lists. One unreachable source of several is no reason to stop: the packages may be in the others.

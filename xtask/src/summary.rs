@@ -33,7 +33,7 @@ impl fmt::Display for Outcome {
 }
 
 struct Row {
-    name: &'static str,
+    name: String,
     proves: &'static str,
     outcome: Outcome,
     took: Duration,
@@ -58,7 +58,7 @@ impl Summary {
     /// When the step could not be run at all.
     pub(crate) fn step(
         &mut self,
-        name: &'static str,
+        name: &str,
         proves: &'static str,
         work: impl FnOnce() -> anyhow::Result<Outcome>,
     ) -> anyhow::Result<()> {
@@ -72,7 +72,7 @@ impl Summary {
             Outcome::Passed(_) | Outcome::Failed => {}
         }
         self.rows.push(Row {
-            name,
+            name: name.to_owned(),
             proves,
             outcome,
             took: begin.elapsed(),
@@ -108,7 +108,7 @@ impl Summary {
 fn names(rows: &[Row], which: impl Fn(&Outcome) -> bool) -> String {
     rows.iter()
         .filter(|row| which(&row.outcome))
-        .map(|row| row.name)
+        .map(|row| row.name.as_str())
         .collect::<Vec<_>>()
         .join(", ")
 }

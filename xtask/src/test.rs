@@ -155,24 +155,19 @@ fn play(workspace: &Path, part: &Part, filter: &[String]) -> anyhow::Result<Outc
         }
         passed &= tally(&mut test, &mut sum)?;
     }
-    Ok(match (passed, sum.skipped) {
-        (false, _) => Outcome::Failed,
-        (true, 0) => Outcome::Passed(sum.passed),
-        (true, skipped) => {
-            Outcome::Skipped(format!("{skipped} SKIP lines above; {} ran", sum.passed))
-        }
-    })
+    Ok(sum.outcome(passed))
 }
 
+/// Tests in the output of test programs.
 #[derive(Default, PartialEq, Eq, Debug)]
-struct Tally {
+pub(crate) struct Tally {
     passed: usize,
     skipped: usize,
 }
 
 impl Tally {
     /// Takes in one line of a test program's output.
-    fn read(&mut self, line: &str) {
+    pub(crate) fn read(&mut self, line: &str) {
         if line.starts_with("SKIP") {
             self.skipped += 1;
         }
@@ -181,6 +176,22 @@ impl Tally {
             .and_then(|rest| rest.split(' ').nth(1))
             .and_then(|count| count.parse::<usize>().ok());
         self.passed += passed.unwrap_or(0);
+    }
+
+    /// How many passed.
+    pub(crate) const fn passed(&self) -> usize {
+        self.passed
+    }
+
+    /// What it comes to, once every program has ended and `passed` says whether all of them were content.
+    pub(crate) fn outcome(&self, passed: bool) -> Outcome {
+        match (passed, self.skipped) {
+            (false, _) => Outcome::Failed,
+            (true, 0) => Outcome::Passed(self.passed),
+            (true, skipped) => {
+                Outcome::Skipped(format!("{skipped} SKIP lines above; {} ran", self.passed))
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use clusterip_common::abi::{Settings, maps, maps::Shape};
 use log::warn;
 
 use super::{
+    features::ipv6_checksum_flag,
     pins::{PinError, Pins},
     raw::Raw,
 };
@@ -20,8 +21,6 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cluster
 
 /// The oldest kernel with every helper in use.
 const OLDEST_KERNEL: (u8, u8, u16) = (5, 15, 0);
-/// The L4 checksum helper's `BPF_F_IPV6`, and the kernel that knows it.
-const IPV6_CHECKSUM: (u64, (u8, u8, u16)) = (1 << 7, (6, 16, 0));
 
 /// The two hooks, by the names of their programs.
 pub const PROGRAMS: [&str; 2] = [FROM_POD, TO_POD];
@@ -158,10 +157,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
         }
     }
     let mut settings = options.settings;
-    let (flag, (major, minor, patch)) = IPV6_CHECKSUM;
-    if at_least(KernelVersion::new(major, minor, patch)) {
-        settings.ipv6_checksum_flag = flag;
-    }
+    settings.ipv6_checksum_flag = ipv6_checksum_flag();
     let settings = Raw(settings);
     loader.override_global("SETTINGS", &settings, true);
     loader.override_global(aya_log::LEVEL, &options.log_level, false);
@@ -242,7 +238,7 @@ fn check_kernel() -> Result<(), LoadError> {
 }
 
 /// Whether the running kernel is `wanted` or newer. One that does not say is tried.
-fn at_least(wanted: KernelVersion) -> bool {
+pub(super) fn at_least(wanted: KernelVersion) -> bool {
     KernelVersion::current().map_or(true, |found| found >= wanted)
 }
 

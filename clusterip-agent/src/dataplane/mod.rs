@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod counters;
 pub mod diagnostics;
 pub mod faulty;
+mod features;
 pub mod load;
 pub mod memory;
 pub mod pins;

@@ -74,6 +74,12 @@ fn run(lab: &Lab, world: &World, mode: Mode) -> Result<()> {
     done.with_context(|| format!("run the programs by {mode}"))
 }
 
+/// The ways of attaching that this kernel has.
+fn modes() -> impl Iterator<Item = Mode> {
+    let links = (Mode::detect() == Mode::Tcx).then_some(Mode::Tcx);
+    links.into_iter().chain([Mode::Clsact])
+}
+
 /// A client, some backends and the programs.
 fn running(numbers: &[u8], mode: Mode) -> Result<Lab> {
     let mut lab = Lab::new()?;
@@ -128,7 +134,7 @@ fn c11_the_bitmap_of_ports_follows_the_backends_across_a_restart() -> Result<()>
 #[test]
 fn b1_flows_are_spread_exactly_by_either_way_of_attaching() -> Result<()> {
     require_root!();
-    for mode in [Mode::Tcx, Mode::Clsact] {
+    for mode in modes() {
         let lab = running(&[11, 12, 13], mode)?;
         for to in lab::tcp(10) {
             let spread = lab.client.run(|| tally(200, || Ok(client::get(to)?.pod)));
@@ -146,7 +152,7 @@ fn b1_flows_are_spread_exactly_by_either_way_of_attaching() -> Result<()> {
 #[test]
 fn d2_bytes_and_checksums_are_right_by_either_way_of_attaching() -> Result<()> {
     require_root!();
-    for mode in [Mode::Tcx, Mode::Clsact] {
+    for mode in modes() {
         let lab = running(&[11], mode)?;
         bulk::with_all_offloads(&lab).with_context(|| mode.to_string())?;
     }
@@ -156,7 +162,7 @@ fn d2_bytes_and_checksums_are_right_by_either_way_of_attaching() -> Result<()> {
 #[test]
 fn b7_no_endpoint_is_a_refusal_by_either_way_of_attaching() -> Result<()> {
     require_root!();
-    for mode in [Mode::Tcx, Mode::Clsact] {
+    for mode in modes() {
         let lab = running(&[], mode)?;
         for to in lab::tcp(10) {
             let error = lab.client.get(to).unwrap_err();
