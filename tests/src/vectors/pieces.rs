@@ -46,9 +46,8 @@ pub(super) fn cases() -> Vec<Case> {
         "[fd00:10:96::a]:80",
         "[fd00:10:244:1::7]:8080",
     );
-    let long = [[1; 8]; 3].concat();
     let options = |from, to| {
-        let rest = [&[2][..], &long[..22]].concat();
+        let rest = [&[2][..], &[1; 22]].concat();
         tcp(from, to)
             .syn()
             .extension(0, &[0; 7])
