@@ -136,7 +136,8 @@ impl Bpf {
         Ok(())
     }
 
-    /// Writes a backend: the bit of its port before it, and that of the port it had after it.
+    /// Writes a backend, and before it the bit of its port. A bit that nobody needs any more stays until the maps are read
+    /// the next time: late replies of the last backend that had the port are still known by it, and dropped (C11).
     fn put_backend(
         &mut self,
         BackendId(id): BackendId,
@@ -144,19 +145,15 @@ impl Bpf {
     ) -> Result<(), DataplaneError> {
         // Whatever fails in between, the next reading finds out which bits there should be.
         let mut ports = self.ports.take().unwrap_or_default();
-        let port = port_of(&backend);
-        let Replaced { before, after } = ports.replace(BackendId(id), port);
-        self.put_word(before)?;
+        let Replaced { before, after: _ } = ports.replace(BackendId(id), port_of(&backend));
+        if let Some((index, word)) = before {
+            let map = maps::PORTS.name;
+            let old = self.port_words.get(&index, 0).map_err(read_error(map))?;
+            set(&mut self.port_words, map, index, old | word)?;
+        }
         set(&mut self.backends, maps::BACKENDS.name, id, Raw(backend))?;
-        self.put_word(after)?;
         self.ports = Some(ports);
         Ok(())
-    }
-
-    fn put_word(&mut self, word: Option<(u32, u64)>) -> Result<(), DataplaneError> {
-        word.map_or(Ok(()), |(index, word)| {
-            set(&mut self.port_words, maps::PORTS.name, index, word)
-        })
     }
 
     fn remove(&mut self, key: ServiceKey) -> Result<(), DataplaneError> {

@@ -122,6 +122,11 @@ fn c11_the_bitmap_of_ports_follows_the_backends_across_a_restart() -> Result<()>
         assert_eq!(found, before, "{found}");
         maps.apply(&diff(&found, &after))?;
         assert!(maps.has_port(8080)?, "one of the two is still there");
+        assert!(
+            maps.has_port(9090)?,
+            "a late reply from it is still to be known"
+        );
+        assert_eq!(maps.dump()?.backends.len(), 3);
         assert!(!maps.has_port(9090)?, "nobody has it any more");
         Ok(())
     };
