@@ -39,16 +39,6 @@ impl Bpf {
     /// # Errors
     /// A map of another type.
     pub fn new(loaded: &mut Loaded) -> Result<Self, LoadError> {
-        // Every port may be a backend's: the program looks each reply up.
-        let mut ports: Array<Data, u64> = loaded.map(&maps::PORTS)?;
-        for word in 0..ports.len() {
-            ports
-                .set(word, u64::MAX, 0)
-                .map_err(|source| LoadError::Map {
-                    map: maps::PORTS.name,
-                    source: Box::new(source),
-                })?;
-        }
         Ok(Self {
             services: loaded.map(&maps::SERVICES)?,
             slots: loaded.map(&maps::SLOTS)?,
