@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod reconcile;
+pub mod reconnect;
 #[cfg(test)]
 mod repeatable;
 pub mod source;

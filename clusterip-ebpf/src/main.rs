@@ -25,6 +25,8 @@ mod hooks;
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod reference;
+#[cfg(target_arch = "bpf")]
+mod socket;
 
 #[cfg(not(target_arch = "bpf"))]
 const fn main() {}

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use clusterip_common::abi::{
     Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, Fragment, FragmentKey,
-    Service, ServiceKey, Settings, Traffic, maps,
+    Service, ServiceKey, Settings, SocketFlow, SocketKey, Traffic, maps,
 };
 
 #[map]
@@ -40,6 +40,10 @@ pub(crate) static PORTS: Array<u64> = Array::with_max_entries(maps::PORTS.entrie
 
 #[map]
 pub(crate) static LIVE_FLOWS: Array<u64> = Array::with_max_entries(maps::LIVE_FLOWS.entries, 0);
+
+#[map]
+pub(crate) static SOCKETS: LruHashMap<SocketKey, SocketFlow> =
+    LruHashMap::with_max_entries(maps::SOCKETS.entries, 0);
 
 #[map]
 pub(crate) static CURSORS: Array<u64> = Array::with_max_entries(maps::CURSORS.entries, 0);

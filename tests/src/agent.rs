@@ -61,6 +61,10 @@ impl Agent {
         ] {
             arguments.extend([flag.into(), value.to_owned()]);
         }
+        if !more.contains(&"--socket-lb") {
+            // Nothing is attached to the machine's own cgroup: a test names one that it made.
+            arguments.extend(["--socket-lb".into(), "off".into()]);
+        }
         arguments.extend(more.iter().map(Into::into));
         let mut agent = Self {
             node: node.namespace().clone(),

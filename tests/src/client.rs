@@ -51,6 +51,14 @@ impl Connection {
         self.stream.get_ref().local_addr()
     }
 
+    /// The peer, as `getpeername` tells it.
+    ///
+    /// # Errors
+    /// The socket is broken.
+    pub fn remote(&self) -> io::Result<SocketAddr> {
+        self.stream.get_ref().peer_addr()
+    }
+
     /// One HTTP request: status and body.
     ///
     /// # Errors
@@ -240,7 +248,18 @@ pub fn udp_ask(socket: &UdpSocket, text: &str) -> io::Result<String> {
 /// # Errors
 /// `WouldBlock` if nothing came.
 pub fn udp_from(to: SocketAddr, text: &str) -> io::Result<(String, SocketAddr)> {
-    let socket = udp(to.ip())?;
+    udp_ask_at(&udp(to.ip())?, to, text)
+}
+
+/// As [`udp_from`], on a socket that stays.
+///
+/// # Errors
+/// `WouldBlock` if nothing came.
+pub fn udp_ask_at(
+    socket: &UdpSocket,
+    to: SocketAddr,
+    text: &str,
+) -> io::Result<(String, SocketAddr)> {
     socket.send_to(text.as_bytes(), to)?;
     let mut buffer = [0; 2048];
     let (length, from) = socket.recv_from(&mut buffer)?;
@@ -248,7 +267,8 @@ pub fn udp_from(to: SocketAddr, text: &str) -> io::Result<(String, SocketAddr)> 
     Ok((answer.into_owned(), from))
 }
 
-fn udp(to: IpAddr) -> io::Result<UdpSocket> {
+/// A UDP socket of the family of an address.
+pub(crate) fn udp(to: IpAddr) -> io::Result<UdpSocket> {
     let any = match to {
         IpAddr::V4(_) => "0.0.0.0:0",
         IpAddr::V6(_) => "[::]:0",

@@ -10,9 +10,9 @@ use clusterip_common::{
     abi::{
         Affinity, AffinityKey, Backend, BackendId, BackendState, Counters, Flow, FlowKey,
         FlowState, Fragment, FragmentKey, Outcome, Service, ServiceId, ServiceKey, Settings,
-        SlotIndex, Traffic,
+        SlotIndex, SocketFlow, SocketKey, Traffic,
     },
-    packet::{Env, FlowEntry, FlowError, Table},
+    packet::{Env, FlowEntry, FlowError, Table, socket::SocketTable},
     wire::Be16,
 };
 
@@ -35,7 +35,9 @@ pub struct HostEnv {
     pub fragments: RefCell<Vec<(FragmentKey, Fragment)>>,
     /// Where the next random number comes from.
     pub chance: Cell<u32>,
-    /// Room in each flow table.
+    /// Flows of sockets.
+    pub sockets: RefCell<BTreeMap<SocketKey, SocketFlow>>,
+    /// Room in each flow table, and in that of sockets.
     pub capacity: usize,
     /// An entry that another CPU makes just before this one does (C7).
     pub race: RefCell<Option<(FlowKey, Flow)>>,
@@ -64,6 +66,7 @@ impl HostEnv {
             affinity: RefCell::default(),
             fragments: RefCell::default(),
             chance: Cell::new(1),
+            sockets: RefCell::default(),
             capacity: 1_000_000,
             race: RefCell::default(),
             clock: Cell::new(1_000_000_000),
@@ -270,5 +273,24 @@ impl Env for HostEnv {
         self.counters(service, backend, |counters| {
             add(&mut counters.replies, bytes);
         });
+    }
+}
+
+impl SocketTable for HostEnv {
+    fn socket_flow(&self, key: &SocketKey) -> Option<SocketFlow> {
+        self.sockets.borrow().get(key).copied()
+    }
+
+    fn put_socket_flow(&self, key: &SocketKey, flow: &SocketFlow) -> Result<(), FlowError> {
+        let mut sockets = self.sockets.borrow_mut();
+        if sockets.len() >= self.capacity && !sockets.contains_key(key) {
+            return Err(FlowError::Full);
+        }
+        sockets.insert(*key, *flow);
+        Ok(())
+    }
+
+    fn remove_socket_flow(&self, key: &SocketKey) {
+        self.sockets.borrow_mut().remove(key);
     }
 }

@@ -6,7 +6,10 @@
 
 pub mod agent;
 pub mod bench;
+pub mod call;
+pub mod caller;
 pub mod case;
+pub mod cgroup;
 pub mod client;
 pub mod demo;
 pub mod host;
@@ -31,6 +34,8 @@ pub mod wait;
 pub mod world;
 
 pub use agent::Agent;
+pub use caller::Caller;
+pub use cgroup::Cgroup;
 pub use lab::Lab;
 pub use namespace::Namespace;
 pub use node::Node;

@@ -109,6 +109,21 @@ impl Metrics {
             .filter(move |sample| sample.name == name)
     }
 
+    /// How often something ended in an outcome.
+    #[must_use]
+    pub fn outcome(&self, name: &str) -> u64 {
+        let samples = self.named("clusterip_outcome_packets_total");
+        samples
+            .filter(|sample| {
+                sample
+                    .labels
+                    .get("outcome")
+                    .is_some_and(|found| found == name)
+            })
+            .map(count)
+            .sum()
+    }
+
     /// Every service port and its addresses, in order.
     #[must_use]
     pub fn frontends(&self) -> Vec<Frontend> {

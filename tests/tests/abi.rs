@@ -12,7 +12,8 @@ use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 
 use clusterip_common::abi::{
     Affinity, AffinityKey, Backend, BackendState, Counters, Direction, Flow, FlowKey, FlowState,
-    Fragment, FragmentKey, Outcome, Service, ServiceKey, Traffic, VERSION, maps,
+    Fragment, FragmentKey, Outcome, Service, ServiceKey, SocketFlow, SocketKey, Traffic, VERSION,
+    maps,
 };
 
 /// One line per field, and a build that fails when a field is added without a line here.
@@ -94,6 +95,28 @@ fn current() -> String {
             generation,
             client_port,
             zero
+        }
+    );
+    layout!(
+        text,
+        SocketKey {
+            cookie,
+            address,
+            port,
+            direction,
+            zero,
+            zero_tail
+        }
+    );
+    layout!(
+        text,
+        SocketFlow {
+            address,
+            port,
+            zero,
+            backend,
+            generation,
+            zero_tail
         }
     );
     layout!(

@@ -15,6 +15,8 @@ pub(crate) enum Subject {
     /// Nanoseconds per packet, by test-run, beside a reference program (root)
     #[default]
     Packet,
+    /// Nanoseconds of a connect, with and without the programs at sockets (root)
+    Socket,
 }
 
 /// `cargo xtask bench`.
@@ -25,6 +27,7 @@ pub(crate) fn command(workspace: &Path, subject: Subject) -> anyhow::Result<()> 
     setup::ensure(workspace, Purpose::Run)?;
     let subject = match subject {
         Subject::Packet => "packet",
+        Subject::Socket => "socket",
     };
     program(workspace, "bench", Profile::Release, &[subject.into()])
 }

@@ -63,6 +63,8 @@ const PARTS: [Part; 4] = [
                 "--test",
                 "host",
                 "--test",
+                "sockets",
+                "--test",
                 "architecture",
                 "--test",
                 "abi",

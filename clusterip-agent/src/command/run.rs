@@ -1,6 +1,6 @@
 //! `clusterip run`: the node agent put together.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::PathBuf};
 
 use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
@@ -12,20 +12,24 @@ use tokio::{
 
 use crate::{
     attachments,
-    config::Config,
+    config::{Config, SocketLb},
     dataplane::{
         attach::{Hooks, Mode},
         bpf::Bpf,
+        cgroup,
         counters::CounterMaps,
         diagnostics,
         load::{LoadOptions, Loaded, load},
+        netns,
         pins::Pins,
+        sockets::SocketMaps,
     },
     interfaces::{self, Globs},
     metrics::{Figures, Health, health_routes, metrics_routes, serve},
     model::validate::Rules,
     plan::Limits,
     reconcile::{self, Published, Reconciler, Timing},
+    reconnect,
     source::manifests::Watch,
     state::Store,
 };
@@ -46,13 +50,21 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         .load()
         .context("read the allocations of the last run")?;
     let pins = Pins::new(&config.bpffs);
-    let mut loaded = load(&options(&config, &pins)).context("load the dataplane")?;
+    let sockets = sockets(&config)?;
+    let mut loaded =
+        load(&options(&config, &pins, sockets.as_ref())).context("load the dataplane")?;
     let maps = Bpf::new(&mut loaded)?;
     let counters = CounterMaps::open(&pins)?;
     let limits = limits(&loaded);
     let capacity = loaded.capacity().to_vec();
     if config.verbose >= DIAGNOSTICS {
         diagnostics::follow(&mut loaded)?;
+    }
+
+    match &sockets {
+        Some(sockets) => cgroup::attach(&mut loaded, &pins, &sockets.cgroup)?,
+        // An earlier run may have left some.
+        None => cgroup::detach(&pins)?,
     }
 
     let resolver = super::resolver(&config, kept);
@@ -62,7 +74,14 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let reconcile = reconcile::run(reconciler, inbox, published, Timing::default());
     let (devices, wanted) = watch::channel(None);
     let (attached, held) = watch::channel(None);
-    let hooks = Hooks::new(loaded, pins, Mode::detect());
+
+    let connected = match &sockets {
+        Some(sockets) => {
+            let keep = reconnect::keep(SocketMaps::open(&pins)?, sockets.netns == 0, seen.clone());
+            futures::future::Either::Left(keep)
+        }
+        None => futures::future::Either::Right(std::future::pending()),
+    };
 
     let health = Health {
         published: seen.clone(),
@@ -80,6 +99,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(address) = config.healthz_bind_address {
         serve("healthz", address, health_routes(health)).await?;
     }
+    let hooks = Hooks::new(loaded, pins, Mode::detect());
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(); "started");
@@ -88,6 +108,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
         () = interfaces::watch(Globs::new(&config.pod_interfaces), devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
+        () = connected => {}
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
@@ -95,7 +116,36 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn options(config: &Config, pins: &Pins) -> LoadOptions {
+/// Whose sockets are translated.
+struct Sockets {
+    cgroup: PathBuf,
+    /// Number of the network namespace, 0 for every one.
+    netns: u64,
+}
+
+/// What `--socket-lb` comes to on this machine. A node that has no cgroup2 works without: pods are served by packets.
+fn sockets(config: &Config) -> anyhow::Result<Option<Sockets>> {
+    let netns = match config.socket_lb {
+        SocketLb::Off => return Ok(None),
+        SocketLb::All => 0,
+        SocketLb::Host => netns::cookie().context("number of this network namespace")?,
+    };
+    let cgroup = if let Some(cgroup) = &config.cgroup {
+        cgroup::check(cgroup)?;
+        cgroup.clone()
+    } else if let Some(root) = cgroup::root() {
+        root
+    } else {
+        log::warn!(
+            "no cgroup2 is mounted: processes of this node itself cannot reach services; mount one \
+             (mount -t cgroup2 none /sys/fs/cgroup), name it with --cgroup, or silence this with --socket-lb off"
+        );
+        return Ok(None);
+    };
+    Ok(Some(Sockets { cgroup, netns }))
+}
+
+fn options(config: &Config, pins: &Pins, sockets: Option<&Sockets>) -> LoadOptions {
     let range = |is_v4: bool| {
         let mut nets = config.service_cidrs.iter();
         nets.find(|net| net.addr().is_ipv4() == is_v4)
@@ -109,8 +159,10 @@ fn options(config: &Config, pins: &Pins) -> LoadOptions {
         settings: Settings {
             service_v4: range(true),
             service_v6: range(false),
+            socket_netns: sockets.map_or(0, |sockets| sockets.netns),
             ..Settings::DEFAULT
         },
+        sockets: sockets.is_some(),
         log_level: if config.verbose >= DIAGNOSTICS {
             DEBUG
         } else {

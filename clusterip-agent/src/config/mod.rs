@@ -18,7 +18,7 @@ use ipnet::IpNet;
 
 pub use file::FileError;
 pub use flags::{CHECK, Flags, PLAN, RUN};
-pub use values::LogFormat;
+pub use values::{LogFormat, SocketLb};
 
 use crate::model::service::Algorithm;
 
@@ -28,13 +28,12 @@ const API_VERSION: &str = "clusterip.dev/v1alpha1";
 const KIND: &str = "AgentConfiguration";
 
 /// Documented options that are for later: an error, since an option without effect would be a trap.
-const NOT_YET: [&str; 15] = [
+const NOT_YET: [&str; 14] = [
     "pod-cidr",
     "cluster-domain",
     "kubeconfig",
     "in-cluster",
     "kube-api-server",
-    "socket-lb",
     "forwarding",
     "dns-listen",
     "dns-upstream",
@@ -99,6 +98,10 @@ options! {
     pod_interfaces: Vec<String> = "pod-interfaces" "GLOB[,GLOB]", Some("veth*"), RUN, values::globs, as_is;
     /// How a backend is chosen unless the service says otherwise: round-robin, random, maglev or least-connections
     algorithm: Algorithm = "algorithm" "NAME", Some("round-robin"), RUN | PLAN, values::algorithm, algorithm_name;
+    /// Whose sockets are translated in their calls: host (processes of the node's own network namespace), all, or off
+    socket_lb: SocketLb = "socket-lb" "host|all|off", Some("host"), RUN, values::socket_lb, as_is;
+    /// The cgroup of version 2 whose processes --socket-lb is for (the root of all if left out)
+    cgroup: Option<PathBuf> = "cgroup" "DIR", Some(""), RUN, values::optional_path, as_is;
     /// Directory that keeps what must survive a restart: the addresses that services got
     state_dir: PathBuf = "state-dir" "DIR", Some("/var/lib/clusterip"), RUN, values::path, as_is;
     /// Directory for pins, on a mounted bpffs

@@ -43,6 +43,8 @@ fn the_defaults_are_those_of_the_documentation() {
             service_cidrs: vec!["10.96.0.0/16".parse().expect("a range")],
             pod_interfaces: vec!["veth*".into()],
             algorithm: Algorithm::RoundRobin,
+            socket_lb: SocketLb::Host,
+            cgroup: None,
             state_dir: "/var/lib/clusterip".into(),
             bpffs: "/sys/fs/bpf/clusterip".into(),
             metrics_bind_address: Some("127.0.0.1:10249".parse().expect("an address")),

@@ -17,6 +17,18 @@ pub enum LogFormat {
     Json,
 }
 
+/// Whose sockets are translated in their calls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SocketLb {
+    /// Those of the agent's own network namespace.
+    Host,
+    /// Those of every one.
+    All,
+    /// None.
+    Off,
+}
+
 /// Characters of a device's name, less the ending zero.
 const DEVICE_NAME: usize = 15;
 
@@ -25,6 +37,22 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
         return Err("must be a path".to_owned());
     }
     Ok(text.into())
+}
+
+pub(super) fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    path(text).map(Some)
+}
+
+pub(super) fn socket_lb(text: &str) -> Result<SocketLb, String> {
+    match text {
+        "host" => Ok(SocketLb::Host),
+        "all" => Ok(SocketLb::All),
+        "off" => Ok(SocketLb::Off),
+        _ => Err("must be host, all or off".to_owned()),
+    }
 }
 
 pub(super) fn node_name(text: &str) -> Result<String, String> {

@@ -5,7 +5,7 @@ use std::io;
 use aya::{
     Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
     maps::{Map, MapData, MapError},
-    programs::{ProgramError, SchedClassifier},
+    programs::{CgroupSockAddr, Program, ProgramError, ProgramInfo, SchedClassifier},
     util::KernelVersion,
 };
 use clusterip_common::abi::{Settings, maps, maps::Shape};
@@ -22,8 +22,22 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cluster
 /// The oldest kernel with every helper in use.
 const OLDEST_KERNEL: (u8, u8, u16) = (5, 15, 0);
 
-/// The two hooks, by the names of their programs.
+/// A call may be refused with an error of the program's own (`bpf_set_retval`) from this kernel on (v6.1, bed89185af0d).
+const REFUSING: KernelVersion = KernelVersion::new(6, 1, 0);
+
+/// The hooks on devices, by the names of their programs.
 pub const PROGRAMS: [&str; 2] = [FROM_POD, TO_POD];
+/// The hooks on sockets. What gives the service address back comes before what takes it away.
+pub const SOCKET_PROGRAMS: [&str; 8] = [
+    "cip_recvmsg4",
+    "cip_recvmsg6",
+    "cip_peername4",
+    "cip_peername6",
+    "cip_sendmsg4",
+    "cip_sendmsg6",
+    "cip_connect4",
+    "cip_connect6",
+];
 /// What a pod sends.
 pub const FROM_POD: &str = "cip_from_pod";
 /// What a pod receives.
@@ -53,7 +67,7 @@ pub enum LoadError {
     #[error("load the eBPF object")]
     Object(#[source] Box<EbpfError>),
     /// A program.
-    #[error("load program {program}")]
+    #[error("load program {program}{}", remedy(program))]
     Program {
         /// Which.
         program: &'static str,
@@ -72,6 +86,14 @@ pub enum LoadError {
     },
 }
 
+fn remedy(program: &str) -> &'static str {
+    if SOCKET_PROGRAMS.contains(&program) {
+        "; --socket-lb off does without it"
+    } else {
+        ""
+    }
+}
+
 /// How to load.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
@@ -83,8 +105,10 @@ pub struct LoadOptions {
     pub max_backends: u32,
     /// `--max-flows`, entries
     pub max_flows: u32,
-    /// Settings; the kernel's checksum flag is filled in here.
+    /// Settings; what depends on the kernel is filled in here.
     pub settings: Settings,
+    /// Whether the programs at the sockets are loaded too.
+    pub sockets: bool,
     /// Level of the program's own diagnostics, as aya-log numbers them; 0 is off and costs nothing.
     pub log_level: u8,
 }
@@ -97,6 +121,7 @@ impl Default for LoadOptions {
             max_backends: maps::capacity::BACKENDS,
             max_flows: maps::capacity::FLOWS,
             settings: Settings::DEFAULT,
+            sockets: true,
             log_level: 0,
         }
     }
@@ -158,18 +183,23 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     }
     let mut settings = options.settings;
     settings.ipv6_checksum_flag = ipv6_checksum_flag();
+    settings.socket_refuses = at_least(REFUSING).into();
     let settings = Raw(settings);
     loader.override_global("SETTINGS", &settings, true);
     loader.override_global(aya_log::LEVEL, &options.log_level, false);
     let mut ebpf = loader.load(OBJECT).map_err(object_error)?;
-    for name in PROGRAMS {
-        let fail = |source: ProgramError| program_error(name, source);
-        let program: &mut SchedClassifier = ebpf
-            .program_mut(name)
-            .ok_or_else(|| fail(ProgramError::NotLoaded))?
-            .try_into()
-            .map_err(fail)?;
-        program.load().map_err(fail)?;
+    let sockets: &[&'static str] = if options.sockets {
+        &SOCKET_PROGRAMS
+    } else {
+        &[]
+    };
+    for name in PROGRAMS.iter().chain(sockets) {
+        let result = match ebpf.program_mut(name) {
+            Some(Program::SchedClassifier(program)) => program.load(),
+            Some(Program::CgroupSockAddr(program)) => program.load(),
+            _ => Err(ProgramError::NotLoaded),
+        };
+        result.map_err(|source| program_error(name, source))?;
     }
     let capacity = sizes
         .iter()
@@ -208,17 +238,45 @@ impl Loaded {
         &mut self.ebpf
     }
 
-    /// A program.
+    /// The program of a hook on devices.
     ///
     /// # Errors
     /// There is no such program.
     pub fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, LoadError> {
+        self.find(name)
+    }
+
+    /// The program of a hook on sockets.
+    ///
+    /// # Errors
+    /// There is no such program.
+    pub fn socket_program(&mut self, name: &'static str) -> Result<&mut CgroupSockAddr, LoadError> {
+        self.find(name)
+    }
+
+    fn find<'a, P>(&'a mut self, name: &'static str) -> Result<P, LoadError>
+    where
+        P: TryFrom<&'a mut Program, Error = ProgramError>,
+    {
         let fail = |source: ProgramError| program_error(name, source);
         self.ebpf
             .program_mut(name)
             .ok_or_else(|| fail(ProgramError::NotLoaded))?
             .try_into()
             .map_err(fail)
+    }
+
+    /// What the kernel says of a program, whichever its type is.
+    ///
+    /// # Errors
+    /// There is no such program, or it is not loaded.
+    pub fn info(&self, name: &'static str) -> Result<ProgramInfo, LoadError> {
+        let info = match self.ebpf.program(name) {
+            Some(Program::SchedClassifier(program)) => program.info(),
+            Some(Program::CgroupSockAddr(program)) => program.info(),
+            _ => Err(ProgramError::NotLoaded),
+        };
+        info.map_err(|source| program_error(name, source))
     }
 }
 

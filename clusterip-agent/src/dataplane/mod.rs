@@ -1,16 +1,21 @@
 //! Where the tables go. The only importers of aya are below this folder.
 
 pub mod attach;
+pub mod borrow;
 pub mod bpf;
+pub mod cgroup;
 pub mod counters;
 pub mod diagnostics;
 pub mod faulty;
 mod features;
+mod links;
 pub mod load;
 pub mod memory;
+pub mod netns;
 pub mod pins;
 pub mod ports;
 pub mod raw;
+pub mod sockets;
 
 pub use faulty::Faulty;
 pub use memory::Memory;

@@ -2,7 +2,7 @@
 
 use clusterip_common::abi::{
     Affinity, AffinityKey, Backend, Counters, Flow, FlowKey, Fragment, FragmentKey, Service,
-    ServiceKey, Settings, Traffic,
+    ServiceKey, Settings, SocketFlow, SocketKey, Traffic,
 };
 
 /// An ABI value in a map. The wrapper is ours, so that aya's marker can be put on it.
@@ -29,5 +29,7 @@ pod!(
     Service,
     ServiceKey,
     Settings,
+    SocketFlow,
+    SocketKey,
     Traffic
 );

@@ -2,7 +2,7 @@
 
 use super::{
     Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, Fragment, FragmentKey,
-    Outcome, Service, ServiceId, ServiceKey, SlotIndex, Traffic,
+    Outcome, Service, ServiceId, ServiceKey, SlotIndex, SocketFlow, SocketKey, Traffic,
 };
 
 /// The kinds of map in use; the agent translates them to the kernel's.
@@ -60,6 +60,8 @@ pub mod capacity {
     pub const AFFINITY: u32 = 65_536;
     /// Packets in pieces that are under way.
     pub const FRAGMENTS: u32 = 8_192;
+    /// Socket entries; a TCP socket takes one, a UDP socket two for each service it speaks with.
+    pub const SOCKETS: u32 = 65_536;
 }
 
 /// Frontends.
@@ -125,6 +127,13 @@ pub const LIVE_FLOWS: Shape = shape::<BackendId, u64>(
     capacity::BACKENDS,
     "backend id -> live flows",
 );
+/// Flows of the node's own sockets.
+pub const SOCKETS: Shape = shape::<SocketKey, SocketFlow>(
+    "SOCKETS",
+    Kind::LruHash,
+    capacity::SOCKETS,
+    "socket and address -> translation",
+);
 /// Round-robin counters, shared by all CPUs (B1).
 pub const CURSORS: Shape = shape::<ServiceId, u64>(
     "CURSORS",
@@ -155,7 +164,7 @@ pub const OUTCOMES: Shape = shape::<u32, Traffic>(
 );
 
 /// All of them.
-pub const ALL: [Shape; 13] = [
+pub const ALL: [Shape; 14] = [
     SERVICES,
     SLOTS,
     BACKENDS,
@@ -165,6 +174,7 @@ pub const ALL: [Shape; 13] = [
     FRAGMENTS,
     PORTS,
     LIVE_FLOWS,
+    SOCKETS,
     CURSORS,
     SERVICE_COUNTERS,
     BACKEND_COUNTERS,

@@ -12,6 +12,7 @@ pub mod maps;
 pub mod outcome;
 pub mod service;
 pub mod settings;
+pub mod socket;
 
 pub use affinity::{Affinity, AffinityKey};
 pub use backend::{Backend, BackendId, BackendState};
@@ -21,6 +22,7 @@ pub use fragment::{Fragment, FragmentKey};
 pub use outcome::Outcome;
 pub use service::{Algorithm, Service, ServiceFlags, ServiceId, ServiceKey, SlotIndex};
 pub use settings::{Range, Settings};
+pub use socket::{SocketFlow, SocketKey};
 
 /// Version of the pinned layout; part of the pin path.
 pub const VERSION: u32 = 1;

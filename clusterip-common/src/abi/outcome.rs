@@ -71,6 +71,14 @@ outcomes! {
     NoBackend = "no-backend",
     /// The answer could not be made in the packet's memory: dropped.
     ReplyFailed = "reply-failed",
+    /// A call of a process of the node chose a backend: `connect`, or the first datagram to a service.
+    SocketNewFlow = "socket-new-flow",
+    /// A datagram of an unconnected socket followed the socket's flow to its backend.
+    SocketRequest = "socket-request",
+    /// A datagram that a socket received was given its service address back.
+    SocketReply = "socket-reply",
+    /// A process of the node called a service without endpoints: the call was refused.
+    SocketNoEndpoint = "socket-no-endpoint",
 }
 
 impl Outcome {

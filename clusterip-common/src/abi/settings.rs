@@ -69,6 +69,10 @@ pub struct Settings {
     pub closing_reuse: u64,
     /// Flag for the L4 checksum helper on IPv6: `BPF_F_IPV6` where the kernel knows it, else 0.
     pub ipv6_checksum_flag: u64,
+    /// The network namespace whose sockets are translated, as the kernel numbers it; 0 for every one.
+    pub socket_netns: u64,
+    /// 1 where the kernel lets a call be refused with an error of ours (`ECONNREFUSED`), else 0 (`EPERM`).
+    pub socket_refuses: u64,
 }
 
 impl Settings {
@@ -78,6 +82,8 @@ impl Settings {
         service_v6: Range::EMPTY,
         closing_reuse: 30_000_000_000,
         ipv6_checksum_flag: 0,
+        socket_netns: 0,
+        socket_refuses: 0,
     };
 }
 

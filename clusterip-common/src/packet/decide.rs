@@ -82,7 +82,7 @@ pub(super) fn request<E: Env>(env: &E, packet: &Packet, bytes: impl Fn() -> usiz
     } else if !packet.opens() {
         return flowless(env, packet);
     }
-    let choice = match select::choose(env, packet) {
+    let choice = match select::choose(env, &packet.key) {
         Ok(choice) => choice,
         Err(outcome) => return Decision::refuse(outcome),
     };

@@ -14,6 +14,7 @@ mod icmp;
 mod parse;
 mod reject;
 mod select;
+pub mod socket;
 mod translate;
 mod verdict;
 

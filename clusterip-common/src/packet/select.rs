@@ -1,6 +1,6 @@
 //! Choosing a backend.
 
-use super::{env::Env, parse::Packet};
+use super::env::Env;
 use crate::{
     abi::{
         Affinity, AffinityKey, Algorithm, Backend, BackendId, BackendState, FlowKey, Outcome,
@@ -19,8 +19,7 @@ const SECOND: u64 = 1_000_000_000;
 
 /// The backend for a new flow. `NoEndpoint`, `NoService`: reject (B7, B9); any other outcome: drop.
 #[inline(always)]
-pub(super) fn choose<E: Env>(env: &E, packet: &Packet) -> Result<Choice, Outcome> {
-    let key = &packet.key;
+pub(super) fn choose<E: Env>(env: &E, key: &FlowKey) -> Result<Choice, Outcome> {
     let vip = ServiceKey::new(key.destination, key.destination_port, key.protocol);
     let Some(service) = env.service(&vip) else {
         return Err(absent(env, key.destination));

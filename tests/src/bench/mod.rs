@@ -1,3 +1,4 @@
 //! Figures for `cargo xtask bench`. Machines are noisy: what counts are ratios of one run.
 
 pub mod packet;
+pub mod socket;

@@ -15,10 +15,24 @@ enum Subject {
         #[arg(long, default_value_t = 31)]
         rounds: usize,
     },
+    /// Nanoseconds of a connect with the programs at sockets, beside one without
+    Socket {
+        /// Rounds; the quickest counts
+        #[arg(long, default_value_t = 51)]
+        rounds: usize,
+    },
+    /// The process that makes the calls of `socket`
+    #[command(hide = true)]
+    Caller,
 }
 
 fn main() -> anyhow::Result<()> {
     match Subject::parse() {
         Subject::Packet { rounds } => clusterip_tests::bench::packet::run(rounds),
+        Subject::Socket { rounds } => clusterip_tests::bench::socket::run(rounds),
+        Subject::Caller => {
+            clusterip_tests::caller::serve(std::io::stdin().lock(), std::io::stdout().lock())?;
+            Ok(())
+        }
     }
 }

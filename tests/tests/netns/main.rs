@@ -12,6 +12,7 @@ mod dataplane;
 mod demo;
 mod lifecycle;
 mod refusals;
+mod sockets;
 mod spread;
 mod topology;
 mod traffic;

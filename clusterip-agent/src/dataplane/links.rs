@@ -1,0 +1,128 @@
+//! What aya lacks for links of cgroups: looking at a pinned one, and putting another program into it.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+/// Commands of bpf(2).
+const OBJ_GET: libc::c_long = 7;
+const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const LINK_UPDATE: libc::c_long = 29;
+
+/// `BPF_LINK_TYPE_CGROUP`
+const CGROUP: u32 = 3;
+
+#[repr(C)]
+struct ObjGet {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct GetInfo {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+#[repr(C)]
+struct Update {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old_program: u32,
+}
+
+/// `struct bpf_link_info` as far as its part for cgroups.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    kind: u32,
+    id: u32,
+    program: u32,
+    pad: u32,
+    cgroup: u64,
+    attach_type: u32,
+    tail: u32,
+}
+
+/// A link that an earlier agent pinned.
+pub(super) struct CgroupLink {
+    fd: OwnedFd,
+}
+
+impl CgroupLink {
+    /// Opens a pin; None if there is none.
+    pub(super) fn open(pin: &Path) -> io::Result<Option<Self>> {
+        let path = CString::new(pin.as_os_str().as_bytes())?;
+        let get = ObjGet {
+            path: path.as_ptr() as u64,
+            fd: 0,
+            flags: 0,
+        };
+        match bpf(OBJ_GET, &get) {
+            Ok(fd) => {
+                let fd = fd.try_into().map_err(io::Error::other)?;
+                // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+                let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+                Ok(Some(Self { fd }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The number of the cgroup it is attached to, which is the inode of its directory; 0 if that is gone.
+    pub(super) fn cgroup(&self) -> io::Result<u64> {
+        let mut info = Info::default();
+        let get = GetInfo {
+            fd: raw(self.fd.as_raw_fd())?,
+            length: size(&info)?,
+            info: (&raw mut info) as u64,
+        };
+        bpf(OBJ_GET_INFO_BY_FD, &get)?;
+        if info.kind == CGROUP {
+            Ok(info.cgroup)
+        } else {
+            Err(io::Error::other("the pinned link is not one of a cgroup"))
+        }
+    }
+
+    /// Puts a program in the place of the one it has: no call meets neither.
+    pub(super) fn update(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+        let update = Update {
+            link: raw(self.fd.as_raw_fd())?,
+            program: raw(program.as_raw_fd())?,
+            flags: 0,
+            old_program: 0,
+        };
+        bpf(LINK_UPDATE, &update).map(drop)
+    }
+}
+
+fn raw(fd: i32) -> io::Result<u32> {
+    fd.try_into().map_err(io::Error::other)
+}
+
+fn size<T>(value: &T) -> io::Result<u32> {
+    size_of_val(value).try_into().map_err(io::Error::other)
+}
+
+fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
+    let length = size_of_val(attributes);
+    // SAFETY: `attributes` is the head of `union bpf_attr` for the command, and lives until the call returns, with
+    // whatever it points to.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, length) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}

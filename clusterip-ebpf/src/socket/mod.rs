@@ -1,0 +1,5 @@
+//! The hooks at the sockets of a cgroup's processes.
+
+mod call;
+mod hooks;
+mod table;
