@@ -29,7 +29,7 @@ const API_VERSION: &str = "clusterip.dev/v1alpha1";
 const KIND: &str = "AgentConfiguration";
 
 /// Documented options that are for later: an error, since an option without effect would be a trap.
-const NOT_YET: [&str; 12] = [
+const NOT_YET: [&str; 11] = [
     "pod-cidr",
     "cluster-domain",
     "kubeconfig",
@@ -40,7 +40,6 @@ const NOT_YET: [&str; 12] = [
     "dns-listen",
     "dns-upstream",
     "uplinks",
-    "load-balancer-pool",
     "socket",
 ];
 
@@ -103,6 +102,8 @@ options! {
     nodeport_range: RangeInclusive<u16> = "nodeport-range" "FIRST-LAST", Some("30000-32767"), RUN | PLAN | CHECK, values::port_range, values::port_range_text;
     /// Let spec.externalIPs have an effect: on or off
     allow_external_ips: bool = "allow-external-ips" "on|off", Some("off"), PLAN | CHECK, values::switch, values::switch_text;
+    /// Ranges from which load balancers without an address get one, at most one of each family
+    load_balancer_pool: Vec<IpNet> = "load-balancer-pool" "CIDR[,CIDR]", Some(""), PLAN | CHECK, values::pool, as_is;
     /// Directory that keeps what must survive a restart: the addresses and node ports that services got
     state_dir: PathBuf = "state-dir" "DIR", Some("/var/lib/clusterip"), RUN, values::path, as_is;
     /// Directory for pins, on a mounted bpffs
