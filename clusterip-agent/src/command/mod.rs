@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
 
 use self::{output::Format, plan::Plan};
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
     logging,
     model::{
         allocate::Allocations,
+        exposure::Exposure,
         range::ServiceRange,
         resolver::{Resolver, snapshot_of},
         validate::Rules,
@@ -134,7 +136,7 @@ fn load_quietly<const COMMAND: u8>(flags: &Flags<COMMAND>) -> Result<Config, Con
 }
 
 fn show_plan(config: &Config, format: Format) -> anyhow::Result<()> {
-    let events = manifests::once(&config.manifests, Rules::default())?;
+    let events = manifests::once(&config.manifests, rules(config))?;
     let plan = Plan::of(&snapshot_of(
         resolver(config, Allocations::default()),
         events,
@@ -148,13 +150,21 @@ fn show_plan(config: &Config, format: Format) -> anyhow::Result<()> {
 
 /// The model as the configuration wants it; `kept` are the allocations of an earlier run.
 fn resolver(config: &Config, kept: Allocations) -> Resolver {
-    let ranges = config
-        .service_cidrs
-        .iter()
-        .copied()
-        .map(ServiceRange::new)
-        .collect();
-    Resolver::new(&config.node_name, config.algorithm, ranges, kept)
+    let ranges = |nets: &[IpNet]| nets.iter().copied().map(ServiceRange::new).collect();
+    let exposure = Exposure {
+        node_port_addresses: config.nodeport_addresses.clone(),
+        external_ips: config.allow_external_ips,
+        pool: ranges(&config.load_balancer_pool),
+    };
+    let services = ranges(&config.service_cidrs);
+    Resolver::new(&config.node_name, config.algorithm, services, kept)
+        .exposed(config.nodeport_range.clone(), exposure)
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules {
+        node_ports: config.nodeport_range.clone(),
+    }
 }
 
 fn variable(name: &str) -> Option<String> {

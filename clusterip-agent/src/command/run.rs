@@ -26,8 +26,8 @@ use crate::{
     },
     interfaces::{self, Globs},
     metrics::{Figures, Health, health_routes, metrics_routes, serve},
-    model::validate::Rules,
     plan::Limits,
+    probe,
     reconcile::{self, Published, Reconciler, Timing},
     reconnect,
     source::manifests::Watch,
@@ -44,7 +44,7 @@ const DEBUG: u8 = 4;
 /// Serves until it is told to stop. The dataplane goes on without the agent (F4).
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     // First what can be wrong with the call, then what the kernel may refuse.
-    let watch = Watch::start(&config.manifests, Rules::default())?;
+    let watch = Watch::start(&config.manifests, super::rules(&config))?;
     let store = Store::new(&config.state_dir);
     let kept = store
         .load()
@@ -69,7 +69,8 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
 
     let resolver = super::resolver(&config, kept);
     let reconciler = Reconciler::new(maps, resolver, Some(store), limits);
-    let (events, inbox) = mpsc::channel(QUEUE);
+    let (events, given) = mpsc::channel(QUEUE);
+    let (probed, inbox) = mpsc::channel(QUEUE);
     let (published, seen) = watch::channel(Published::default());
     let reconcile = reconcile::run(reconciler, inbox, published, Timing::default());
     let (devices, wanted) = watch::channel(None);
@@ -105,6 +106,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(); "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
+        () = probe::run(&config.node_name, given, probed) => anyhow::bail!("the probes ended"),
         () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
         () = interfaces::watch(Globs::new(&config.pod_interfaces), devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}

@@ -17,7 +17,11 @@ use clusterip_tests::{
 };
 
 /// Asks a service port without pause while `work` is done: every request must be answered.
-fn under_traffic<T>(client: &Pod, to: SocketAddr, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn under_traffic<T>(
+    client: &Pod,
+    to: SocketAddr,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     let done = AtomicBool::new(false);
     let count = AtomicU64::new(0);
     let asking = || {
@@ -54,7 +58,7 @@ fn answering(client: &Pod, to: SocketAddr, requests: usize) -> io::Result<BTreeS
 }
 
 /// Waits until exactly these answer.
-fn until_answering(client: &Pod, to: SocketAddr, pods: &[&str]) -> Result<()> {
+pub(crate) fn until_answering(client: &Pod, to: SocketAddr, pods: &[&str]) -> Result<()> {
     let wanted: BTreeSet<String> = pods.iter().map(|pod| (*pod).to_owned()).collect();
     let mut last = None;
     let found = wait::until(&format!("{wanted:?} answer at {to}"), || {

@@ -1,5 +1,8 @@
 //! `clusterip plan`: what would be programmed.
 
+#[cfg(test)]
+mod tests;
+
 use std::{net::IpAddr, sync::Arc};
 
 use serde::Serialize;
@@ -56,7 +59,8 @@ impl Plan {
             .services
             .values()
             .flat_map(|service| {
-                service.balancers.iter().flat_map(|balancer| {
+                let balancers = service.balancers.iter().chain(&service.external);
+                balancers.flat_map(|balancer| {
                     balancer
                         .frontends
                         .iter()
@@ -66,7 +70,7 @@ impl Plan {
             .collect();
         // The model orders services by namespace and name, readers by the text they see.
         frontends.sort_by(|a, b| {
-            let key = |it: &PlannedFrontend| (it.protocol, it.address, it.port);
+            let key = |it: &PlannedFrontend| (it.protocol, it.address, it.port, it.kind, it.scope);
             (&a.service, &a.port_name)
                 .cmp(&(&b.service, &b.port_name))
                 .then_with(|| key(a).cmp(&key(b)))
@@ -194,9 +198,13 @@ fn planned(service: &ResolvedService, balancer: &Balancer, frontend: &Frontend) 
         port: *port,
         kind: match kind {
             FrontendKind::ClusterIp => "ClusterIP",
+            FrontendKind::NodePort => "NodePort",
+            FrontendKind::LoadBalancer => "LoadBalancer",
+            FrontendKind::ExternalIp => "ExternalIP",
         },
         scope: match scope {
             Scope::Internal => "internal",
+            Scope::External => "external",
         },
         action: match balancer.action {
             Action::Balance => "balance",
@@ -232,112 +240,5 @@ fn planned_backend(endpoint: &Endpoint) -> PlannedBackend {
         },
         node: node.clone(),
         zone: zone.clone(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::model::{
-        allocate::Allocations,
-        objects_for_tests::{app, listing, node, pod, service, slice},
-        range::ServiceRange,
-        resolver::{Resolver, snapshot_of},
-        service::Algorithm,
-    };
-
-    fn plan(objects: impl IntoIterator<Item = crate::model::object::Object>) -> Plan {
-        let ranges = vec![ServiceRange::new("10.96.0.0/16".parse().unwrap())];
-        let resolver = Resolver::new("node-a", Algorithm::default(), ranges, Allocations::new());
-        Plan::of(&snapshot_of(resolver, listing(objects)))
-    }
-
-    /// The document of interfaces.md: scripts rely on it.
-    #[test]
-    fn the_document_has_its_documented_form() {
-        let web = service(
-            "web",
-            &json!({
-                "clusterIP": "10.96.0.10",
-                "selector": { "app": "web" },
-                "sessionAffinity": "ClientIP",
-                "ports": [{ "port": 80, "targetPort": 8080 }],
-            }),
-        );
-        let taken = service(
-            "zweb",
-            &json!({ "clusterIP": "10.96.0.10", "ports": [{ "port": 80 }] }),
-        );
-        let objects = [
-            web,
-            taken,
-            pod("web-2", "web", "10.1.0.10"),
-            pod("web-1", "web", "10.1.0.9"),
-            node("node-a", "east"),
-        ];
-        let backend = |address: &str| {
-            json!({
-                "address": address, "port": 8080, "weight": 1, "state": "active",
-                "node": "node-a", "zone": "east",
-            })
-        };
-        let expected = json!({
-            "version": 1,
-            "node": "node-a",
-            "problems": [{
-                "file": "", "line": 0, "column": 0, "object": "Service default/zweb",
-                "field": "spec.clusterIP", "value": "10.96.0.10",
-                "message": "is taken by Service default/web: choose another address",
-            }],
-            "frontends": [{
-                "service": "default/web", "portName": "", "protocol": "TCP",
-                "address": "10.96.0.10", "port": 80, "kind": "ClusterIP", "scope": "internal",
-                "action": "balance", "algorithm": "round-robin", "affinitySeconds": 10800,
-                "backends": [backend("10.1.0.9"), backend("10.1.0.10")],
-            }],
-        });
-        assert_eq!(serde_json::to_value(plan(objects)).unwrap(), expected);
-    }
-
-    #[test]
-    fn an_address_that_is_kept_nowhere_is_provisional() {
-        let document = serde_json::to_value(plan([app("web")])).unwrap();
-        let frontend = &document["frontends"][0];
-        assert_eq!(frontend["provisional"], json!(true));
-        assert_eq!(frontend["action"], json!("reject"), "B7");
-        assert!(plan([app("web")]).table(false).contains(":80/TCP*"));
-    }
-
-    /// A7, B8
-    #[test]
-    fn a_local_policy_keeps_to_this_node() {
-        let local = service(
-            "web",
-            &json!({
-                "clusterIP": "10.96.0.10",
-                "selector": { "app": "web" },
-                "internalTrafficPolicy": "Local",
-                "ports": [{ "port": 80 }],
-            }),
-        );
-        let action = |objects: Vec<_>| {
-            let document = serde_json::to_value(plan(objects)).unwrap();
-            document["frontends"][0]["action"]
-                .as_str()
-                .map(str::to_owned)
-        };
-        let here = pod("web-1", "web", "10.1.0.1");
-        assert_eq!(
-            action(vec![local.clone(), here]).as_deref(),
-            Some("balance")
-        );
-        let elsewhere = slice("s", "web", &["10.1.0.2"]);
-        assert_eq!(
-            action(vec![local.clone(), elsewhere]).as_deref(),
-            Some("drop")
-        );
-        assert_eq!(action(vec![local]).as_deref(), Some("reject"));
     }
 }
