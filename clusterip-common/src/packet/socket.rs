@@ -184,10 +184,10 @@ fn forget<S: Socket, E: SocketTable>(
     reason = "an identity, compared on this machine only"
 )]
 fn flow_key<S: Socket>(socket: &S, address: Addr, port: Be16) -> FlowKey {
-    let [a, b, c, d, e, f, g, h] = socket.netns().to_ne_bytes();
+    let [n0, n1, n2, n3, n4, n5, n6, n7] = socket.netns().to_ne_bytes();
     let [low, high, ..] = socket.cookie().to_ne_bytes();
     FlowKey {
-        source: Addr::v6([1, 0, 0, 0, 0, 0, 0, 0, a, b, c, d, e, f, g, h]),
+        source: Addr::v6([1, 0, 0, 0, 0, 0, 0, 0, n0, n1, n2, n3, n4, n5, n6, n7]),
         destination: address,
         source_port: Be16([low, high]),
         destination_port: port,
