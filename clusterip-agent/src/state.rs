@@ -1,4 +1,4 @@
-//! What is kept across restarts: which service has which address.
+//! What is kept across restarts: which service has which address and node ports.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{allocate::Allocations, object::ObjectName};
+use crate::model::{
+    allocate::Allocations,
+    node_ports::{KeptPorts, PortKey},
+    object::ObjectName,
+    service::Protocol,
+};
 
 const FILE: &str = "allocations.json";
 const VERSION: u32 = 1;
@@ -56,12 +61,17 @@ pub enum StateError {
     },
 }
 
-/// The file's content. Addresses of a service by `namespace/name`.
+/// The file's content. What a service has by `namespace/name`; node ports by `80/TCP`, the port they are for.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Document {
     version: u32,
     services: BTreeMap<String, Vec<IpAddr>>,
+    /// Released addresses, and who had them last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    resting: BTreeMap<IpAddr, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    node_ports: BTreeMap<String, BTreeMap<String, u16>>,
 }
 
 /// The state directory (`--state-dir`).
@@ -139,25 +149,70 @@ fn parse(text: &str) -> Result<Allocations, String> {
     {
         return Err(format!("{twice} is there twice"));
     }
-    document
-        .services
-        .into_iter()
-        .map(|(key, addresses)| {
-            let (namespace, name) = key
-                .split_once('/')
-                .ok_or_else(|| format!("{key:?} is not namespace/name"))?;
-            let addresses = addresses.iter().map(IpAddr::to_canonical).collect();
-            Ok((ObjectName::new(namespace, name), addresses))
+    let addresses = document.services.into_iter().map(|(key, addresses)| {
+        let addresses = addresses.iter().map(IpAddr::to_canonical).collect();
+        Ok((object_name(&key)?, addresses))
+    });
+    let resting = document.resting.into_iter();
+    let resting = resting.map(|(address, key)| Ok((address.to_canonical(), object_name(&key)?)));
+    Ok(Allocations {
+        addresses: addresses.collect::<Result<_, String>>()?,
+        resting: resting.collect::<Result<_, String>>()?,
+        node_ports: node_ports(document.node_ports)?,
+    })
+}
+
+fn object_name(key: &str) -> Result<ObjectName, String> {
+    let parts = key.split_once('/');
+    let (namespace, name) = parts.ok_or_else(|| format!("{key:?} is not namespace/name"))?;
+    Ok(ObjectName::new(namespace, name))
+}
+
+fn node_ports(kept: BTreeMap<String, BTreeMap<String, u16>>) -> Result<KeptPorts, String> {
+    let port_key = |text: &str| {
+        let (port, protocol) = text.split_once('/')?;
+        Some(PortKey {
+            port: port.parse().ok().filter(|port| *port > 0)?,
+            protocol: Protocol::parse(Some(protocol))?,
         })
-        .collect()
+    };
+    let mut all = KeptPorts::new();
+    for (service, ports) in kept {
+        let mut numbers = BTreeMap::new();
+        for (text, number) in ports {
+            let key = port_key(&text).ok_or_else(|| format!("{text:?} is not port/protocol"))?;
+            numbers.insert(key, number);
+        }
+        all.insert(object_name(&service)?, numbers);
+    }
+    Ok(all)
 }
 
 fn write(directory: &Path, path: &Path, allocations: &Allocations) -> io::Result<()> {
+    let Allocations {
+        addresses,
+        resting,
+        node_ports,
+    } = allocations;
+    let numbers = |ports: &BTreeMap<PortKey, u16>| {
+        ports
+            .iter()
+            .map(|(key, number)| (format!("{}/{}", key.port, key.protocol), *number))
+            .collect()
+    };
     let document = Document {
         version: VERSION,
-        services: allocations
+        services: addresses
             .iter()
             .map(|(name, addresses)| (name.to_string(), addresses.clone()))
+            .collect(),
+        resting: resting
+            .iter()
+            .map(|(address, owner)| (*address, owner.to_string()))
+            .collect(),
+        node_ports: node_ports
+            .iter()
+            .map(|(name, ports)| (name.to_string(), numbers(ports)))
             .collect(),
     };
     let mut text = serde_json::to_vec_pretty(&document)?;
@@ -175,13 +230,17 @@ mod tests {
     use super::*;
 
     fn some() -> Allocations {
-        Allocations::from([(
-            ObjectName::new("default", "web"),
-            vec![
-                "10.96.0.10".parse().unwrap(),
-                "fd00:10:96::a".parse().unwrap(),
-            ],
-        )])
+        let web = ObjectName::new("default", "web");
+        let key = PortKey {
+            port: 80,
+            protocol: Protocol::Udp,
+        };
+        let addresses = ["10.96.0.10", "fd00:10:96::a"].map(|text| text.parse().unwrap());
+        Allocations {
+            addresses: BTreeMap::from([(web.clone(), addresses.to_vec())]),
+            resting: BTreeMap::from([("10.96.0.9".parse().unwrap(), web.clone())]),
+            node_ports: BTreeMap::from([(web, BTreeMap::from([(key, 30_123)]))]),
+        }
     }
 
     /// G4
@@ -204,6 +263,9 @@ mod tests {
             r#"{"version":2,"services":{}}"#,
             r#"{"version":1,"services":{"web":["10.96.0.1"]}}"#,
             r#"{"version":1,"services":{"default/web":["10.96.0.300"]}}"#,
+            r#"{"version":1,"services":{},"resting":{"10.96.0.3":"web"}}"#,
+            r#"{"version":1,"services":{},"nodePorts":{"a/web":{"80":30000}}}"#,
+            r#"{"version":1,"services":{},"nodePorts":{"a/web":{"0/TCP":30000}}}"#,
             r#"{"version":1,"services":{"a/web":["10.96.0.3"],"b/web":["10.96.0.3"]}}"#,
         ] {
             let directory = tempfile::tempdir().unwrap();

@@ -7,10 +7,7 @@ use serde::Serialize;
 use super::output::{self, Format};
 use crate::{
     config::Config,
-    model::{
-        allocate::Allocations, event::Event, problem::Problem, resolver::snapshot_of,
-        validate::Rules,
-    },
+    model::{allocate::Allocations, event::Event, problem::Problem, resolver::snapshot_of},
     source::manifests::{self, Listing, ManifestSource},
 };
 
@@ -24,7 +21,7 @@ struct Report<'a> {
 /// Prints every problem; true if there is none.
 pub(super) fn check(config: &Config, format: Format) -> anyhow::Result<bool> {
     let listing = manifests::list(&config.manifests)?;
-    let events = ManifestSource::new(Rules::default()).update(listing.clone());
+    let events = ManifestSource::new(super::rules(config)).update(listing.clone());
     let objects = events.iter().filter(|e| matches!(e, Event::Put(_))).count();
     // Services are wrong beside each other too: an address that is taken, or outside the range.
     let snapshot = snapshot_of(super::resolver(config, Allocations::default()), events);

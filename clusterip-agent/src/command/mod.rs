@@ -22,6 +22,7 @@ use crate::{
     logging,
     model::{
         allocate::Allocations,
+        exposure::Exposure,
         range::ServiceRange,
         resolver::{Resolver, snapshot_of},
         validate::Rules,
@@ -134,7 +135,7 @@ fn load_quietly<const COMMAND: u8>(flags: &Flags<COMMAND>) -> Result<Config, Con
 }
 
 fn show_plan(config: &Config, format: Format) -> anyhow::Result<()> {
-    let events = manifests::once(&config.manifests, Rules::default())?;
+    let events = manifests::once(&config.manifests, rules(config))?;
     let plan = Plan::of(&snapshot_of(
         resolver(config, Allocations::default()),
         events,
@@ -154,7 +155,18 @@ fn resolver(config: &Config, kept: Allocations) -> Resolver {
         .copied()
         .map(ServiceRange::new)
         .collect();
+    let exposure = Exposure {
+        node_port_addresses: config.nodeport_addresses.clone(),
+        external_ips: config.allow_external_ips,
+    };
     Resolver::new(&config.node_name, config.algorithm, ranges, kept)
+        .exposed(config.nodeport_range.clone(), exposure)
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules {
+        node_ports: config.nodeport_range.clone(),
+    }
 }
 
 fn variable(name: &str) -> Option<String> {

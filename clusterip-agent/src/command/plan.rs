@@ -56,7 +56,8 @@ impl Plan {
             .services
             .values()
             .flat_map(|service| {
-                service.balancers.iter().flat_map(|balancer| {
+                let balancers = service.balancers.iter().chain(&service.external);
+                balancers.flat_map(|balancer| {
                     balancer
                         .frontends
                         .iter()
@@ -66,7 +67,7 @@ impl Plan {
             .collect();
         // The model orders services by namespace and name, readers by the text they see.
         frontends.sort_by(|a, b| {
-            let key = |it: &PlannedFrontend| (it.protocol, it.address, it.port);
+            let key = |it: &PlannedFrontend| (it.protocol, it.address, it.port, it.kind, it.scope);
             (&a.service, &a.port_name)
                 .cmp(&(&b.service, &b.port_name))
                 .then_with(|| key(a).cmp(&key(b)))
@@ -194,9 +195,13 @@ fn planned(service: &ResolvedService, balancer: &Balancer, frontend: &Frontend) 
         port: *port,
         kind: match kind {
             FrontendKind::ClusterIp => "ClusterIP",
+            FrontendKind::NodePort => "NodePort",
+            FrontendKind::LoadBalancer => "LoadBalancer",
+            FrontendKind::ExternalIp => "ExternalIP",
         },
         scope: match scope {
             Scope::Internal => "internal",
+            Scope::External => "external",
         },
         action: match balancer.action {
             Action::Balance => "balance",
@@ -237,11 +242,13 @@ fn planned_backend(endpoint: &Endpoint) -> PlannedBackend {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
     use crate::model::{
         allocate::Allocations,
+        object::Object,
         objects_for_tests::{app, listing, node, pod, service, slice},
         range::ServiceRange,
         resolver::{Resolver, snapshot_of},
@@ -339,5 +346,46 @@ mod tests {
             Some("drop")
         );
         assert_eq!(action(vec![local]).as_deref(), Some("reject"));
+    }
+
+    proptest! {
+        #![proptest_config(crate::repeatable::config(48))]
+
+        /// `plan` is a function of the objects, not of their order (G2, G3, A12).
+        #[test]
+        fn the_order_of_the_objects_does_not_matter(
+            order in Just((0..24_usize).collect::<Vec<_>>()).prop_shuffle(),
+        ) {
+            let objects = some_of_everything();
+            prop_assert_eq!(objects.len(), order.len());
+            let shuffled = order.into_iter().filter_map(|index| objects.get(index).cloned());
+            prop_assert_eq!(plan(shuffled), plan(objects.clone()));
+        }
+    }
+
+    fn some_of_everything() -> Vec<Object> {
+        let mut objects = vec![node("node-a", "east"), node("node-b", "west")];
+        for number in 0..5_u8 {
+            objects.push(app(&format!("auto-{number}")));
+            objects.push(pod(
+                &format!("pod-{number}"),
+                &format!("auto-{}", number / 2),
+                &format!("10.1.0.{}", number / 2),
+            ));
+            let spec = json!({
+                "type": "NodePort",
+                "clusterIP": format!("10.96.0.{}", number / 2),
+                "ports": [{ "port": 80, "nodePort": 30_000 + i32::from(number / 2) }],
+            });
+            objects.push(service(&format!("named-{number}"), &spec));
+        }
+        for number in 0..7_u8 {
+            objects.push(slice(
+                &format!("slice-{number}"),
+                &format!("auto-{}", 4 - number / 2),
+                &[&format!("10.1.0.{number}"), "10.1.0.200"],
+            ));
+        }
+        objects
     }
 }

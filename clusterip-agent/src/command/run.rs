@@ -26,7 +26,6 @@ use crate::{
     },
     interfaces::{self, Globs},
     metrics::{Figures, Health, health_routes, metrics_routes, serve},
-    model::validate::Rules,
     plan::Limits,
     reconcile::{self, Published, Reconciler, Timing},
     reconnect,
@@ -44,7 +43,7 @@ const DEBUG: u8 = 4;
 /// Serves until it is told to stop. The dataplane goes on without the agent (F4).
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     // First what can be wrong with the call, then what the kernel may refuse.
-    let watch = Watch::start(&config.manifests, Rules::default())?;
+    let watch = Watch::start(&config.manifests, super::rules(&config))?;
     let store = Store::new(&config.state_dir);
     let kept = store
         .load()

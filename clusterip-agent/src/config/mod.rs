@@ -11,6 +11,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
@@ -20,7 +21,7 @@ pub use file::FileError;
 pub use flags::{CHECK, Flags, PLAN, RUN};
 pub use values::{LogFormat, SocketLb};
 
-use crate::model::service::Algorithm;
+use crate::model::{exposure::NodePortAddresses, service::Algorithm};
 
 /// First line of a configuration file.
 const API_VERSION: &str = "clusterip.dev/v1alpha1";
@@ -28,7 +29,7 @@ const API_VERSION: &str = "clusterip.dev/v1alpha1";
 const KIND: &str = "AgentConfiguration";
 
 /// Documented options that are for later: an error, since an option without effect would be a trap.
-const NOT_YET: [&str; 14] = [
+const NOT_YET: [&str; 11] = [
     "pod-cidr",
     "cluster-domain",
     "kubeconfig",
@@ -37,9 +38,6 @@ const NOT_YET: [&str; 14] = [
     "forwarding",
     "dns-listen",
     "dns-upstream",
-    "nodeport-addresses",
-    "nodeport-range",
-    "allow-external-ips",
     "uplinks",
     "load-balancer-pool",
     "socket",
@@ -102,7 +100,13 @@ options! {
     socket_lb: SocketLb = "socket-lb" "host|all|off", Some("host"), RUN, values::socket_lb, as_is;
     /// The cgroup of version 2 whose processes --socket-lb is for (the root of all if left out)
     cgroup: Option<PathBuf> = "cgroup" "DIR", Some(""), RUN, values::optional_path, as_is;
-    /// Directory that keeps what must survive a restart: the addresses that services got
+    /// Which addresses of a node serve node ports: primary (the first internal one of each family), or ranges
+    nodeport_addresses: NodePortAddresses = "nodeport-addresses" "primary|CIDR[,CIDR]", Some("primary"), PLAN | CHECK, values::node_port_addresses, values::node_port_addresses_text;
+    /// Numbers from which node ports come
+    nodeport_range: RangeInclusive<u16> = "nodeport-range" "FIRST-LAST", Some("30000-32767"), RUN | PLAN | CHECK, values::port_range, values::port_range_text;
+    /// Let spec.externalIPs have an effect: on or off
+    allow_external_ips: bool = "allow-external-ips" "on|off", Some("off"), PLAN | CHECK, values::switch, values::switch_text;
+    /// Directory that keeps what must survive a restart: the addresses and node ports that services got
     state_dir: PathBuf = "state-dir" "DIR", Some("/var/lib/clusterip"), RUN, values::path, as_is;
     /// Directory for pins, on a mounted bpffs
     bpffs: PathBuf = "bpffs" "DIR", Some("/sys/fs/bpf/clusterip"), RUN, values::path, as_is;

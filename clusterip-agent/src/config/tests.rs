@@ -45,6 +45,9 @@ fn the_defaults_are_those_of_the_documentation() {
             algorithm: Algorithm::RoundRobin,
             socket_lb: SocketLb::Host,
             cgroup: None,
+            nodeport_addresses: NodePortAddresses::Primary,
+            nodeport_range: 30_000..=32_767,
+            allow_external_ips: false,
             state_dir: "/var/lib/clusterip".into(),
             bpffs: "/sys/fs/bpf/clusterip".into(),
             metrics_bind_address: Some("127.0.0.1:10249".parse().expect("an address")),
@@ -153,6 +156,10 @@ fn a_bad_value_names_where_it_was_given_and_what_is_allowed() {
         (
             ["--log-format", "xml"],
             "--log-format \"xml\": must be text or json",
+        ),
+        (
+            ["--nodeport-range", "9-8"],
+            "--nodeport-range \"9-8\": must be FIRST-LAST",
         ),
         (["--state-dir", ""], "--state-dir \"\": must be a path"),
     ] {

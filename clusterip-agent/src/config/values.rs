@@ -1,11 +1,11 @@
 //! Values of options: from text, with what is allowed if it is wrong.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::model::{service::Algorithm, validate};
+use crate::model::{exposure::NodePortAddresses, service::Algorithm, validate};
 
 /// How log lines are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -149,6 +149,57 @@ pub(super) fn backends(text: &str) -> Result<u32, String> {
 /// A flow takes two entries.
 pub(super) fn flows(text: &str) -> Result<u32, String> {
     number(text, 2, 1 << 26)
+}
+
+pub(super) fn node_port_addresses(text: &str) -> Result<NodePortAddresses, String> {
+    if text == "primary" {
+        return Ok(NodePortAddresses::Primary);
+    }
+    match ranges(text)? {
+        ranges if ranges.is_empty() => {
+            Err("must be primary, or ranges such as 192.0.2.0/24".to_owned())
+        }
+        ranges => Ok(NodePortAddresses::Within(ranges)),
+    }
+}
+
+pub(super) fn node_port_addresses_text(addresses: &NodePortAddresses) -> String {
+    match addresses {
+        NodePortAddresses::Primary => "primary".to_owned(),
+        NodePortAddresses::Within(ranges) => {
+            let texts: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+            texts.join(",")
+        }
+    }
+}
+
+pub(super) fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let bounds = text.split_once('-').and_then(|(first, last)| {
+        let first: u16 = first.trim().parse().ok()?;
+        let last: u16 = last.trim().parse().ok()?;
+        (0 < first && first <= last).then_some(first..=last)
+    });
+    bounds.ok_or_else(|| "must be FIRST-LAST, such as 30000-32767".to_owned())
+}
+
+pub(super) fn port_range_text(range: &RangeInclusive<u16>) -> String {
+    format!("{}-{}", range.start(), range.end())
+}
+
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("must be on or off".to_owned()),
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the table hands every value over in the same way"
+)]
+pub(super) const fn switch_text(is_on: &bool) -> &'static str {
+    if *is_on { "on" } else { "off" }
 }
 
 pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {

@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use k8s_openapi::api::{
-    core::v1::{Node, Pod, Service},
-    discovery::v1::EndpointSlice,
+use k8s_openapi::{
+    api::{
+        core::v1::{Node, Pod, Service},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
 };
 
 use super::{
@@ -98,6 +101,15 @@ impl Cluster {
         }
     }
 
+    /// What puts older services before younger ones; those of unknown age come last.
+    #[must_use]
+    pub fn age(&self, name: &ObjectName) -> (bool, Option<Time>) {
+        let created = self
+            .service(name)
+            .and_then(|(_, service)| service.metadata.creation_timestamp.clone());
+        (created.is_none(), created)
+    }
+
     /// A pod.
     #[must_use]
     pub fn pod(&self, name: &ObjectName) -> Option<(&Object, &Pod)> {
@@ -115,6 +127,20 @@ impl Cluster {
             Spec::Node(node) => Some(node),
             _ => None,
         }
+    }
+
+    /// All nodes, by name.
+    pub fn nodes(&self) -> impl Iterator<Item = (&str, &Node)> {
+        let first = ObjectKey {
+            kind: Kind::Node,
+            name: ObjectName::new("", ""),
+        };
+        let nodes = self.objects.range(first..);
+        let nodes = nodes.take_while(|(key, _)| key.kind == Kind::Node);
+        nodes.filter_map(|(key, object)| match &object.spec {
+            Spec::Node(node) => Some((&*key.name.name, &**node)),
+            _ => None,
+        })
     }
 
     /// The zone of a node; empty if it is not known.

@@ -5,15 +5,16 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use k8s_openapi::{
     api::{
         core::v1::{ContainerPort, Pod, Service},
-        discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice},
+        discovery::v1::{Endpoint as SliceEndpoint, EndpointHints, EndpointSlice},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
 use super::{
-    cluster::{Cluster, node_of},
+    cluster::node_of,
     object::{Object, ObjectName},
     problem::{Fault, Problem},
+    resolve::{Context, NodeInfo},
     service::{Family, Protocol, Target, parse_address},
 };
 
@@ -39,14 +40,49 @@ pub(super) struct Candidate {
     pub(super) ready: bool,
     pub(super) serving: bool,
     pub(super) terminating: bool,
+    pub(super) hints: Hints,
     pub(super) node: Arc<str>,
     pub(super) zone: Arc<str>,
     pub(super) identity: Option<Arc<str>>,
 }
 
+/// For whom an endpoint is meant, as far as somebody said so: whether that is this node, or this node's zone (A8).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Hints {
+    pub(super) node: Option<bool>,
+    pub(super) zone: Option<bool>,
+}
+
+/// What a service asks of the traffic to its pods; slices say it themselves, in their hints (A9).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Distribution {
+    Anywhere,
+    SameZone,
+    SameNode,
+}
+
+impl Distribution {
+    fn of(service: &Service) -> Self {
+        let spec = service.spec.as_ref();
+        match spec.and_then(|spec| spec.traffic_distribution.as_deref()) {
+            Some("PreferClose" | "PreferSameZone") => Self::SameZone,
+            Some("PreferSameNode") => Self::SameNode,
+            _ => Self::Anywhere,
+        }
+    }
+
+    /// The hints of a pod: its own zone, and its own node too where the node is preferred.
+    fn hints(self, context: &Context<'_>, node: &str, zone: &str) -> Hints {
+        let here = context.node;
+        let zone = (self != Self::Anywhere && !zone.is_empty()).then_some(*here.zone == *zone);
+        let node = (self == Self::SameNode && !node.is_empty()).then_some(*here.name == *node);
+        Hints { node, zone }
+    }
+}
+
 /// Every endpoint of a service port in one family, each ip:port once, by address as a number and port.
 pub(super) fn candidates(
-    cluster: &Cluster,
+    context: &Context<'_>,
     (name, service): (&ObjectName, &Service),
     port: &PortSpec,
     family: Family,
@@ -58,18 +94,19 @@ pub(super) fn candidates(
         .and_then(|spec| spec.publish_not_ready_addresses)
         .unwrap_or_default();
     let mut found = Vec::new();
-    let mut slices = cluster.slices(name).peekable();
+    let mut slices = context.cluster.slices(name).peekable();
     if slices.peek().is_some() {
         for (object, slice) in slices {
-            from_slice(cluster, (object, slice), port, problems, &mut found);
+            from_slice(context, (object, slice), port, problems, &mut found);
         }
     } else if let Some(selector) = service
         .spec
         .as_ref()
         .and_then(|spec| spec.selector.as_ref())
     {
-        for (object, pod) in cluster.selected(&name.namespace, selector) {
-            from_pod(cluster, (object, pod), port, problems, &mut found);
+        let wish = Distribution::of(service);
+        for (object, pod) in context.cluster.selected(&name.namespace, selector) {
+            from_pod(context, wish, (object, pod), port, problems, &mut found);
         }
     }
     let mut by_target: BTreeMap<(IpAddr, u16), Candidate> = BTreeMap::new();
@@ -96,7 +133,7 @@ fn is_better(one: &Candidate, other: &Candidate) -> bool {
 }
 
 fn from_slice(
-    cluster: &Cluster,
+    context: &Context<'_>,
     (object, slice): (&Object, &EndpointSlice),
     port: &PortSpec,
     problems: &mut Vec<Problem>,
@@ -121,7 +158,7 @@ fn from_slice(
             target_ref,
             zone,
             deprecated_topology: _,
-            hints: _,
+            hints,
             hostname: _,
         } = endpoint;
         let Some(text) = addresses.first() else {
@@ -141,7 +178,7 @@ fn from_slice(
             .filter(|target| target.kind.as_deref().is_none_or(|kind| kind == "Pod"))
             .and_then(|target| target.name.as_deref())
             .map(|pod| ObjectName::new(&object.key.name.namespace, pod));
-        let known = pod.as_ref().and_then(|pod| cluster.pod(pod));
+        let known = pod.as_ref().and_then(|pod| context.cluster.pod(pod));
         let identity = target_ref
             .as_ref()
             .and_then(|target| target.uid.as_deref().map(Arc::from))
@@ -155,15 +192,22 @@ fn from_slice(
             ready: condition(|it| it.ready).unwrap_or(true),
             serving: condition(|it| it.serving).unwrap_or(true),
             terminating: condition(|it| it.terminating).unwrap_or(false),
+            hints: hints
+                .as_ref()
+                .map_or_else(Hints::default, |hints| given_hints(context.node, hints)),
             node: node.into(),
-            zone: zone.as_deref().unwrap_or_else(|| cluster.zone(node)).into(),
+            zone: zone
+                .as_deref()
+                .unwrap_or_else(|| context.cluster.zone(node))
+                .into(),
             identity,
         });
     }
 }
 
 fn from_pod(
-    cluster: &Cluster,
+    context: &Context<'_>,
+    wish: Distribution,
     (object, pod): (&Object, &Pod),
     port: &PortSpec,
     problems: &mut Vec<Problem>,
@@ -185,6 +229,7 @@ fn from_pod(
     let serving = condition.unwrap_or(matches!(phase, None | Some("Running")));
     let terminating = pod.metadata.deletion_timestamp.is_some();
     let node = node_of(pod);
+    let zone = context.cluster.zone(node);
     for address in addresses(object, pod, problems) {
         found.push(Candidate {
             address,
@@ -193,10 +238,25 @@ fn from_pod(
             ready: serving && !terminating,
             serving,
             terminating,
+            hints: wish.hints(context, node, zone),
             node: node.into(),
-            zone: cluster.zone(node).into(),
+            zone: zone.into(),
             identity: Some(identity_of(&object.key.name, &pod.metadata)),
         });
+    }
+}
+
+/// A list without an entry is no hint.
+fn given_hints(node: &NodeInfo, hints: &EndpointHints) -> Hints {
+    let EndpointHints {
+        for_nodes,
+        for_zones,
+    } = hints;
+    let nodes = for_nodes.as_ref().filter(|all| !all.is_empty());
+    let zones = for_zones.as_ref().filter(|all| !all.is_empty());
+    Hints {
+        node: nodes.map(|all| all.iter().any(|it| *it.name == *node.name)),
+        zone: zones.map(|all| all.iter().any(|it| *it.name == *node.zone)),
     }
 }
 

@@ -1,10 +1,13 @@
 //! The cluster as it was given and as it was resolved. Pure: no clock, no I/O, no tokio.
 
 pub mod allocate;
+mod categorise;
 pub mod cluster;
 pub mod endpoints;
 pub mod event;
+pub mod exposure;
 pub mod labels;
+pub mod node_ports;
 pub mod object;
 #[cfg(test)]
 pub(crate) mod objects_for_tests;

@@ -71,6 +71,12 @@ impl ServiceRange {
         self.usable
     }
 
+    /// Whether an address is in it, usable or not.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.net.contains(&address)
+    }
+
     /// Whether a service may have this address.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! From objects to what they mean: pure.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec},
@@ -9,13 +9,17 @@ use k8s_openapi::{
 
 use super::{
     allocate::Assigned,
+    categorise::{Policy, categorise},
     cluster::Cluster,
-    endpoints::{Candidate, PortSpec, candidates, port_number},
+    endpoints::{PortSpec, candidates, port_number},
+    exposure::{self, Exposure},
+    node_ports::AssignedPort,
     object::{Object, ObjectName},
     problem::{Fault, Problem},
+    range::ServiceRange,
     service::{
-        Action, Algorithm, Balancer, Endpoint, Family, Frontend, FrontendKind, Protocol,
-        ResolvedService, Role, Scope, Target,
+        Algorithm, Balancer, Family, Frontend, FrontendKind, Protocol, ResolvedService, Scope,
+        Target,
     },
     wish::has_address,
 };
@@ -35,6 +39,8 @@ pub struct NodeInfo {
     pub name: Arc<str>,
     /// Zone; empty if it is not known.
     pub zone: Arc<str>,
+    /// Its addresses that serve node ports; none if there is no Node object.
+    pub node_port_addresses: Arc<[IpAddr]>,
 }
 
 /// What a resolution depends on, besides the service.
@@ -46,22 +52,37 @@ pub struct Context<'a> {
     pub node: &'a NodeInfo,
     /// The algorithm of services that name none.
     pub algorithm: Algorithm,
+    /// What may be reachable from outside.
+    pub exposure: &'a Exposure,
+    /// Where service addresses come from.
+    pub ranges: &'a [ServiceRange],
 }
 
-/// Resolves one service with the addresses it was given; none if there is no such service.
+/// What a service was given.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// Its addresses.
+    pub addresses: Vec<Assigned>,
+    /// Its node ports.
+    pub node_ports: Vec<AssignedPort>,
+    /// What it asks for and cannot have.
+    pub faults: Vec<Fault>,
+}
+
+/// Resolves one service with what it was given; none if there is no such service.
 #[must_use]
 pub fn resolve(
     context: &Context<'_>,
     name: &ObjectName,
-    addresses: &[Assigned],
-    faults: &[Fault],
+    given: &Given,
 ) -> Option<Arc<ResolvedService>> {
     let (object, service) = context.cluster.service(name)?;
+    let faults = given.faults.iter();
     let mut problems: Vec<Problem> = faults
-        .iter()
         .map(|fault| fault.clone().at(&object.key, &object.origin))
         .collect();
     let mut balancers = Vec::new();
+    let mut external = Vec::new();
     if let Some(spec) = service
         .spec
         .as_ref()
@@ -69,28 +90,39 @@ pub fn resolve(
     {
         for port in ports(spec) {
             for family in [Family::V4, Family::V6] {
-                let frontends = frontends(&port, family, addresses);
-                if frontends.is_empty() {
-                    continue;
-                }
-                let found = candidates(
-                    context.cluster,
-                    (name, service),
+                let inside = frontends(&port, family, &given.addresses);
+                let outside = exposure::frontends(
+                    context,
+                    (object, service),
                     &port,
                     family,
+                    &given.node_ports,
                     &mut problems,
                 );
-                let is_local = spec.internal_traffic_policy.as_deref() == Some("Local");
-                let (endpoints, action) = choose(found, is_local.then_some(&*context.node.name));
-                balancers.push(Balancer {
-                    port_name: port.name.clone(),
-                    protocol: port.protocol,
-                    family,
-                    target: port.target.clone(),
-                    frontends,
-                    endpoints,
-                    action,
-                });
+                if inside.is_empty() && outside.is_empty() {
+                    continue;
+                }
+                let found = candidates(context, (name, service), &port, family, &mut problems);
+                let seen = |policy, frontends| {
+                    let (endpoints, action) = categorise(&found, policy, context.node);
+                    Balancer {
+                        port_name: port.name.clone(),
+                        protocol: port.protocol,
+                        family,
+                        target: port.target.clone(),
+                        frontends,
+                        endpoints,
+                        action,
+                    }
+                };
+                if !inside.is_empty() {
+                    let policy = Policy::parse(spec.internal_traffic_policy.as_deref());
+                    balancers.push(seen(policy, inside));
+                }
+                if !outside.is_empty() {
+                    let policy = Policy::parse(spec.external_traffic_policy.as_deref());
+                    external.extend(views(outside, policy, seen));
+                }
             }
         }
     }
@@ -102,8 +134,31 @@ pub fn resolve(
         algorithm,
         affinity_seconds: affinity(service),
         balancers,
+        external,
         problems,
     }))
+}
+
+/// What clients outside reach, by the external policy; and what pods and nodes reach by the same addresses, where that
+/// is another set: all endpoints, whatever that policy says (E3).
+fn views(
+    outside: Vec<Frontend>,
+    policy: Policy,
+    seen: impl Fn(Policy, Vec<Frontend>) -> Balancer,
+) -> Vec<Balancer> {
+    let inside = outside.iter().map(|frontend| Frontend {
+        scope: Scope::Internal,
+        ..frontend.clone()
+    });
+    let short_circuit = seen(Policy::Cluster, inside.collect());
+    let from_outside = seen(policy, outside);
+    let is_same = from_outside.action == short_circuit.action
+        && from_outside.chosen().eq(short_circuit.chosen());
+    if is_same {
+        vec![from_outside]
+    } else {
+        vec![from_outside, short_circuit]
+    }
 }
 
 /// Whether a service has an entry in the dataplane (A13).
@@ -152,57 +207,6 @@ fn frontends(port: &PortSpec, family: Family, addresses: &[Assigned]) -> Vec<Fro
             provisional: assigned.provisional,
         })
         .collect()
-}
-
-/// What each endpoint is good for: those that are ready; if none is, those that serve and terminate (A6); with a Local
-/// policy, decided among the endpoints of one node (A7).
-fn choose(found: Vec<Candidate>, node: Option<&str>) -> (Vec<Endpoint>, Action) {
-    let is_eligible = |it: &Candidate| node.is_none_or(|node| *it.node == *node);
-    let is_fallback = |it: &Candidate| it.serving && it.terminating;
-    let has_ready = found.iter().any(|it| is_eligible(it) && it.ready);
-    let is_chosen =
-        |it: &Candidate| is_eligible(it) && if has_ready { it.ready } else { is_fallback(it) };
-    let action = if found.iter().any(is_chosen) {
-        Action::Balance
-    } else if found.iter().any(|it| it.ready || is_fallback(it)) {
-        Action::Drop
-    } else {
-        Action::Reject
-    };
-    let endpoints = found
-        .into_iter()
-        .map(|it| {
-            let role = if is_chosen(&it) {
-                Role::Chosen
-            } else if it.ready || it.serving {
-                Role::Serving
-            } else {
-                Role::Listed
-            };
-            let Candidate {
-                address,
-                port,
-                weight,
-                ready: _,
-                serving: _,
-                terminating,
-                node,
-                zone,
-                identity,
-            } = it;
-            Endpoint {
-                address,
-                port,
-                weight,
-                terminating,
-                role,
-                node,
-                zone,
-                identity,
-            }
-        })
-        .collect();
-    (endpoints, action)
 }
 
 fn algorithm(

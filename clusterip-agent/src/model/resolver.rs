@@ -1,24 +1,32 @@
 //! Events in, snapshot out: the model put together. No dataplane, no clock; `plan` and `run` share it.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, ops::RangeInclusive, sync::Arc};
 
 use super::{
     allocate::{Allocations, Allocator},
     cluster::Cluster,
     event::Event,
+    exposure::Exposure,
+    node_ports::NodePorts,
     object::{Kind, ObjectName},
     problem::{Fault, Problem},
     range::ServiceRange,
-    resolve::{Context, NodeInfo, resolve},
-    service::Algorithm,
+    resolve::{Context, Given, NodeInfo, resolve},
+    service::{Action, Algorithm, ResolvedService},
     snapshot::Snapshot,
+    validate::Rules,
 };
+
+/// Namespace and name of the service by which pods reach the API server.
+const API_SERVER: (&str, &str) = ("default", "kubernetes");
 
 /// The one writer of the snapshot.
 #[derive(Debug)]
 pub struct Resolver {
     cluster: Cluster,
     allocator: Allocator,
+    node_ports: NodePorts,
+    exposure: Exposure,
     algorithm: Algorithm,
     snapshot: Snapshot,
     /// Services that an event touched and that were not resolved since.
@@ -34,9 +42,16 @@ impl Resolver {
         ranges: Vec<ServiceRange>,
         kept: Allocations,
     ) -> Self {
+        let Allocations {
+            addresses,
+            resting,
+            node_ports,
+        } = kept;
         Self {
             cluster: Cluster::default(),
-            allocator: Allocator::new(ranges, kept),
+            allocator: Allocator::new(ranges, addresses, resting),
+            node_ports: NodePorts::new(Rules::default().node_ports, node_ports),
+            exposure: Exposure::default(),
             algorithm,
             snapshot: Snapshot {
                 node: NodeInfo {
@@ -47,6 +62,14 @@ impl Resolver {
             },
             touched: BTreeSet::new(),
         }
+    }
+
+    /// The same with other node ports than the default ones, and other addresses towards the outside.
+    #[must_use]
+    pub fn exposed(mut self, node_ports: RangeInclusive<u16>, exposure: Exposure) -> Self {
+        self.node_ports = NodePorts::new(node_ports, self.node_ports.kept());
+        self.exposure = exposure;
+        self
     }
 
     /// Takes events in. Nothing is resolved yet.
@@ -75,12 +98,25 @@ impl Resolver {
             return None;
         }
         self.allocator.settle(&self.cluster, &mut self.touched);
-        self.allocator.unsaved()
+        self.node_ports.settle(&self.cluster, &mut self.touched);
+        let is_changed = self.allocator.is_changed() || self.node_ports.is_changed();
+        is_changed.then(|| Allocations {
+            addresses: self.allocator.kept(),
+            resting: self.allocator.resting(),
+            node_ports: self.node_ports.kept(),
+        })
+    }
+
+    /// The dataplane holds what the snapshot says, and at least a second has passed since the last time: released
+    /// addresses may become free (G4).
+    pub fn advance(&mut self) {
+        self.allocator.advance(&mut self.touched);
     }
 
     /// What [`Resolver::allocate`] returned is kept on disk.
     pub fn saved(&mut self) {
         self.allocator.saved(&mut self.touched);
+        self.node_ports.saved(&mut self.touched);
     }
 
     /// Once, after the first `allocate`: addresses that belong to another service than in the earlier run.
@@ -97,18 +133,26 @@ impl Resolver {
         if *self.snapshot.source_problems != *self.cluster.problems() {
             self.snapshot.source_problems = self.cluster.problems().into();
         }
-        let zone = self.cluster.zone(&self.snapshot.node.name);
-        if *self.snapshot.node.zone != *zone {
-            self.snapshot.node.zone = zone.into();
-        }
+        self.see_node();
         for name in std::mem::take(&mut self.touched) {
             let context = Context {
                 cluster: &self.cluster,
                 node: &self.snapshot.node,
                 algorithm: self.algorithm,
+                exposure: &self.exposure,
+                ranges: self.allocator.ranges(),
             };
-            let addresses = self.allocator.addresses(&name);
-            let new = resolve(&context, &name, &addresses, self.allocator.faults(&name));
+            let faults = self.allocator.faults(&name).iter();
+            let given = Given {
+                addresses: self.allocator.addresses(&name),
+                node_ports: self.node_ports.of(&name),
+                faults: faults
+                    .chain(self.node_ports.faults(&name))
+                    .cloned()
+                    .collect(),
+            };
+            let new = resolve(&context, &name, &given);
+            let new = new.map(|service| self.guarded(service));
             let old = self.snapshot.services.get(&name);
             if old == new.as_ref() {
                 continue;
@@ -123,6 +167,57 @@ impl Resolver {
             changed.insert(name);
         }
         changed
+    }
+
+    /// Looks at this node's own object; what hangs on it touches every service.
+    fn see_node(&mut self) {
+        let node = self.cluster.node(&self.snapshot.node.name);
+        let addresses = node.map(|node| self.exposure.node_port_addresses.of(node));
+        let seen = NodeInfo {
+            name: self.snapshot.node.name.clone(),
+            zone: self.cluster.zone(&self.snapshot.node.name).into(),
+            node_port_addresses: addresses.unwrap_or_default().into(),
+        };
+        if self.snapshot.node != seen {
+            self.snapshot.node = seen;
+            self.touched.extend(self.cluster.services().cloned());
+        }
+    }
+
+    /// The API server's own service keeps its last endpoints rather than having none: who manages the cluster must
+    /// reach it to mend that (F3).
+    fn guarded(&self, new: Arc<ResolvedService>) -> Arc<ResolvedService> {
+        let name = &new.name;
+        if (&*name.namespace, &*name.name) != API_SERVER {
+            return new;
+        }
+        let Some(old) = self.snapshot.services.get(name) else {
+            return new;
+        };
+        let mut kept = ResolvedService::clone(&new);
+        let mut is_kept = false;
+        for balancer in &mut kept.balancers {
+            let before = old.balancers.iter().find(|it| it.is_same_port(balancer));
+            if let Some(before) = before.filter(|it| it.action == Action::Balance)
+                && balancer.action != Action::Balance
+            {
+                balancer.endpoints.clone_from(&before.endpoints);
+                balancer.action = before.action;
+                is_kept = true;
+            }
+        }
+        if !is_kept {
+            return new;
+        }
+        if let Some((object, _)) = self.cluster.service(name) {
+            let fault = Fault {
+                field: String::new(),
+                value: String::new(),
+                message: "has no endpoint any more: the last ones are kept".to_owned(),
+            };
+            kept.problems.push(fault.at(&object.key, &object.origin));
+        }
+        Arc::new(kept)
     }
 
     /// Says beside a service's own problems what is wrong with its place in the maps; replaces what was said before.

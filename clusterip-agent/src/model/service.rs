@@ -152,6 +152,12 @@ pub enum Target {
 pub enum FrontendKind {
     /// A `ClusterIP`.
     ClusterIp,
+    /// A port of the node's own addresses.
+    NodePort,
+    /// An address of a load balancer.
+    LoadBalancer,
+    /// One of `spec.externalIPs`.
+    ExternalIp,
 }
 
 /// Who reaches a frontend.
@@ -159,6 +165,8 @@ pub enum FrontendKind {
 pub enum Scope {
     /// Pods and nodes.
     Internal,
+    /// Clients outside of the cluster.
+    External,
 }
 
 /// What a client calls.
@@ -239,6 +247,13 @@ pub struct Balancer {
 }
 
 impl Balancer {
+    /// Whether another one is for the same port and family of its service.
+    #[must_use]
+    pub fn is_same_port(&self, other: &Self) -> bool {
+        let key = |it: &Self| (it.port_name.clone(), it.protocol, it.family);
+        key(self) == key(other)
+    }
+
     /// Where new flows go.
     pub fn chosen(&self) -> impl Iterator<Item = &Endpoint> {
         self.endpoints
@@ -258,6 +273,9 @@ pub struct ResolvedService {
     pub affinity_seconds: u32,
     /// Its ports, one for each family; none if it has no entry in the dataplane (A13).
     pub balancers: Vec<Balancer>,
+    /// The same for its addresses towards the outside, which are not programmed yet. Where pods and nodes reach
+    /// another set by such an address than clients outside do, that is a balancer of its own (E3).
+    pub external: Vec<Balancer>,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
 }

@@ -125,6 +125,7 @@ impl<D: Dataplane> Reconciler<D> {
         if !self.is_clean {
             return Report::default();
         }
+        self.resolver.advance();
         let has_room = self.layout.as_mut().is_some_and(Layout::advance);
         if has_room {
             self.unplaced.extend(self.waiting.keys().cloned());

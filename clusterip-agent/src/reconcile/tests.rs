@@ -337,3 +337,69 @@ async fn the_loop_programs_retries_and_publishes() {
     assert_eq!(tables.slots.len(), 19, "{tables}");
     assert_eq!(tables.soundness(), Ok(()));
 }
+
+/// A dataplane that notes which frontends were there after each write.
+struct Watched {
+    inner: Memory,
+    seen: Vec<Vec<String>>,
+}
+
+impl Dataplane for Watched {
+    fn dump(&mut self) -> Result<Tables, DataplaneError> {
+        self.inner.dump()
+    }
+
+    fn apply(&mut self, ops: &[Op]) -> Result<(), DataplaneError> {
+        for op in ops {
+            self.inner.apply(std::slice::from_ref(op))?;
+            let heads = self.inner.dump()?.services;
+            self.seen
+                .push(heads.keys().map(ToString::to_string).collect());
+        }
+        Ok(())
+    }
+}
+
+/// A14
+#[test]
+fn a_change_of_one_port_leaves_the_others_where_they_are() {
+    let with = |more: serde_json::Value| {
+        let mut spec = json!({
+            "clusterIP": "10.96.0.9",
+            "selector": { "app": "web" },
+            "ports": [
+                { "name": "stays", "port": 80 },
+                { "name": "changes", "port": 81 },
+            ],
+        });
+        spec.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        service("web", &spec)
+    };
+    let stays = json!({ "name": "stays", "port": 80 });
+    for more in [
+        json!({ "type": "NodePort" }),
+        json!({ "ports": [stays, { "name": "changes", "port": 82 }] }),
+        json!({ "ports": [stays, { "name": "changes", "port": 81, "protocol": "UDP" }] }),
+        json!({ "ports": [stays, { "name": "other", "port": 81 }] }),
+        json!({ "ports": [stays, { "name": "changes", "port": 81, "targetPort": 8081 }] }),
+        json!({ "ports": [{ "name": "changes", "port": 81 }, stays] }),
+    ] {
+        let watched = Watched {
+            inner: Memory::new(LIMITS),
+            seen: Vec::new(),
+        };
+        let mut agent = Reconciler::new(watched, resolver(None), None, LIMITS);
+        agent.handle(listing([with(json!({})), pod("web-1", "web", "10.1.0.1")]));
+        agent.dataplane().seen.clear();
+        let report = agent.handle(vec![put(with(more.clone()))]);
+        assert!(report.failure.is_none());
+        for heads in &agent.dataplane().seen {
+            assert!(
+                heads.contains(&"10.96.0.9:80/tcp".to_owned()),
+                "{more}: {heads:?}"
+            );
+        }
+    }
+}

@@ -13,6 +13,7 @@ use siphasher::sip::SipHasher24;
 
 use super::{
     cluster::Cluster,
+    node_ports::KeptPorts,
     object::ObjectName,
     problem::Fault,
     range::{ServiceRange, Unusable},
@@ -30,7 +31,40 @@ pub struct Assigned {
 }
 
 /// Who has what, as it is kept across restarts.
-pub type Allocations = BTreeMap<ObjectName, Vec<IpAddr>>;
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Allocations {
+    /// Addresses.
+    pub addresses: BTreeMap<ObjectName, Vec<IpAddr>>,
+    /// Released addresses that only their last owner may have already.
+    pub resting: BTreeMap<IpAddr, ObjectName>,
+    /// Node ports.
+    pub node_ports: KeptPorts,
+}
+
+impl Allocations {
+    /// Nobody has anything.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            addresses: BTreeMap::new(),
+            resting: BTreeMap::new(),
+            node_ports: KeptPorts::new(),
+        }
+    }
+}
+
+/// How long a released address rests, in advances of the reconciler. The write that removes a service frees its
+/// backends, and with that its flows are dead (C10); two advances later nobody who read the old entry is left.
+const REST: u32 = 2;
+
+/// A released address.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Resting {
+    /// Who had it last, and may have it again at once.
+    owner: ObjectName,
+    /// Advances to go.
+    left: u32,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Held {
@@ -53,13 +87,20 @@ pub struct Allocator {
     faults: BTreeMap<ObjectName, Vec<Fault>>,
     /// Who had what when this began; until the first `settle`.
     loaded: BTreeMap<IpAddr, ObjectName>,
+    /// Released addresses that nobody else gets yet (G4).
+    resting: BTreeMap<IpAddr, Resting>,
     changed: bool,
 }
 
 impl Allocator {
-    /// An allocator for these ranges, one for each family at most; the first one's family is the default.
+    /// An allocator for these ranges, one for each family at most; the first one's family is the default. `resting`
+    /// are addresses that were released and their last owners.
     #[must_use]
-    pub fn new(ranges: Vec<ServiceRange>, kept: Allocations) -> Self {
+    pub fn new(
+        ranges: Vec<ServiceRange>,
+        kept: BTreeMap<ObjectName, Vec<IpAddr>>,
+        resting: BTreeMap<IpAddr, ObjectName>,
+    ) -> Self {
         let mut allocator = Self {
             ranges,
             ..Self::default()
@@ -73,7 +114,11 @@ impl Allocator {
                 allocator.take(&name, address, true, true);
             }
         }
-        allocator.loaded = allocator.owners.clone();
+        allocator.loaded.clone_from(&allocator.owners);
+        for (address, owner) in resting {
+            allocator.loaded.entry(address).or_insert(owner.clone());
+            allocator.rest(address, owner);
+        }
         allocator.changed = false;
         allocator
     }
@@ -99,18 +144,54 @@ impl Allocator {
         self.faults.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// Who has what, if that changed since [`Allocator::saved`].
+    /// Where addresses come from.
     #[must_use]
-    pub fn unsaved(&self) -> Option<Allocations> {
-        self.changed.then(|| {
-            self.held
-                .iter()
-                .map(|(name, held)| {
-                    let addresses = held.iter().map(|held| held.address).collect();
-                    (name.clone(), addresses)
-                })
-                .collect()
-        })
+    pub fn ranges(&self) -> &[ServiceRange] {
+        &self.ranges
+    }
+
+    /// Whether something changed since [`Allocator::saved`].
+    #[must_use]
+    pub const fn is_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// Who has what now.
+    #[must_use]
+    pub fn kept(&self) -> BTreeMap<ObjectName, Vec<IpAddr>> {
+        let addresses = |held: &Vec<Held>| held.iter().map(|held| held.address).collect();
+        self.held
+            .iter()
+            .map(|(name, held)| (name.clone(), addresses(held)))
+            .collect()
+    }
+
+    /// The released addresses that still rest, and their last owners.
+    #[must_use]
+    pub fn resting(&self) -> BTreeMap<IpAddr, ObjectName> {
+        self.resting
+            .iter()
+            .map(|(address, resting)| (*address, resting.owner.clone()))
+            .collect()
+    }
+
+    /// The dataplane holds what the services say, and time has passed: addresses that have rested are free. Those who
+    /// wait for one are added to `touched`.
+    pub fn advance(&mut self, touched: &mut BTreeSet<ObjectName>) {
+        let before = self.resting.len();
+        self.resting.retain(|_, resting| {
+            resting.left = resting.left.saturating_sub(1);
+            resting.left > 0
+        });
+        if self.resting.len() < before {
+            self.changed = true;
+            touched.append(&mut self.waiting);
+        }
+    }
+
+    fn rest(&mut self, address: IpAddr, owner: ObjectName) {
+        let left = REST;
+        self.resting.insert(address, Resting { owner, left });
     }
 
     /// All is kept on disk now; adds those to `touched` that have an address which was provisional until now.
@@ -168,12 +249,7 @@ impl Allocator {
             }
         }
         let mut by_age: Vec<&ObjectName> = touched.iter().collect();
-        by_age.sort_by_key(|name| {
-            let created = cluster
-                .service(name)
-                .and_then(|(_, service)| service.metadata.creation_timestamp.clone());
-            (created.is_none(), created)
-        });
+        by_age.sort_by_key(|name| cluster.age(name));
         for name in by_age {
             self.grant_explicit(name);
         }
@@ -211,6 +287,7 @@ impl Allocator {
                 kept.push(held);
             } else {
                 self.owners.remove(&held.address);
+                self.rest(held.address, name.clone());
                 self.changed = true;
                 released.push(held.address);
             }
@@ -281,8 +358,8 @@ impl Allocator {
                 continue;
             };
             let free = range
-                .candidates(place_of(name))
-                .find(|address| !self.owners.contains_key(address));
+                .candidates(place_of(&name.to_string()))
+                .find(|address| self.is_free(name, *address));
             if let Some(address) = free {
                 self.take(name, address, true, false);
             } else {
@@ -296,12 +373,20 @@ impl Allocator {
         }
     }
 
+    /// Nobody has it, and nobody else had it just now (G4). Who asks for an address by name need not wait: the flows
+    /// of its last owner are dead (C10), and a service that is renamed goes on.
+    fn is_free(&self, name: &ObjectName, address: IpAddr) -> bool {
+        let resting = self.resting.get(&address);
+        !self.owners.contains_key(&address) && resting.is_none_or(|it| it.owner == *name)
+    }
+
     fn range(&self, family: Family) -> Option<&ServiceRange> {
         self.ranges.iter().find(|range| range.family() == family)
     }
 
     fn take(&mut self, name: &ObjectName, address: IpAddr, automatic: bool, saved: bool) {
         self.owners.insert(address, name.clone());
+        self.resting.remove(&address);
         self.changed = true;
         self.held.entry(name.clone()).or_default().push(Held {
             address,
@@ -323,10 +408,10 @@ fn no_range(family: Family) -> String {
     format!("there is no {family} service range: add one to --service-cidr")
 }
 
-/// Where the search for an automatic address begins: the same on every node and after every restart (G2).
-fn place_of(name: &ObjectName) -> u64 {
+/// Where the search for an automatic address or number begins: the same on every node and after every restart (G2).
+pub(super) fn place_of(name: &str) -> u64 {
     // The keys are part of what `plan` promises: an address is a function of the name.
     let mut hasher = SipHasher24::new_with_keys(0x636c_7573_7465_7269, 0x7020_6164_6472_6573);
-    hasher.write(name.to_string().as_bytes());
+    hasher.write(name.as_bytes());
     hasher.finish()
 }

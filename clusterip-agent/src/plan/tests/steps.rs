@@ -127,6 +127,7 @@ pub(super) fn resolved(
         algorithm: Algorithm::ALL[algorithm],
         affinity_seconds: u32::from(vip),
         balancers: balancers.collect(),
+        external: Vec::new(),
         problems: Vec::new(),
     }
 }

@@ -1,0 +1,194 @@
+//! By which addresses a service is reachable from outside: node ports, load balancers and external addresses.
+//! They are resolved and shown; the dataplane answers `ClusterIP`s only so far.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Node, Service, ServiceSpec};
+
+use super::{
+    cluster::Cluster,
+    endpoints::PortSpec,
+    node_ports::AssignedPort,
+    object::Object,
+    problem::{Fault, Problem},
+    range::ServiceRange,
+    resolve::Context,
+    service::{Family, Frontend, FrontendKind, Scope, parse_address},
+};
+
+/// Which of a node's addresses serve node ports (`--nodeport-addresses`).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum NodePortAddresses {
+    /// Its first internal address of each family.
+    #[default]
+    Primary,
+    /// All its addresses in these ranges.
+    Within(Vec<IpNet>),
+}
+
+/// What may be reachable from outside.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Exposure {
+    /// Which of a node's addresses serve node ports.
+    pub node_port_addresses: NodePortAddresses,
+    /// Whether `spec.externalIPs` has an effect (E6).
+    pub external_ips: bool,
+}
+
+impl NodePortAddresses {
+    /// The addresses of a node that serve node ports.
+    #[must_use]
+    pub fn of(&self, node: &Node) -> Vec<IpAddr> {
+        let mut chosen: Vec<IpAddr> = Vec::new();
+        for (is_internal, address) in addresses(node) {
+            let is_it = match self {
+                Self::Primary => {
+                    let family = Family::of(address);
+                    is_internal && chosen.iter().all(|other| Family::of(*other) != family)
+                }
+                Self::Within(ranges) => ranges.iter().any(|range| range.contains(&address)),
+            };
+            if is_it && !chosen.contains(&address) {
+                chosen.push(address);
+            }
+        }
+        chosen
+    }
+}
+
+/// A node's addresses, and whether they are internal ones.
+fn addresses(node: &Node) -> impl Iterator<Item = (bool, IpAddr)> {
+    let status = node.status.as_ref();
+    let all = status.and_then(|status| status.addresses.as_ref());
+    all.into_iter().flatten().filter_map(|it| {
+        let is_internal = it.type_ == "InternalIP";
+        let address = parse_address(&it.address)?;
+        (is_internal || it.type_ == "ExternalIP").then_some((is_internal, address))
+    })
+}
+
+/// The frontends of a service port for clients outside, in one family.
+pub(super) fn frontends(
+    context: &Context<'_>,
+    (object, service): (&Object, &Service),
+    port: &PortSpec,
+    family: Family,
+    node_ports: &[AssignedPort],
+    problems: &mut Vec<Problem>,
+) -> Vec<Frontend> {
+    let Some(spec) = &service.spec else {
+        return Vec::new();
+    };
+    let frontend = |address, number, kind, provisional| Frontend {
+        address,
+        port: number,
+        kind,
+        scope: Scope::External,
+        provisional,
+    };
+    let mut all: Vec<Frontend> = Vec::new();
+    let node_port = node_ports
+        .iter()
+        .find(|it| it.key.port == port.port && it.key.protocol == port.protocol);
+    if let Some(AssignedPort {
+        key: _,
+        node_port,
+        provisional,
+    }) = node_port
+    {
+        let addresses = context.node.node_port_addresses.iter();
+        all.extend(
+            addresses.map(|it| frontend(*it, *node_port, FrontendKind::NodePort, *provisional)),
+        );
+    }
+    if spec.type_.as_deref() == Some("LoadBalancer") {
+        let addresses = balancer_addresses(service);
+        all.extend(addresses.map(|it| frontend(it, port.port, FrontendKind::LoadBalancer, false)));
+    }
+    let addresses = external_addresses(context, object, spec, problems);
+    all.extend(
+        addresses
+            .into_iter()
+            .map(|it| frontend(it, port.port, FrontendKind::ExternalIp, false)),
+    );
+    all.retain(|it| Family::of(it.address) == family);
+    all
+}
+
+/// What the load balancer says it is reachable by; one that proxies is not this dataplane's (E5).
+fn balancer_addresses(service: &Service) -> impl Iterator<Item = IpAddr> {
+    let balancer = service
+        .status
+        .as_ref()
+        .and_then(|status| status.load_balancer.as_ref());
+    let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref());
+    ingress.into_iter().flatten().filter_map(|ingress| {
+        let LoadBalancerIngress {
+            ip,
+            ip_mode,
+            hostname: _,
+            ports: _,
+        } = ingress;
+        let is_proxy = ip_mode.as_deref() == Some("Proxy");
+        ip.as_deref().filter(|_| !is_proxy).and_then(parse_address)
+    })
+}
+
+/// External addresses, where they are allowed; never one that is somebody's in the cluster (E6).
+fn external_addresses(
+    context: &Context<'_>,
+    object: &Object,
+    spec: &ServiceSpec,
+    problems: &mut Vec<Problem>,
+) -> Vec<IpAddr> {
+    let mut all = Vec::new();
+    for (index, text) in spec.external_ips.iter().flatten().enumerate() {
+        let Some(address) = parse_address(text) else {
+            continue;
+        };
+        let refusal = if context.exposure.external_ips {
+            owner(context, address)
+                .map(|owner| format!("is {owner}, and must not be taken from it; it is left out"))
+        } else {
+            Some("has no effect: external addresses are not allowed (--allow-external-ips)".into())
+        };
+        match refusal {
+            None => all.push(address),
+            Some(message) => {
+                let fault = Fault {
+                    field: format!("spec.externalIPs[{index}]"),
+                    value: text.clone(),
+                    message,
+                };
+                problems.push(fault.at(&object.key, &object.origin));
+            }
+        }
+    }
+    all
+}
+
+/// Whose an address is in the cluster.
+fn owner(context: &Context<'_>, address: IpAddr) -> Option<String> {
+    let is_service = |range: &ServiceRange| range.contains(address);
+    if let Some(range) = context.ranges.iter().find(|range| is_service(range)) {
+        return Some(format!("in the service range {range}"));
+    }
+    node_of(context.cluster, address)
+}
+
+fn node_of(cluster: &Cluster, address: IpAddr) -> Option<String> {
+    cluster.nodes().find_map(|(name, node)| {
+        if addresses(node).any(|(_, it)| it == address) {
+            return Some(format!("an address of node {name}"));
+        }
+        let spec = node.spec.as_ref()?;
+        let several = spec.pod_cidrs.iter().flatten();
+        let mut ranges = several.chain(spec.pod_cidr.as_ref());
+        let is_pod = ranges.any(|text| {
+            let range = text.parse::<IpNet>();
+            range.is_ok_and(|range| range.contains(&address))
+        });
+        is_pod.then(|| format!("in the pod range of node {name}"))
+    })
+}
