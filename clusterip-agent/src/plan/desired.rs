@@ -6,7 +6,7 @@ use clusterip_common::{
 };
 
 use super::runs::Run;
-use crate::model::service::{Algorithm, Endpoint, Frontend, Protocol, ResolvedService};
+use crate::model::service::{Action, Algorithm, Endpoint, Frontend, Protocol, ResolvedService};
 
 /// The key of a frontend.
 #[must_use]
@@ -35,14 +35,22 @@ pub const fn proto(protocol: Protocol) -> Proto {
 }
 
 /// The head of a balancer of that service: what changes here is one write.
-pub(super) fn head(service: &ResolvedService, id: ServiceId, run: Run) -> Service {
+pub(super) fn head(service: &ResolvedService, action: Action, id: ServiceId, run: Run) -> Service {
     Service {
         id,
         first_slot: SlotIndex(run.first),
         slot_count: run.count,
         algorithm: algorithm(service.algorithm),
-        flags: ServiceFlags::default(),
+        flags: flags(action),
         affinity: service.affinity_seconds,
+    }
+}
+
+/// What the program does without slots (B7, B8).
+const fn flags(action: Action) -> ServiceFlags {
+    match action {
+        Action::Drop => ServiceFlags::LOCAL,
+        Action::Balance | Action::Reject => ServiceFlags(0),
     }
 }
 

@@ -74,7 +74,7 @@ impl Layout {
             }
             self.write_run(&mut placed, run, &targets);
         }
-        let head = desired::head(service, id, placed.run);
+        let head = desired::head(service, want.action, id, placed.run);
         for key in std::mem::replace(&mut placed.frontends, frontends) {
             if !placed.frontends.contains(&key) {
                 self.remove_head(key, id);
