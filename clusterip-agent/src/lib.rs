@@ -14,6 +14,7 @@ pub mod logging;
 pub mod metrics;
 pub mod model;
 pub mod plan;
+pub mod probe;
 pub mod reconcile;
 pub mod reconnect;
 #[cfg(test)]

@@ -27,6 +27,7 @@ use crate::{
     interfaces::{self, Globs},
     metrics::{Figures, Health, health_routes, metrics_routes, serve},
     plan::Limits,
+    probe,
     reconcile::{self, Published, Reconciler, Timing},
     reconnect,
     source::manifests::Watch,
@@ -68,7 +69,8 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
 
     let resolver = super::resolver(&config, kept);
     let reconciler = Reconciler::new(maps, resolver, Some(store), limits);
-    let (events, inbox) = mpsc::channel(QUEUE);
+    let (events, given) = mpsc::channel(QUEUE);
+    let (probed, inbox) = mpsc::channel(QUEUE);
     let (published, seen) = watch::channel(Published::default());
     let reconcile = reconcile::run(reconciler, inbox, published, Timing::default());
     let (devices, wanted) = watch::channel(None);
@@ -104,6 +106,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(); "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
+        () = probe::run(&config.node_name, given, probed) => anyhow::bail!("the probes ended"),
         () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
         () = interfaces::watch(Globs::new(&config.pod_interfaces), devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}

@@ -226,7 +226,7 @@ fn from_pod(
         .and_then(|all| all.iter().find(|it| it.type_ == "Ready"))
         .map(|it| it.status == "True");
     // A pod in a manifest may have no condition: then it is ready once it runs (I1).
-    let serving = condition.unwrap_or(matches!(phase, None | Some("Running")));
+    let serving = condition.unwrap_or(matches!(phase, None | Some("Running"))) && passes_gates(pod);
     let terminating = pod.metadata.deletion_timestamp.is_some();
     let node = node_of(pod);
     let zone = context.cluster.zone(node);
@@ -244,6 +244,16 @@ fn from_pod(
             identity: Some(identity_of(&object.key.name, &pod.metadata)),
         });
     }
+}
+
+/// Whether every readiness gate is true (I4).
+fn passes_gates(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|it| it.conditions.as_ref());
+    let gates = pod.spec.as_ref().and_then(|it| it.readiness_gates.as_ref());
+    gates.into_iter().flatten().all(|gate| {
+        let mut all = conditions.into_iter().flatten();
+        all.any(|it| it.type_ == gate.condition_type && it.status == "True")
+    })
 }
 
 /// A list without an entry is no hint.

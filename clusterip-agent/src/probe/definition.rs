@@ -1,0 +1,313 @@
+//! What a pod says about its probes: pure.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::core::v1::{
+        Container, ExecAction, GRPCAction, HTTPGetAction, Pod, Probe, TCPSocketAction,
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+
+use super::state::Thresholds;
+use crate::model::{cluster::node_of, service::parse_address};
+
+/// Annotation of a pod: its network namespace, in which `exec` probes run; a name of `ip netns`, or a path.
+pub const NETNS_ANNOTATION: &str = "clusterip.dev/netns";
+/// Where `ip netns` keeps its names.
+const NETNS_FOLDER: &str = "/run/netns";
+
+/// What a probe is for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Purpose {
+    /// Until it has succeeded the others do not run.
+    Startup,
+    /// Whether the pod gets new flows (I1, I3).
+    Readiness,
+    /// Whether the pod works at all: reported.
+    Liveness,
+}
+
+impl Purpose {
+    /// The field of a container.
+    #[must_use]
+    pub const fn field(self) -> &'static str {
+        match self {
+            Self::Startup => "startupProbe",
+            Self::Readiness => "readinessProbe",
+            Self::Liveness => "livenessProbe",
+        }
+    }
+}
+
+/// When a probe runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timing {
+    /// Before the first one.
+    pub initial_delay: Duration,
+    /// From one to the next, at least a second.
+    pub period: Duration,
+    /// For one.
+    pub timeout: Duration,
+}
+
+/// What is asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Check {
+    /// GET over HTTP/1.1; 200 to 399 is a success (I2).
+    Http {
+        /// Whom to connect to.
+        to: SocketAddr,
+        /// The whole request.
+        request: Arc<str>,
+    },
+    /// A connection that comes about is a success.
+    Tcp {
+        /// Whom to connect to.
+        to: SocketAddr,
+    },
+    /// A command that ends with 0 is a success.
+    Exec {
+        /// The network namespace it runs in.
+        netns: Arc<str>,
+        /// Program and arguments; never empty.
+        command: Arc<[String]>,
+    },
+    /// It cannot be carried out here, and so never succeeds.
+    Impossible {
+        /// Why, and what to do.
+        reason: Arc<str>,
+    },
+}
+
+/// A probe of a container.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Definition {
+    /// Name of the container.
+    pub container: Arc<str>,
+    /// Its field, as Kubernetes writes it: `spec.containers[0].readinessProbe`.
+    pub field: Arc<str>,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// What is asked.
+    pub check: Check,
+    /// When.
+    pub timing: Timing,
+    /// How often before it counts.
+    pub thresholds: Thresholds,
+}
+
+/// The probes of a pod that can be asked: it runs and has an address. `node` is where this agent is.
+#[must_use]
+pub fn definitions(pod: &Pod, node: &str) -> Vec<Definition> {
+    let status = pod.status.as_ref();
+    let phase = status.and_then(|status| status.phase.as_deref());
+    let (Some(spec), Some(address)) = (&pod.spec, address(pod)) else {
+        return Vec::new();
+    };
+    if !matches!(phase, None | Some("Running")) || pod.metadata.deletion_timestamp.is_some() {
+        return Vec::new();
+    }
+    let sidecars = spec.init_containers.iter().flatten().enumerate();
+    let sidecars = sidecars
+        .filter(|(_, container)| container.restart_policy.as_deref() == Some("Always"))
+        .map(|(index, container)| (format!("spec.initContainers[{index}]"), container));
+    let containers = spec.containers.iter().enumerate();
+    let containers =
+        containers.map(|(index, container)| (format!("spec.containers[{index}]"), container));
+    let mut all = Vec::new();
+    for (field, container) in containers.chain(sidecars) {
+        for (purpose, probe) in [
+            (Purpose::Startup, &container.startup_probe),
+            (Purpose::Readiness, &container.readiness_probe),
+            (Purpose::Liveness, &container.liveness_probe),
+        ] {
+            let Some(probe) = probe else { continue };
+            all.push(Definition {
+                container: container.name.as_str().into(),
+                field: format!("{field}.{}", purpose.field()).into(),
+                purpose,
+                check: check(pod, container, address, probe, node),
+                timing: timing(probe),
+                thresholds: Thresholds {
+                    // Only readiness may want more than one.
+                    success: match purpose {
+                        Purpose::Readiness => at_least_one(probe.success_threshold, 1),
+                        Purpose::Startup | Purpose::Liveness => 1,
+                    },
+                    failure: at_least_one(probe.failure_threshold, 3),
+                },
+            });
+        }
+    }
+    all
+}
+
+/// Where a pod is asked: its first address.
+fn address(pod: &Pod) -> Option<IpAddr> {
+    let status = pod.status.as_ref()?;
+    let first = status.pod_ips.iter().flatten().next();
+    let text = first
+        .map(|it| it.ip.as_str())
+        .or(status.pod_ip.as_deref())?;
+    parse_address(text)
+}
+
+/// Absent and 0 are the default.
+fn at_least_one(number: Option<i32>, default: u32) -> u32 {
+    number
+        .and_then(|number| u32::try_from(number).ok())
+        .filter(|number| *number > 0)
+        .unwrap_or(default)
+}
+
+fn timing(probe: &Probe) -> Timing {
+    let seconds = |number, default| Duration::from_secs(at_least_one(number, default).into());
+    Timing {
+        initial_delay: seconds(probe.initial_delay_seconds, 0),
+        period: seconds(probe.period_seconds, 10),
+        timeout: seconds(probe.timeout_seconds, 1),
+    }
+}
+
+fn check(pod: &Pod, container: &Container, address: IpAddr, probe: &Probe, node: &str) -> Check {
+    let made = if let Some(http) = &probe.http_get {
+        http_check(container, address, http)
+    } else if let Some(tcp) = &probe.tcp_socket {
+        let TCPSocketAction { host, port } = tcp;
+        target(container, address, host.as_deref(), port).map(|to| Check::Tcp { to })
+    } else if let Some(exec) = &probe.exec {
+        exec_check(pod, exec, node)
+    } else if let Some(GRPCAction { .. }) = &probe.grpc {
+        Err("gRPC probes are not supported; use httpGet or tcpSocket".to_owned())
+    } else {
+        Err("says nothing to ask: give httpGet, tcpSocket or exec".to_owned())
+    };
+    made.unwrap_or_else(|reason| Check::Impossible {
+        reason: reason.into(),
+    })
+}
+
+fn http_check(container: &Container, own: IpAddr, http: &HTTPGetAction) -> Result<Check, String> {
+    let HTTPGetAction {
+        host,
+        http_headers,
+        path,
+        port,
+        scheme,
+    } = http;
+    if scheme.as_deref().is_some_and(|scheme| scheme != "HTTP") {
+        return Err("HTTPS probes are not supported; use HTTP or tcpSocket".to_owned());
+    }
+    let to = target(container, own, host.as_deref(), port)?;
+    let path = match path.as_deref() {
+        None | Some("") => "/".to_owned(),
+        Some(path) if path.starts_with('/') => path.to_owned(),
+        Some(path) => format!("/{path}"),
+    };
+    let headers = http_headers.as_deref().unwrap_or_default();
+    let has = |name: &str| headers.iter().any(|it| it.name.eq_ignore_ascii_case(name));
+    let mut request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n");
+    for (name, value) in [
+        ("Host", to.to_string()),
+        (
+            "User-Agent",
+            concat!("clusterip-probe/", env!("CARGO_PKG_VERSION")).to_owned(),
+        ),
+        ("Accept", "*/*".to_owned()),
+    ] {
+        if !has(name) {
+            request.push_str(&format_header(name, &value));
+        }
+    }
+    for header in headers {
+        request.push_str(&format_header(&header.name, &header.value));
+    }
+    let is_plain = |text: &str| !text.contains(|c: char| c.is_ascii_control());
+    let are_plain = headers
+        .iter()
+        .all(|it| is_plain(&it.name) && is_plain(&it.value));
+    if !is_plain(&path) || path.contains(' ') || !are_plain {
+        return Err(
+            "path and headers must be without control characters, and the path without spaces"
+                .to_owned(),
+        );
+    }
+    request.push_str("\r\n");
+    Ok(Check::Http {
+        to,
+        request: request.into(),
+    })
+}
+
+fn format_header(name: &str, value: &str) -> String {
+    format!("{name}: {value}\r\n")
+}
+
+fn target(
+    container: &Container,
+    own: IpAddr,
+    host: Option<&str>,
+    port: &IntOrString,
+) -> Result<SocketAddr, String> {
+    let address = match host.filter(|host| !host.is_empty()) {
+        None => own,
+        Some(host) => parse_address(host)
+            .ok_or_else(|| format!("host {host:?} must be an address, or left out"))?,
+    };
+    let number = match port {
+        IntOrString::Int(number) => Some(*number),
+        IntOrString::String(name) => {
+            let mut ports = container.ports.iter().flatten();
+            let named = ports.find(|port| port.name.as_deref() == Some(name));
+            named
+                .map(|port| port.container_port)
+                .or_else(|| name.parse().ok())
+        }
+    };
+    let number = number.and_then(|number| u16::try_from(number).ok());
+    match number.filter(|number| *number > 0) {
+        Some(number) => Ok(SocketAddr::new(address, number)),
+        None => Err("port must be a number, or the name of a port of this container".to_owned()),
+    }
+}
+
+/// A command runs where a manifest says where, and on the pod's own node: nowhere else is its namespace.
+fn exec_check(pod: &Pod, exec: &ExecAction, node: &str) -> Result<Check, String> {
+    let command = exec.command.as_deref().unwrap_or_default();
+    if command.first().is_none_or(String::is_empty) {
+        return Err("command must name a program".to_owned());
+    }
+    let home = node_of(pod);
+    if !home.is_empty() && home != node {
+        return Err(format!(
+            "exec runs on the pod's own node {home} only; say the pod's state by a Ready condition in its status"
+        ));
+    }
+    let annotations = pod.metadata.annotations.as_ref();
+    let netns = annotations
+        .and_then(|all| all.get(NETNS_ANNOTATION))
+        .filter(|netns| !netns.is_empty());
+    let Some(netns) = netns else {
+        return Err(format!(
+            "exec needs the annotation {NETNS_ANNOTATION}: the name or path of the pod's network namespace"
+        ));
+    };
+    let path = if netns.starts_with('/') {
+        netns.clone()
+    } else if netns.contains('/') || netns == "." || netns == ".." {
+        return Err(format!(
+            "{NETNS_ANNOTATION} {netns:?} must be a name of `ip netns`, or an absolute path"
+        ));
+    } else {
+        format!("{NETNS_FOLDER}/{netns}")
+    };
+    Ok(Check::Exec {
+        netns: path.into(),
+        command: command.into(),
+    })
+}

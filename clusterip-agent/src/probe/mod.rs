@@ -1,0 +1,23 @@
+//! What a kubelet does for the services of its pods, where none runs: probes, readiness, and pods that end (rules I).
+//!
+//! ```text
+//! source -> [Event] -> Pods (pure: told the time and the results) -> [Event] -> reconcile
+//!                        |  ^
+//!                   Job  v  |  result
+//!                   check: HTTP, TCP, exec (tokio)
+//! ```
+//! Nobody behind it knows that there are probes: a pod comes with the condition `Ready`, as if its status said so.
+
+mod check;
+mod definition;
+mod exec;
+mod pods;
+mod schedule;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use definition::{Check, Definition, NETNS_ANNOTATION, Purpose, Timing, definitions};
+pub use pods::{Job, Now, Pods, ProbeId};
+pub use schedule::run;
+pub use state::{Thresholds, Verdict};

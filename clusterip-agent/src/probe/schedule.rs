@@ -1,0 +1,93 @@
+//! The clock and the sockets around [`Pods`].
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use k8s_openapi::jiff::Timestamp;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    check::check,
+    definition::Check,
+    pods::{Job, Now, Pods, ProbeId},
+};
+use crate::model::event::Event;
+
+/// Connections that probes have open at once: as many as there can be pods on a large node; others wait for their turn.
+const AT_ONCE: usize = 512;
+/// Commands that run at once, each with a process and a thread.
+const COMMANDS_AT_ONCE: usize = 8;
+/// Where there is nothing to do.
+const FOR_EVER: Duration = Duration::from_hours(24);
+
+type Done = (ProbeId, Result<(), String>);
+
+/// Passes events on, with the pods' readiness as probes find it, until the events end.
+pub async fn run(
+    node: &str,
+    mut inbox: mpsc::Receiver<Vec<Event>>,
+    outbox: mpsc::Sender<Vec<Event>>,
+) {
+    let start = Instant::now();
+    let now = || Now {
+        elapsed: start.elapsed(),
+        wall: wall_clock(),
+    };
+    let mut pods = Pods::new(node);
+    let mut running: JoinSet<Done> = JoinSet::new();
+    let connections = Arc::new(Semaphore::new(AT_ONCE));
+    let commands = Arc::new(Semaphore::new(COMMANDS_AT_ONCE));
+    loop {
+        let wake = start + pods.next().unwrap_or_else(|| start.elapsed() + FOR_EVER);
+        let events = tokio::select! {
+            batch = inbox.recv() => {
+                let Some(batch) = batch else { return };
+                pods.take(batch, now())
+            }
+            Some(done) = running.join_next() => match done {
+                Ok((id, result)) => pods.observe(&id, result, now()),
+                Err(error) => {
+                    log::error!(error:%; "a probe ended without a result");
+                    Vec::new()
+                }
+            },
+            () = sleep_until(wake) => pods.expire(now()),
+        };
+        for job in pods.due(now()) {
+            let limit = match job.check {
+                Check::Exec { .. } => &commands,
+                Check::Http { .. } | Check::Tcp { .. } | Check::Impossible { .. } => &connections,
+            };
+            running.spawn(carry_out(job, limit.clone()));
+        }
+        if !events.is_empty() && outbox.send(events).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Whole seconds: only ever written into objects.
+fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let seconds = since.map_or(0, |since| since.as_secs());
+    let seconds = i64::try_from(seconds).unwrap_or_default();
+    Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+async fn carry_out(job: Job, limit: Arc<Semaphore>) -> Done {
+    let Job {
+        id,
+        check: what,
+        timeout,
+    } = job;
+    let Ok(_turn) = limit.acquire().await else {
+        return (id, Err("the agent ends".to_owned()));
+    };
+    (id, check(&what, timeout).await)
+}
