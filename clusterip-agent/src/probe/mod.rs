@@ -8,6 +8,7 @@
 //! ```
 //! Nobody behind it knows that there are probes: a pod comes with the condition `Ready`, as if its status said so.
 
+mod agenda;
 mod check;
 mod definition;
 mod exec;
@@ -16,8 +17,10 @@ mod schedule;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tracked;
 
+pub use agenda::ProbeId;
 pub use definition::{Check, Definition, NETNS_ANNOTATION, Purpose, Timing, definitions};
-pub use pods::{Job, Now, Pods, ProbeId};
+pub use pods::{Job, Now, Pods};
 pub use schedule::run;
 pub use state::{Thresholds, Verdict};

@@ -13,9 +13,10 @@ use tokio::{
 };
 
 use super::{
+    agenda::ProbeId,
     check::check,
     definition::Check,
-    pods::{Job, Now, Pods, ProbeId},
+    pods::{Job, Now, Pods},
 };
 use crate::model::event::Event;
 

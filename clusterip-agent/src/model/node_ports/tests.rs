@@ -32,9 +32,8 @@ fn auto(name: &str) -> Object {
 
 fn message(ports: &NodePorts, service: &str) -> String {
     let faults = ports.faults(&name(service)).iter();
-    faults
-        .map(|it| format!("{} {}: {}\n", it.field, it.value, it.message))
-        .collect()
+    let texts = faults.map(|it| format!("{} {}: {}", it.field, it.value, it.message));
+    texts.collect::<Vec<_>>().join("\n")
 }
 
 /// G3
@@ -81,7 +80,7 @@ fn one_port_may_share_its_number_between_protocols_and_no_other_may_have_it() {
     );
     settle(&mut ports, &mut cluster, vec![put(rival)]);
     let wanted = format!(
-        "spec.ports[0].nodePort {tcp}: is taken by Service default/dns: choose another number\n"
+        "spec.ports[0].nodePort {tcp}: is taken by Service default/dns: choose another number"
     );
     assert_eq!(message(&ports, "rival"), wanted);
     let twice = node_port(

@@ -1,0 +1,106 @@
+//! Against small servers on loopback.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    sync::mpsc,
+    time::timeout,
+};
+
+use super::*;
+use crate::probe::{self, check::check};
+
+/// Answers every request with a text, or never if it is empty.
+async fn server(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 1024];
+            let count = stream.read(&mut request).await.unwrap_or(0);
+            assert!(count == 0 || request.starts_with(b"GET /ready HTTP/1.1\r\n"));
+            if stream.write_all(answer.as_bytes()).await.is_err() || answer.is_empty() {
+                open.push(stream);
+            }
+        }
+    });
+    address
+}
+
+fn http(to: SocketAddr) -> Check {
+    Check::Http {
+        to,
+        request: "GET /ready HTTP/1.1\r\nHost: x\r\n\r\n".into(),
+    }
+}
+
+/// I2
+#[tokio::test]
+async fn http_succeeds_from_200_to_399() {
+    let limit = Duration::from_secs(10);
+    for (answer, is_success) in [
+        ("HTTP/1.1 200 OK\r\n\r\n", true),
+        ("HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", true),
+        ("HTTP/1.1 399 Almost\r\n\r\n", true),
+        ("HTTP/1.1 400 Bad Request\r\n\r\n", false),
+        ("HTTP/1.1 503 Service Unavailable\r\n\r\n", false),
+        ("HTTP/1.1 199 What\r\n\r\n", false),
+        ("220 smtp\r\n", false),
+    ] {
+        let result = check(&http(server(answer).await), limit).await;
+        assert_eq!(result.is_ok(), is_success, "{answer:?}: {result:?}");
+    }
+    let silent = check(&http(server("").await), Duration::from_millis(50)).await;
+    assert!(silent.unwrap_err().contains("no answer in"));
+}
+
+/// I2
+#[tokio::test]
+async fn tcp_succeeds_where_somebody_listens() {
+    let limit = Duration::from_secs(10);
+    let to = server("").await;
+    check(&Check::Tcp { to }, limit).await.unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = closed.local_addr().unwrap();
+    drop(closed);
+    check(&Check::Tcp { to }, limit).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_not_there_is_named() {
+    let exec = Check::Exec {
+        netns: "/no/such/netns".into(),
+        command: Arc::from(["true".to_owned()]),
+    };
+    let error = check(&exec, Duration::from_secs(10)).await.unwrap_err();
+    assert!(error.contains("/no/such/netns"), "{error}");
+}
+
+/// The whole way: an object in, its readiness out as soon as its server answers.
+#[tokio::test]
+async fn a_pod_becomes_ready_by_its_probe() {
+    let to = server("HTTP/1.1 200 OK\r\n\r\n").await;
+    let probe = json!({ "readinessProbe": {
+        "httpGet": { "port": to.port(), "path": "/ready" },
+    } });
+    let status = json!({ "podIP": to.ip().to_string() });
+    let object = pod_with("web", probe, json!({}), status);
+    let (events, given) = mpsc::channel(1);
+    let (probed, mut inbox) = mpsc::channel(1);
+    let running = tokio::spawn(probe::run(NODE, given, probed));
+    let batch = vec![Event::Reset, put(&object), Event::Synced];
+    events.send(batch).await.unwrap();
+    let mut all = Vec::new();
+    while !all.contains(&Event::Synced) {
+        let batch = timeout(Duration::from_secs(30), inbox.recv())
+            .await
+            .unwrap();
+        all.extend(batch.unwrap());
+    }
+    assert_eq!(one(&all), "ready", "before anything is programmed: {all:?}");
+    drop(events);
+    running.await.unwrap();
+}

@@ -1,0 +1,155 @@
+//! A pod and its probes.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::{
+    api::core::v1::PodCondition, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp,
+};
+
+use super::{
+    definition::{Check, Definition, Purpose},
+    state::Verdict,
+};
+use crate::model::object::{Object, Spec};
+
+/// The API's default for `terminationGracePeriodSeconds`.
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+/// The condition of a pod that gets new flows.
+const READY: &str = "Ready";
+
+#[derive(Clone, Debug)]
+pub(super) struct Probe {
+    pub(super) definition: Definition,
+    pub(super) verdict: Verdict,
+    pub(super) is_running: bool,
+    /// It was due before its container had started.
+    pub(super) waits_for_startup: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Tracked {
+    /// As the source gave it.
+    pub(super) object: Object,
+    /// As it was passed on.
+    pub(super) shown: Object,
+    pub(super) probes: Vec<Probe>,
+    pub(super) incarnation: u64,
+    /// When it is gone, if its file is.
+    pub(super) ends: Option<Duration>,
+}
+
+impl Probe {
+    /// Before its first result (I1).
+    pub(super) fn new(definition: Definition) -> Self {
+        Self {
+            verdict: Verdict::new(
+                definition.thresholds,
+                definition.purpose == Purpose::Liveness,
+            ),
+            definition,
+            is_running: false,
+            waits_for_startup: false,
+        }
+    }
+
+    /// Whether it can be carried out at all.
+    pub(super) const fn is_possible(&self) -> bool {
+        !matches!(self.definition.check, Check::Impossible { .. })
+    }
+
+    pub(super) fn is_for(&self, purpose: Purpose) -> bool {
+        self.definition.purpose == purpose
+    }
+}
+
+impl Tracked {
+    /// Whether probes say if the pod is ready: its status does not say it itself.
+    pub(super) fn decides_readiness(&self) -> bool {
+        let Spec::Pod(pod) = &self.object.spec else {
+            return false;
+        };
+        let conditions = pod.status.as_ref().and_then(|it| it.conditions.as_ref());
+        let says_itself = conditions.is_some_and(|all| all.iter().any(|it| it.type_ == READY));
+        let is_asked = |probe: &Probe| !probe.is_for(Purpose::Liveness);
+        !says_itself && self.probes.iter().any(is_asked)
+    }
+
+    /// Whether it is not known yet if the pod is ready: a probe that could tell has not been asked.
+    pub(super) fn waits_for_result(&self) -> bool {
+        let could_tell = |(index, probe): (usize, &Probe)| {
+            let is_its_turn = match probe.definition.purpose {
+                Purpose::Startup => true,
+                Purpose::Readiness => self.is_started(index),
+                Purpose::Liveness => false,
+            };
+            is_its_turn && probe.is_possible() && !probe.verdict.has_result()
+        };
+        self.decides_readiness() && self.probes.iter().enumerate().any(could_tell)
+    }
+
+    /// Every container has started, and is ready as far as it has a probe for that (I1).
+    pub(super) fn is_ready(&self) -> bool {
+        self.probes
+            .iter()
+            .filter(|probe| !probe.is_for(Purpose::Liveness))
+            .all(|probe| probe.verdict.passes())
+    }
+
+    /// Whether the container of a probe has started.
+    pub(super) fn is_started(&self, index: usize) -> bool {
+        let container = |probe: &Probe| probe.definition.container.clone();
+        let own = self.probes.get(index).map(container);
+        self.probes
+            .iter()
+            .filter(|probe| probe.is_for(Purpose::Startup))
+            .all(|probe| Some(container(probe)) != own || probe.verdict.passes())
+    }
+
+    /// For how long it terminates once its file is gone: not at all if it serves nobody, or terminates already.
+    pub(super) fn grace(&self) -> Duration {
+        let Spec::Pod(pod) = &self.object.spec else {
+            return Duration::ZERO;
+        };
+        let status = pod.status.as_ref();
+        let phase = status.and_then(|status| status.phase.as_deref());
+        let has_address =
+            status.is_some_and(|status| status.pod_ip.is_some() || status.pod_ips.is_some());
+        let runs = matches!(phase, None | Some("Running")) && has_address;
+        if !runs || pod.metadata.deletion_timestamp.is_some() {
+            return Duration::ZERO;
+        }
+        let seconds = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.termination_grace_period_seconds)
+            .map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or_default()));
+        seconds.unwrap_or(DEFAULT_GRACE)
+    }
+
+    /// The pod as the source gave it, with the condition `Ready` where probes decide it.
+    pub(super) fn as_probed(&self) -> Object {
+        let mut shown = self.object.clone();
+        if self.decides_readiness()
+            && let Spec::Pod(pod) = &mut shown.spec
+        {
+            let status = Arc::make_mut(pod).status.get_or_insert_default();
+            let conditions = status.conditions.get_or_insert_default();
+            conditions.push(PodCondition {
+                type_: READY.to_owned(),
+                status: if self.is_ready() { "True" } else { "False" }.to_owned(),
+                reason: Some("Probed".to_owned()),
+                ..PodCondition::default()
+            });
+        }
+        shown
+    }
+
+    /// The pod as it was shown last, and on its way out (I4).
+    pub(super) fn as_terminating(&self, since: Timestamp) -> Object {
+        let mut shown = self.shown.clone();
+        if let Spec::Pod(pod) = &mut shown.spec {
+            Arc::make_mut(pod).metadata.deletion_timestamp = Some(Time(since));
+        }
+        shown
+    }
+}
