@@ -187,6 +187,25 @@ pub fn pod(pod: &Pod, app: &str, ready: bool) -> String {
     )
 }
 
+/// The Pod object of a pod of the topology, which does not say whether it is ready: `probe` is its readiness probe, as
+/// a line of YAML. Commands run in its own network namespace.
+#[must_use]
+pub fn probed(pod: &Pod, app: &str, probe: &str) -> String {
+    let name = pod.name();
+    let entries = |ip: &IpAddr| format!("    - ip: \"{ip}\"\n");
+    let list: Vec<_> = pod.addresses().iter().map(entries).collect();
+    let list = list.concat();
+    let netns = pod.netns();
+    let netns = netns.display();
+    format!(
+        "apiVersion: v1\n\
+         kind: Pod\n\
+         metadata:\n  name: {name}\n  labels:\n    app: {app}\n  annotations:\n    clusterip.dev/netns: {netns}\n\
+         spec:\n  nodeName: {NODE}\n  containers:\n    - name: main\n      image: demo\n      readinessProbe: {probe}\n\
+         status:\n  phase: Running\n  podIPs:\n{list}"
+    )
+}
+
 const fn family(address: IpAddr) -> &'static str {
     match address {
         IpAddr::V4(_) => "IPv4",

@@ -122,6 +122,12 @@ impl Pod {
         &self.addresses
     }
 
+    /// A path to its network namespace that works in every process of the machine while this pod lives.
+    #[must_use]
+    pub fn netns(&self) -> std::path::PathBuf {
+        self.namespace.path()
+    }
+
     /// Its inside.
     #[must_use]
     pub const fn namespace(&self) -> &Namespace {

@@ -54,7 +54,7 @@ fn answering(client: &Pod, to: SocketAddr, requests: usize) -> io::Result<BTreeS
 }
 
 /// Waits until exactly these answer.
-fn until_answering(client: &Pod, to: SocketAddr, pods: &[&str]) -> Result<()> {
+pub(crate) fn until_answering(client: &Pod, to: SocketAddr, pods: &[&str]) -> Result<()> {
     let wanted: BTreeSet<String> = pods.iter().map(|pod| (*pod).to_owned()).collect();
     let mut last = None;
     let found = wait::until(&format!("{wanted:?} answer at {to}"), || {
