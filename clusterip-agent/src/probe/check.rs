@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{definition::Check, exec};
+use super::{definition::Check, exec, grpc};
 
 /// A status line is shorter.
 const STATUS_LINE: usize = 128;
@@ -22,6 +22,10 @@ pub(super) async fn check(check: &Check, limit: Duration) -> Result<(), String> 
         match check {
             Check::Http { to, request } => http(*to, request).await,
             Check::Tcp { to } => connect(*to).await.map(drop),
+            Check::Grpc { to, request } => {
+                let answer = grpc::ask(connect(*to).await?, request).await;
+                answer.map_err(|reason| format!("{to}: {reason}"))
+            }
             Check::Exec { netns, command } => exec::exec(netns, command, limit).await,
             Check::Impossible { reason } => Err(reason.to_string()),
         }

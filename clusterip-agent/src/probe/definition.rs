@@ -13,7 +13,7 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::state::Thresholds;
+use super::{grpc, state::Thresholds};
 use crate::model::{cluster::node_of, service::parse_address};
 
 /// Annotation of a pod: its network namespace, in which `exec` probes run; a name of `ip netns`, or a path.
@@ -69,6 +69,13 @@ pub enum Check {
     Tcp {
         /// Whom to connect to.
         to: SocketAddr,
+    },
+    /// The answer SERVING of the gRPC health service is a success.
+    Grpc {
+        /// Whom to connect to.
+        to: SocketAddr,
+        /// The whole request.
+        request: Arc<[u8]>,
     },
     /// A command that ends with 0 is a success.
     Exec {
@@ -182,10 +189,10 @@ fn check(pod: &Pod, container: &Container, address: IpAddr, probe: &Probe, node:
         target(container, address, host.as_deref(), port).map(|to| Check::Tcp { to })
     } else if let Some(exec) = &probe.exec {
         exec_check(pod, exec, node)
-    } else if let Some(GRPCAction { .. }) = &probe.grpc {
-        Err("gRPC probes are not supported; use httpGet or tcpSocket".to_owned())
+    } else if let Some(grpc) = &probe.grpc {
+        grpc_check(address, grpc)
     } else {
-        Err("says nothing to ask: give httpGet, tcpSocket or exec".to_owned())
+        Err("says nothing to ask: give httpGet, tcpSocket, grpc or exec".to_owned())
     };
     made.unwrap_or_else(|reason| Check::Impossible {
         reason: reason.into(),
@@ -242,6 +249,27 @@ fn http_check(container: &Container, own: IpAddr, http: &HTTPGetAction) -> Resul
         to,
         request: request.into(),
     })
+}
+
+fn grpc_check(own: IpAddr, grpc: &GRPCAction) -> Result<Check, String> {
+    let GRPCAction { port, service } = grpc;
+    let number = u16::try_from(*port).ok().filter(|number| *number > 0);
+    let number = number.ok_or("port must be a number from 1 to 65535")?;
+    let to = SocketAddr::new(own, number);
+    let service = service.as_deref().unwrap_or_default();
+    let request = Some(service)
+        .filter(|service| service.len() <= grpc::MAX_SERVICE)
+        .and_then(|service| grpc::request(&to.to_string(), service));
+    match request {
+        Some(request) => Ok(Check::Grpc {
+            to,
+            request: request.into(),
+        }),
+        None => Err(format!(
+            "service must have at most {} characters",
+            grpc::MAX_SERVICE
+        )),
+    }
 }
 
 fn format_header(name: &str, value: &str) -> String {

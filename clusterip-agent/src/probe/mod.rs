@@ -4,7 +4,7 @@
 //! source -> [Event] -> Pods (pure: told the time and the results) -> [Event] -> reconcile
 //!                        |  ^
 //!                   Job  v  |  result
-//!                   check: HTTP, TCP, exec (tokio)
+//!                   check: HTTP, TCP, gRPC, exec (tokio)
 //! ```
 //! Nobody behind it knows that there are probes: a pod comes with the condition `Ready`, as if its status said so.
 
@@ -12,6 +12,7 @@ mod agenda;
 mod check;
 mod definition;
 mod exec;
+mod grpc;
 mod pods;
 mod schedule;
 mod state;

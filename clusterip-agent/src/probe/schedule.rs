@@ -63,7 +63,10 @@ pub async fn run(
         for job in pods.due(now()) {
             let limit = match job.check {
                 Check::Exec { .. } => &commands,
-                Check::Http { .. } | Check::Tcp { .. } | Check::Impossible { .. } => &connections,
+                Check::Http { .. }
+                | Check::Tcp { .. }
+                | Check::Grpc { .. }
+                | Check::Impossible { .. } => &connections,
             };
             running.spawn(carry_out(job, limit.clone()));
         }

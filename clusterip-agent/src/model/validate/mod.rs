@@ -11,6 +11,7 @@ mod metadata;
 mod names;
 mod node;
 mod pod;
+mod probe;
 mod service;
 
 use std::ops::RangeInclusive;

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerPort, Pod, PodStatus};
 use super::{
     Faults, PROTOCOLS,
     address::{address, reachable},
-    given, metadata, names,
+    given, metadata, names, probe,
 };
 use crate::model::problem::Fault;
 
@@ -23,7 +23,14 @@ pub fn pod(pod: &Pod) -> Vec<Fault> {
         if let Some(node) = given(spec.node_name.as_deref()) {
             faults.check("spec.nodeName", node, names::dns_name(node));
         }
+        if let Some(seconds) = spec.termination_grace_period_seconds
+            && seconds < 0
+        {
+            let field = "spec.terminationGracePeriodSeconds";
+            faults.add(field, seconds, "must be a number of seconds, 0 or more");
+        }
         for (index, container) in spec.containers.iter().enumerate() {
+            probe::container(&mut faults, &format!("spec.containers[{index}]"), container);
             let ports = container.ports.as_deref().unwrap_or_default();
             container_ports(
                 &mut faults,

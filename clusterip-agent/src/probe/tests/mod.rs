@@ -230,9 +230,10 @@ fn defaults_are_those_of_kubernetes() {
 fn what_cannot_be_asked_is_a_problem_and_never_a_success() {
     let exec = json!({ "exec": { "command": ["true"] } });
     for (probe, wanted) in [
+        (json!({ "grpc": { "port": 0 } }), "port must be"),
         (
-            json!({ "grpc": { "port": 1 } }),
-            "gRPC probes are not supported",
+            json!({ "grpc": { "port": 1, "service": "x".repeat(101) } }),
+            "at most 100 characters",
         ),
         (
             json!({ "httpGet": { "port": 1, "scheme": "HTTPS" } }),

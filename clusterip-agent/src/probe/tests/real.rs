@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::probe::{self, check::check};
+use crate::probe::{self, check::check, grpc};
 
 /// Answers every request with a text, or never if it is empty.
 async fn server(answer: &'static str) -> SocketAddr {
@@ -67,6 +67,47 @@ async fn tcp_succeeds_where_somebody_listens() {
     let to = closed.local_addr().unwrap();
     drop(closed);
     check(&Check::Tcp { to }, limit).await.unwrap_err();
+}
+
+/// Answers every call of the gRPC health service with this body, after settings and headers.
+async fn grpc_server(body: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 1024];
+        let _count = stream.read(&mut request).await.unwrap();
+        // SETTINGS, PING, HEADERS (`:status 200`)
+        let begin =
+            b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x06\0\0\0\0\0pingping\0\0\x01\x01\x04\0\0\0\x01\x88";
+        stream.write_all(begin).await.unwrap();
+        stream.write_all(body).await.unwrap();
+        // Until the client has gone: a reset would take the answer with it.
+        while stream.read(&mut request).await.is_ok_and(|count| count > 0) {}
+    });
+    address
+}
+
+/// I2
+#[tokio::test]
+async fn grpc_succeeds_where_the_health_service_says_serving() {
+    let limit = Duration::from_secs(10);
+    for (body, is_success) in [
+        (
+            &b"\0\0\x07\0\0\0\0\0\x01\0\0\0\0\x02\x08\x01\0\0\0\x01\x05\0\0\0\x01"[..],
+            true,
+        ),
+        (b"\0\0\x07\0\x01\0\0\0\x01\0\0\0\0\x02\x08\x02", false),
+        // Trailers only: the call failed. A reset of the stream. Another protocol.
+        (b"\0\0\0\x01\x05\0\0\0\x01", false),
+        (b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x07", false),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", false),
+    ] {
+        let to = grpc_server(body).await;
+        let request = grpc::request(&to.to_string(), "").unwrap().into();
+        let result = check(&Check::Grpc { to, request }, limit).await;
+        assert_eq!(result.is_ok(), is_success, "{body:?}: {result:?}");
+    }
 }
 
 #[tokio::test]
