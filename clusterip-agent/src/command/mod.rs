@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
 
 use self::{output::Format, plan::Plan};
 use crate::{
@@ -149,17 +150,14 @@ fn show_plan(config: &Config, format: Format) -> anyhow::Result<()> {
 
 /// The model as the configuration wants it; `kept` are the allocations of an earlier run.
 fn resolver(config: &Config, kept: Allocations) -> Resolver {
-    let ranges = config
-        .service_cidrs
-        .iter()
-        .copied()
-        .map(ServiceRange::new)
-        .collect();
+    let ranges = |nets: &[IpNet]| nets.iter().copied().map(ServiceRange::new).collect();
     let exposure = Exposure {
         node_port_addresses: config.nodeport_addresses.clone(),
         external_ips: config.allow_external_ips,
+        pool: ranges(&config.load_balancer_pool),
     };
-    Resolver::new(&config.node_name, config.algorithm, ranges, kept)
+    let services = ranges(&config.service_cidrs);
+    Resolver::new(&config.node_name, config.algorithm, services, kept)
         .exposed(config.nodeport_range.clone(), exposure)
 }
 

@@ -39,7 +39,6 @@ const NOT_YET: [&str; 11] = [
     "dns-listen",
     "dns-upstream",
     "uplinks",
-    "load-balancer-pool",
     "socket",
 ];
 
@@ -106,6 +105,8 @@ options! {
     nodeport_range: RangeInclusive<u16> = "nodeport-range" "FIRST-LAST", Some("30000-32767"), RUN | PLAN | CHECK, values::port_range, values::port_range_text;
     /// Let spec.externalIPs have an effect: on or off
     allow_external_ips: bool = "allow-external-ips" "on|off", Some("off"), PLAN | CHECK, values::switch, values::switch_text;
+    /// Ranges from which load balancers without an address get one, at most one of each family
+    load_balancer_pool: Vec<IpNet> = "load-balancer-pool" "CIDR[,CIDR]", Some(""), PLAN | CHECK, values::pool, as_is;
     /// Directory that keeps what must survive a restart: the addresses and node ports that services got
     state_dir: PathBuf = "state-dir" "DIR", Some("/var/lib/clusterip"), RUN, values::path, as_is;
     /// Directory for pins, on a mounted bpffs

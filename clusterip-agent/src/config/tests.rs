@@ -48,6 +48,7 @@ fn the_defaults_are_those_of_the_documentation() {
             nodeport_addresses: NodePortAddresses::Primary,
             nodeport_range: 30_000..=32_767,
             allow_external_ips: false,
+            load_balancer_pool: vec![],
             state_dir: "/var/lib/clusterip".into(),
             bpffs: "/sys/fs/bpf/clusterip".into(),
             metrics_bind_address: Some("127.0.0.1:10249".parse().expect("an address")),

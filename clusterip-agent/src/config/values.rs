@@ -81,6 +81,14 @@ fn ranges(text: &str) -> Result<Vec<IpNet>, String> {
         .collect()
 }
 
+/// None, or what [`one_per_family`] takes.
+pub(super) fn pool(text: &str) -> Result<Vec<IpNet>, String> {
+    if items(text).next().is_none() {
+        return Ok(Vec::new());
+    }
+    one_per_family(text)
+}
+
 pub(super) fn one_per_family(text: &str) -> Result<Vec<IpNet>, String> {
     let ranges = ranges(text)?;
     let families = |is_v4: bool| {

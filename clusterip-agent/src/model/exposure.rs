@@ -7,13 +7,14 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Node, Service, ServiceSpec};
 
 use super::{
+    allocate::Assigned,
     cluster::Cluster,
     endpoints::PortSpec,
     node_ports::AssignedPort,
     object::Object,
     problem::{Fault, Problem},
     range::ServiceRange,
-    resolve::Context,
+    resolve::{Context, Given},
     service::{Family, Frontend, FrontendKind, Scope, parse_address},
 };
 
@@ -34,6 +35,8 @@ pub struct Exposure {
     pub node_port_addresses: NodePortAddresses,
     /// Whether `spec.externalIPs` has an effect (E6).
     pub external_ips: bool,
+    /// Where load balancers without an address get one, one range for each family at most.
+    pub pool: Vec<ServiceRange>,
 }
 
 impl NodePortAddresses {
@@ -74,7 +77,7 @@ pub(super) fn frontends(
     (object, service): (&Object, &Service),
     port: &PortSpec,
     family: Family,
-    node_ports: &[AssignedPort],
+    given: &Given,
     problems: &mut Vec<Problem>,
 ) -> Vec<Frontend> {
     let Some(spec) = &service.spec else {
@@ -88,9 +91,9 @@ pub(super) fn frontends(
         provisional,
     };
     let mut all: Vec<Frontend> = Vec::new();
-    let node_port = node_ports
-        .iter()
-        .find(|it| it.key.port == port.port && it.key.protocol == port.protocol);
+    let mut node_ports = given.node_ports.iter();
+    let node_port =
+        node_ports.find(|it| it.key.port == port.port && it.key.protocol == port.protocol);
     if let Some(AssignedPort {
         key: _,
         node_port,
@@ -106,6 +109,14 @@ pub(super) fn frontends(
         let addresses = balancer_addresses(service);
         all.extend(addresses.map(|it| frontend(it, port.port, FrontendKind::LoadBalancer, false)));
     }
+    let pooled = given.balancers.iter();
+    all.extend(pooled.map(|it| {
+        let Assigned {
+            address,
+            provisional,
+        } = *it;
+        frontend(address, port.port, FrontendKind::LoadBalancer, provisional)
+    }));
     let addresses = external_addresses(context, object, spec, problems);
     all.extend(
         addresses

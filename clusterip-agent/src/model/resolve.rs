@@ -63,6 +63,8 @@ pub struct Context<'a> {
 pub struct Given {
     /// Its addresses.
     pub addresses: Vec<Assigned>,
+    /// Its addresses out of the pool of load balancers.
+    pub balancers: Vec<Assigned>,
     /// Its node ports.
     pub node_ports: Vec<AssignedPort>,
     /// What it asks for and cannot have.
@@ -91,17 +93,18 @@ pub fn resolve(
         for port in ports(spec) {
             for family in [Family::V4, Family::V6] {
                 let inside = frontends(&port, family, &given.addresses);
+                // A family that it has no address of is not its own, towards the outside either.
+                if inside.is_empty() {
+                    continue;
+                }
                 let outside = exposure::frontends(
                     context,
                     (object, service),
                     &port,
                     family,
-                    &given.node_ports,
+                    given,
                     &mut problems,
                 );
-                if inside.is_empty() && outside.is_empty() {
-                    continue;
-                }
                 let found = candidates(context, (name, service), &port, family, &mut problems);
                 let seen = |policy, frontends| {
                     let (endpoints, action) = categorise(&found, policy, context.node);
@@ -115,10 +118,8 @@ pub fn resolve(
                         action,
                     }
                 };
-                if !inside.is_empty() {
-                    let policy = Policy::parse(spec.internal_traffic_policy.as_deref());
-                    balancers.push(seen(policy, inside));
-                }
+                let policy = Policy::parse(spec.internal_traffic_policy.as_deref());
+                balancers.push(seen(policy, inside));
                 if !outside.is_empty() {
                     let policy = Policy::parse(spec.external_traffic_policy.as_deref());
                     external.extend(views(outside, policy, seen));

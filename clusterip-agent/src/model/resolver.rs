@@ -26,6 +26,7 @@ pub struct Resolver {
     cluster: Cluster,
     allocator: Allocator,
     node_ports: NodePorts,
+    pool: Allocator,
     exposure: Exposure,
     algorithm: Algorithm,
     snapshot: Snapshot,
@@ -51,6 +52,7 @@ impl Resolver {
             cluster: Cluster::default(),
             allocator: Allocator::new(ranges, addresses, resting),
             node_ports: NodePorts::new(Rules::default().node_ports, node_ports),
+            pool: Allocator::of_balancers(Vec::new(), None),
             exposure: Exposure::default(),
             algorithm,
             snapshot: Snapshot {
@@ -68,6 +70,8 @@ impl Resolver {
     #[must_use]
     pub fn exposed(mut self, node_ports: RangeInclusive<u16>, exposure: Exposure) -> Self {
         self.node_ports = NodePorts::new(node_ports, self.node_ports.kept());
+        let family = self.allocator.ranges().first().map(ServiceRange::family);
+        self.pool = Allocator::of_balancers(exposure.pool.clone(), family);
         self.exposure = exposure;
         self
     }
@@ -99,6 +103,8 @@ impl Resolver {
         }
         self.allocator.settle(&self.cluster, &mut self.touched);
         self.node_ports.settle(&self.cluster, &mut self.touched);
+        // Not kept: `plan` alone has a pool so far, and keeps nothing.
+        self.pool.settle(&self.cluster, &mut self.touched);
         let is_changed = self.allocator.is_changed() || self.node_ports.is_changed();
         is_changed.then(|| Allocations {
             addresses: self.allocator.kept(),
@@ -145,9 +151,11 @@ impl Resolver {
             let faults = self.allocator.faults(&name).iter();
             let given = Given {
                 addresses: self.allocator.addresses(&name),
+                balancers: self.pool.addresses(&name),
                 node_ports: self.node_ports.of(&name),
                 faults: faults
                     .chain(self.node_ports.faults(&name))
+                    .chain(self.pool.faults(&name))
                     .cloned()
                     .collect(),
             };

@@ -10,6 +10,49 @@ use super::{
     service::{Family, parse_address},
 };
 
+/// What addresses are for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Purpose {
+    /// A service's own.
+    #[default]
+    Service,
+    /// Those of load balancers; the family of a service that says none.
+    Balancer(Option<Family>),
+}
+
+impl Purpose {
+    pub(super) fn wish(self, service: &Service, ranges: &[ServiceRange]) -> Wish {
+        match self {
+            Self::Service => Wish::of(service, ranges),
+            Self::Balancer(default) => Wish::of_balancer(service, ranges, default),
+        }
+    }
+
+    /// What the range is called.
+    pub(super) const fn range(self) -> &'static str {
+        match self {
+            Self::Service => "service range",
+            Self::Balancer(_) => "pool of load balancers",
+        }
+    }
+
+    /// The option that says it.
+    pub(super) const fn flag(self) -> &'static str {
+        match self {
+            Self::Service => "--service-cidr",
+            Self::Balancer(_) => "--load-balancer-pool",
+        }
+    }
+
+    /// Where an address would stand if it were named.
+    pub(super) const fn field(self) -> &'static str {
+        match self {
+            Self::Service => "spec.clusterIP",
+            Self::Balancer(_) => "spec.loadBalancerIP",
+        }
+    }
+}
+
 /// An address asked for by name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Asked {
@@ -30,13 +73,52 @@ pub(super) struct Wish {
 }
 
 impl Wish {
-    /// What a service asks for.
-    pub(super) fn of(service: &Service, ranges: &[ServiceRange]) -> Self {
-        let mut wish = Self::default();
-        let Some(spec) = service.spec.as_ref().filter(|spec| has_address(spec)) else {
-            return wish;
+    /// What a service asks for as its own addresses.
+    fn of(service: &Service, ranges: &[ServiceRange]) -> Self {
+        let spec = service.spec.as_ref().filter(|spec| has_address(spec));
+        spec.map_or_else(Self::default, |spec| {
+            Self::among(spec, texts(spec), ranges, &[])
+        })
+    }
+
+    /// What a load balancer asks of a pool: an address of each family of the service, unless somebody else gave it some,
+    /// or shall do so.
+    fn of_balancer(service: &Service, pool: &[ServiceRange], default: Option<Family>) -> Self {
+        let is_balancer = |spec: &&ServiceSpec| {
+            spec.type_.as_deref() == Some("LoadBalancer") && spec.load_balancer_class.is_none()
         };
-        for (field, text) in texts(spec) {
+        let status = service.status.as_ref();
+        let balancer = status.and_then(|status| status.load_balancer.as_ref());
+        let given = balancer.and_then(|balancer| balancer.ingress.as_ref());
+        let Some(spec) = service.spec.as_ref().filter(is_balancer) else {
+            return Self::default();
+        };
+        if pool.is_empty() || given.is_some_and(|given| !given.is_empty()) {
+            return Self::default();
+        }
+        let own = texts(spec).into_iter();
+        let mut families: Vec<Family> = own
+            .filter_map(|(_, text)| parse_address(text).map(Family::of))
+            .collect();
+        if families.is_empty() {
+            families.extend(default);
+        }
+        let named = spec.load_balancer_ip.as_deref();
+        let named = named
+            .filter(|text| !text.is_empty())
+            .map(|text| ("spec.loadBalancerIP".to_owned(), text));
+        Self::among(spec, named.into_iter().collect(), pool, &families)
+    }
+
+    /// `texts` are the addresses it names, `known` the families it has if it does not say so itself.
+    fn among(
+        spec: &ServiceSpec,
+        texts: Vec<(String, &str)>,
+        ranges: &[ServiceRange],
+        known: &[Family],
+    ) -> Self {
+        let mut wish = Self::default();
+        for (field, text) in texts {
             match parse_address(text) {
                 Some(address) if !wish.names(address) => {
                     wish.explicit.push(Asked { address, field });
@@ -55,6 +137,9 @@ impl Wish {
             .map(|asked| Family::of(asked.address))
             .collect();
         wish.order = families(spec);
+        if wish.order.is_empty() {
+            wish.order.extend_from_slice(known);
+        }
         if wish.order.is_empty() {
             wish.order.clone_from(&named);
         }

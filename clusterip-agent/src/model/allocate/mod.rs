@@ -18,7 +18,7 @@ use super::{
     problem::Fault,
     range::{ServiceRange, Unusable},
     service::Family,
-    wish::{Asked, Wish},
+    wish::{Asked, Purpose, Wish},
 };
 
 /// An address a service has.
@@ -76,6 +76,7 @@ struct Held {
 /// Gives services their addresses.
 #[derive(Debug, Default)]
 pub struct Allocator {
+    purpose: Purpose,
     ranges: Vec<ServiceRange>,
     owners: BTreeMap<IpAddr, ObjectName>,
     held: BTreeMap<ObjectName, Vec<Held>>,
@@ -121,6 +122,16 @@ impl Allocator {
         }
         allocator.changed = false;
         allocator
+    }
+
+    /// An allocator of addresses for load balancers; `default` is the family of a service that says none.
+    #[must_use]
+    pub fn of_balancers(pool: Vec<ServiceRange>, default: Option<Family>) -> Self {
+        Self {
+            purpose: Purpose::Balancer(default),
+            ranges: pool,
+            ..Self::default()
+        }
     }
 
     /// The addresses of a service, the first family first.
@@ -228,7 +239,7 @@ impl Allocator {
         for name in &stale {
             let wish = cluster
                 .service(name)
-                .map(|(_, service)| Wish::of(service, &self.ranges));
+                .map(|(_, service)| self.purpose.wish(service, &self.ranges));
             self.replace_wish(name, wish, &mut released);
         }
         for address in &released {
@@ -315,12 +326,15 @@ impl Allocator {
                 self.owners.get(&address),
             ) {
                 (_, Some(owner)) if owner == name => continue,
-                (None, _) => Err(no_range(Family::of(address))),
+                (None, _) => Err(self.no_range(Family::of(address))),
                 (Some((range, Err(Unusable::Outside))), _) => Err(format!(
-                    "is outside the service range {range} (--service-cidr)"
+                    "is outside the {} {range} ({})",
+                    self.purpose.range(),
+                    self.purpose.flag()
                 )),
                 (Some((range, Err(Unusable::Reserved))), _) => Err(format!(
-                    "is the first or last address of the service range {range} and cannot be a service's"
+                    "is the first or last address of the {} {range} and cannot be a service's",
+                    self.purpose.range()
                 )),
                 (Some((_, Ok(()))), Some(owner)) => Err(format!(
                     "is taken by Service {owner}: choose another address"
@@ -353,7 +367,7 @@ impl Allocator {
                     name,
                     "spec.ipFamilies",
                     family.to_string(),
-                    no_range(family),
+                    self.no_range(family),
                 );
                 continue;
             };
@@ -365,10 +379,12 @@ impl Allocator {
             } else {
                 self.waiting.insert(name.clone());
                 let message = format!(
-                    "the service range {range} is full, all {} addresses are taken: remove a service or enlarge --service-cidr",
-                    range.usable()
+                    "the {} {range} is full, all {} addresses are taken: remove a service or enlarge {}",
+                    self.purpose.range(),
+                    range.usable(),
+                    self.purpose.flag()
                 );
-                self.fault(name, "spec.clusterIP", String::new(), message);
+                self.fault(name, self.purpose.field(), String::new(), message);
             }
         }
     }
@@ -378,6 +394,11 @@ impl Allocator {
     fn is_free(&self, name: &ObjectName, address: IpAddr) -> bool {
         let resting = self.resting.get(&address);
         !self.owners.contains_key(&address) && resting.is_none_or(|it| it.owner == *name)
+    }
+
+    fn no_range(&self, family: Family) -> String {
+        let (range, flag) = (self.purpose.range(), self.purpose.flag());
+        format!("there is no {family} {range}: add one to {flag}")
     }
 
     fn range(&self, family: Family) -> Option<&ServiceRange> {
@@ -402,10 +423,6 @@ impl Allocator {
             message,
         });
     }
-}
-
-fn no_range(family: Family) -> String {
-    format!("there is no {family} service range: add one to --service-cidr")
 }
 
 /// Where the search for an automatic address or number begins: the same on every node and after every restart (G2).
