@@ -17,7 +17,11 @@ use clusterip_tests::{
 };
 
 /// Asks a service port without pause while `work` is done: every request must be answered.
-fn under_traffic<T>(client: &Pod, to: SocketAddr, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn under_traffic<T>(
+    client: &Pod,
+    to: SocketAddr,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     let done = AtomicBool::new(false);
     let count = AtomicU64::new(0);
     let asking = || {

@@ -1,6 +1,6 @@
 //! Readiness by real probes, from the node's side, of pods that do not say it themselves (rules I).
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clusterip_tests::{
     Server,
     client::Connection,
@@ -11,7 +11,7 @@ use clusterip_tests::{
     wait,
 };
 
-use crate::changes::until_answering;
+use crate::changes::{under_traffic, until_answering};
 
 /// Where the server listens whose being there is readiness.
 const READY: u16 = 9000;
@@ -82,4 +82,30 @@ fn i4_a_pod_whose_file_is_gone_is_gone_after_its_grace_period() -> Result<()> {
     lab.manifests.remove("pod-web-11.yaml")?;
     wait::until("the pod is gone", || lab.client.get(to).err())?;
     Ok(())
+}
+
+#[test]
+fn f4_a_restart_loses_no_request_to_pods_that_are_ready_by_their_probes() -> Result<()> {
+    require_root!();
+    let mut lab = Lab::new()?;
+    lab.service("web", 10)?;
+    // The delay would leave the service without endpoints, if a restart forgot who runs already.
+    let tcp = "{initialDelaySeconds: 60, periodSeconds: 1, tcpSocket: {port: 8080}}";
+    for number in [11, 12] {
+        lab.backend("web", number)?;
+        let name = format!("web-{number}");
+        let text = probed(lab.pod(&name)?, "web", tcp);
+        lab.manifests.put(&format!("pod-{name}.yaml"), &text)?;
+    }
+    lab.start()?;
+    let [to, _] = lab::tcp(10);
+    until_answering(&lab.client, to, &["web-11", "web-12"])?;
+    let agent = lab.agent.as_mut().context("the agent")?;
+    under_traffic(&lab.client, to, || {
+        agent.stop()?;
+        agent.resume()?;
+        agent.kill();
+        agent.resume()?;
+        until_answering(&lab.client, to, &["web-11", "web-12"])
+    })
 }

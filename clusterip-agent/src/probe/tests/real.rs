@@ -145,3 +145,38 @@ async fn a_pod_becomes_ready_by_its_probe() {
     drop(events);
     running.await.unwrap();
 }
+
+/// On a runtime of one thread: thousands of probes need no thread each.
+#[tokio::test]
+async fn thousands_of_probes_run_on_one_thread() {
+    const COUNT: usize = 3000;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = listener.local_addr().unwrap();
+    tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    let probe = json!({ "readinessProbe": {
+        "tcpSocket": { "port": to.port() }, "timeoutSeconds": 30,
+    } });
+    let status = || json!({ "podIP": to.ip().to_string() });
+    let (events, given) = mpsc::channel(1);
+    let (probed, mut inbox) = mpsc::channel(64);
+    let running = tokio::spawn(probe::run(NODE, given, probed));
+    // Not in a first listing, which waits for a while only.
+    let first = vec![Event::Reset, Event::Synced];
+    events.send(first).await.unwrap();
+    let pods = (0..COUNT).map(|number| {
+        let name = format!("web-{number}");
+        put(&pod_with(&name, probe.clone(), json!({}), status()))
+    });
+    events.send(pods.collect()).await.unwrap();
+    let mut ready = std::collections::BTreeSet::new();
+    while ready.len() < COUNT {
+        let batch = timeout(Duration::from_secs(60), inbox.recv()).await;
+        for (name, text) in seen(&batch.expect("in time").expect("events")) {
+            if text == "ready" {
+                ready.insert(name);
+            }
+        }
+    }
+    drop(events);
+    running.await.unwrap();
+}
