@@ -1,11 +1,14 @@
-//! Readiness by real probes, from the node's side, of pods that do not say it themselves (rules I).
+//! Readiness by real probes, from the node's side, of pods that do not say it themselves (rules I); and whom a policy
+//! lets be reached.
+
+use std::{io::ErrorKind, net::TcpStream, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clusterip_tests::{
     Server,
     client::Connection,
     lab::{self, Lab},
-    manifests::probed,
+    manifests::{self, probed},
     require_root,
     server::Protocol,
     wait,
@@ -107,5 +110,43 @@ fn f4_a_restart_loses_no_request_to_pods_that_are_ready_by_their_probes() -> Res
         agent.kill();
         agent.resume()?;
         until_answering(&lab.client, to, &["web-11", "web-12"])
+    })
+}
+
+/// A7, B8: what is elsewhere only is dropped and counted; what is nowhere is refused.
+#[test]
+fn b8_a_local_policy_without_an_endpoint_here_drops() -> Result<()> {
+    require_root!();
+    let mut lab = Lab::new()?;
+    let service = manifests::Service::new("web", &lab::vips(10)).tcp(80, 8080);
+    let local = format!("{}  internalTrafficPolicy: Local\n", service.yaml());
+    lab.manifests.put("service-web.yaml", &local)?;
+    lab.backend("web", 11)?;
+    let here = manifests::pod(lab.pod("web-11")?, "web", true);
+    let elsewhere = here.replace(manifests::NODE, "node-z");
+    lab.manifests.put("pod-web-11.yaml", &elsewhere)?;
+    lab.start()?;
+    let [to, _] = lab::tcp(10);
+    let dropped = |lab: &mut Lab| -> Result<f64> {
+        let metrics = lab.agent()?.metrics()?;
+        let samples = metrics.named("clusterip_outcome_packets_total");
+        let of_it = samples.filter(|it| {
+            let outcome = it.labels.get("outcome");
+            outcome.is_some_and(|outcome| outcome == "no-local-endpoint")
+        });
+        Ok(of_it.map(|it| it.value).sum())
+    };
+    let attempt = lab.client.run(|| {
+        let attempt = TcpStream::connect_timeout(&to, Duration::from_millis(200));
+        Ok(attempt.err().map(|error| error.kind()))
+    })?;
+    assert_eq!(attempt, Some(ErrorKind::TimedOut), "dropped, not refused");
+    assert!(dropped(&mut lab)? > 0.0, "and counted");
+    lab.manifests.put("pod-web-11.yaml", &here)?;
+    until_answering(&lab.client, to, &["web-11"])?;
+    lab.ready("web-11", false)?;
+    wait::until("connections are refused", || {
+        let refused = lab.client.get(to).err()?;
+        (refused.kind() == ErrorKind::ConnectionRefused).then_some(())
     })
 }
