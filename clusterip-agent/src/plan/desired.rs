@@ -35,7 +35,12 @@ pub const fn proto(protocol: Protocol) -> Proto {
 }
 
 /// The head of a balancer of that service: what changes here is one write.
-pub(super) fn head(service: &ResolvedService, action: Action, id: ServiceId, run: Run) -> Service {
+pub(super) const fn head(
+    service: &ResolvedService,
+    action: Action,
+    id: ServiceId,
+    run: Run,
+) -> Service {
     Service {
         id,
         first_slot: SlotIndex(run.first),

@@ -170,7 +170,7 @@ async fn thousands_of_probes_run_on_one_thread() {
     events.send(pods.collect()).await.unwrap();
     let mut ready = std::collections::BTreeSet::new();
     while ready.len() < COUNT {
-        let batch = timeout(Duration::from_secs(60), inbox.recv()).await;
+        let batch = timeout(Duration::from_mins(1), inbox.recv()).await;
         for (name, text) in seen(&batch.expect("in time").expect("events")) {
             if text == "ready" {
                 ready.insert(name);
