@@ -16,8 +16,8 @@ use crate::{env::KernelEnv, frame::tc::TcFrame};
 
 /// Not an action of TC: the packet is to be answered, the reason is added.
 const REFUSED: i32 = 0x100;
-const NO_ENDPOINT: i32 = Outcome::NoEndpoint.index() as i32;
-const NO_SERVICE: i32 = Outcome::NoService.index() as i32;
+const NO_ENDPOINT: i32 = Outcome::NoEndpoint.index().cast_signed();
+const NO_SERVICE: i32 = Outcome::NoService.index().cast_signed();
 
 #[classifier]
 fn cip_from_pod(ctx: TcContext) -> i32 {
@@ -90,7 +90,7 @@ fn icmp_to_pod(skb: *mut __sk_buff) -> i32 {
 #[inline(always)]
 fn tc_action(frame: &TcFrame, verdict: Verdict) -> i32 {
     if let Verdict::Refuse(reason) = verdict {
-        return REFUSED + reason.index() as i32;
+        return REFUSED + reason.index().cast_signed();
     }
     KernelEnv::count(verdict.outcome(), frame.len());
     match verdict {
