@@ -8,6 +8,9 @@ use std::{
 
 use crate::pattern;
 
+/// Bytes of the longest datagram.
+const LARGEST: usize = 65_535;
+
 /// How long a connection or an answer may take; used up by a failure only.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -233,7 +236,7 @@ pub fn udp_flow(to: SocketAddr) -> io::Result<UdpSocket> {
 /// `ConnectionRefused` if an ICMP error came, `WouldBlock` if nothing came.
 pub fn udp_ask(socket: &UdpSocket, text: &str) -> io::Result<String> {
     socket.send(text.as_bytes())?;
-    let mut buffer = [0; 2048];
+    let mut buffer = vec![0; LARGEST];
     let length = socket.recv(&mut buffer)?;
     let answer = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
     let pod = answer
@@ -261,21 +264,29 @@ pub fn udp_ask_at(
     text: &str,
 ) -> io::Result<(String, SocketAddr)> {
     socket.send_to(text.as_bytes(), to)?;
-    let mut buffer = [0; 2048];
+    let mut buffer = vec![0; LARGEST];
     let (length, from) = socket.recv_from(&mut buffer)?;
     let answer = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
     Ok((answer.into_owned(), from))
 }
 
+/// A UDP socket at an address of its own.
+///
+/// # Errors
+/// The address is taken or foreign.
+pub fn udp_at(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
 /// A UDP socket of the family of an address.
 pub(crate) fn udp(to: IpAddr) -> io::Result<UdpSocket> {
     let any = match to {
-        IpAddr::V4(_) => "0.0.0.0:0",
-        IpAddr::V6(_) => "[::]:0",
+        IpAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
+        IpAddr::V6(_) => SocketAddr::from(([0; 16], 0)),
     };
-    let socket = UdpSocket::bind(any)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    Ok(socket)
+    udp_at(any)
 }
 
 fn read_line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
