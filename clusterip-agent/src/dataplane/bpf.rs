@@ -13,7 +13,7 @@ use clusterip_common::abi::{
 use super::{
     Dataplane, DataplaneError,
     load::{Data, LoadError, Loaded},
-    ports::{Ports, Replaced, place_of, port_of},
+    ports::{Ports, place_of},
     raw::Raw,
 };
 use crate::plan::{Op, Tables, tables::free_backend};
@@ -136,20 +136,19 @@ impl Bpf {
         Ok(())
     }
 
-    /// Writes a backend, and before it the bit of its port. A bit that nobody needs any more stays until the maps are read
-    /// the next time: late replies of the last backend that had the port are still known by it, and dropped (C11).
+    /// Writes a backend, and before it the bit of its port.
     fn put_backend(
         &mut self,
         BackendId(id): BackendId,
         backend: Backend,
     ) -> Result<(), DataplaneError> {
-        // Whatever fails in between, the next reading finds out which bits there should be.
-        let mut ports = self.ports.take().unwrap_or_default();
-        let Replaced { before, after: _ } = ports.replace(BackendId(id), port_of(&backend));
-        if let Some((index, word)) = before {
-            let map = maps::PORTS.name;
-            let old = self.port_words.get(&index, 0).map_err(read_error(map))?;
-            set(&mut self.port_words, map, index, old | word)?;
+        // If a write fails, the next reading finds out which bits there should be.
+        let mut ports = self
+            .ports
+            .take()
+            .unwrap_or_else(|| Ports::of(&Tables::default()));
+        if let Some((index, word)) = ports.add(&backend) {
+            set(&mut self.port_words, maps::PORTS.name, index, word)?;
         }
         set(&mut self.backends, maps::BACKENDS.name, id, Raw(backend))?;
         self.ports = Some(ports);

@@ -1,181 +1,122 @@
-//! Which ports backends have: what the bitmap `PORTS` follows from. Whoever sends from another port cannot be answering
-//! for a service, and the program does not look him up; so a bit may be there in vain, and must never be missing.
+//! Which ports backends have: a bit each, so that the program need not look up packets from any other.
+//!
+//! A bit is set before a backend with its port is written, and goes only when the tables are read anew: a late reply of
+//! the last backend that had the port is still known by it, and dropped (C11).
 
-use std::collections::BTreeMap;
-
-use clusterip_common::abi::{Backend, BackendId, BackendState};
+use clusterip_common::abi::{Backend, BackendState};
 
 use crate::plan::Tables;
 
-/// Ports in a word of the bitmap.
+/// Ports in one word of the bitmap.
 const WORD: u16 = 64;
-
-/// The ports of the backends that are not free, counted.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Ports {
-    held: BTreeMap<BackendId, u16>,
-    counts: BTreeMap<u16, u32>,
-}
+/// Words of the bitmap.
+const WORDS: usize = 1024;
 
 /// A word of the bitmap, and what it is to be.
 type Word = (u32, u64);
 
-/// What is to be written when a backend changes.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(super) struct Replaced {
-    /// Before the backend is written.
-    pub(super) before: Option<Word>,
-    /// After it.
-    pub(super) after: Option<Word>,
+/// The bitmap. None is ever missing of the ports that were added since it was derived.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ports {
+    words: Vec<u64>,
 }
 
 /// The word and the bit of a port.
-pub(super) const fn place_of(port: u16) -> (u32, u64) {
+pub(super) const fn place_of(port: u16) -> Word {
     ((port / WORD) as u32, 1 << (port % WORD))
 }
 
-/// The port of a backend that is not free.
-pub(super) fn port_of(backend: &Backend) -> Option<u16> {
-    (backend.state != BackendState::FREE).then(|| backend.port.get())
-}
-
 impl Ports {
-    /// The ports of these backends.
+    /// The ports of the backends that are not free.
     #[must_use]
     pub fn of(tables: &Tables) -> Self {
-        let mut ports = Self::default();
-        for (id, backend) in &tables.backends {
-            ports.replace(*id, port_of(backend));
+        let mut ports = Self {
+            words: vec![0; WORDS],
+        };
+        for backend in tables.backends.values() {
+            ports.add(backend);
         }
         ports
     }
 
-    /// Whether a backend has that port.
+    /// Whether a backend may have that port; false is certain.
     #[must_use]
     pub fn contains(&self, port: u16) -> bool {
-        self.counts.contains_key(&port)
+        let (index, bit) = place_of(port);
+        self.words
+            .get(index as usize)
+            .is_some_and(|word| word & bit != 0)
     }
 
     /// The whole bitmap.
     pub(super) fn words(&self) -> impl Iterator<Item = Word> {
-        (0..=u16::MAX / WORD).map(|index| self.word(index))
+        (0..).zip(self.words.iter().copied())
     }
 
-    /// A backend gets another port, its first one, or none.
-    pub(super) fn replace(&mut self, id: BackendId, port: Option<u16>) -> Replaced {
-        let mut replaced = Replaced::default();
-        let old = match port {
-            Some(port) => self.held.insert(id, port),
-            None => self.held.remove(&id),
-        };
-        if let Some(port) = port {
-            let count = self.counts.entry(port).or_default();
-            *count += 1;
-            if *count == 1 {
-                replaced.before = Some(self.word(port / WORD));
-            }
+    /// A backend is about to be written: the word to write before it, if its bit is not there yet.
+    pub(super) fn add(&mut self, backend: &Backend) -> Option<Word> {
+        if backend.state == BackendState::FREE {
+            return None;
         }
-        if let Some(old) = old {
-            let left = self.counts.remove(&old).unwrap_or_default();
-            if left > 1 {
-                self.counts.insert(old, left - 1);
-            } else {
-                replaced.after = Some(self.word(old / WORD));
-            }
-        }
-        replaced
-    }
-
-    fn word(&self, index: u16) -> Word {
-        let first = index * WORD;
-        let ports = self.counts.range(first..=first + (WORD - 1));
-        let word = ports.fold(0, |word, (port, _)| word | place_of(*port).1);
-        (u32::from(index), word)
+        let (index, bit) = place_of(backend.port.get());
+        let word = self.words.get_mut(index as usize)?;
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new.then_some((index, *word))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use clusterip_common::{abi::BackendId, wire::Be16};
     use proptest::prelude::*;
 
     use super::*;
     use crate::repeatable::config;
 
-    #[test]
-    fn a_bit_is_set_before_the_first_backend_and_cleared_after_the_last_one() {
-        let mut ports = Ports::default();
-        let set = Replaced {
-            before: Some((126, 1 << 16)),
-            after: None,
-        };
-        assert_eq!(ports.replace(BackendId(1), Some(8080)), set);
-        assert_eq!(ports.replace(BackendId(2), Some(8080)), Replaced::default());
-        assert_eq!(ports.replace(BackendId(1), None), Replaced::default());
-        assert!(ports.contains(8080));
-        let cleared = Replaced {
-            before: None,
-            after: Some((126, 0)),
-        };
-        assert_eq!(ports.replace(BackendId(2), None), cleared);
-        assert_eq!(ports, Ports::default());
+    fn backend(port: u16, state: BackendState) -> Backend {
+        Backend {
+            port: Be16::new(port),
+            state,
+            ..Backend::default()
+        }
     }
 
     #[test]
-    fn a_backend_that_is_written_again_holds_its_port_once() {
-        let mut ports = Ports::default();
-        ports.replace(BackendId(1), Some(80));
-        assert_eq!(ports.replace(BackendId(1), Some(80)), Replaced::default());
-        assert!(ports.replace(BackendId(1), None).after.is_some());
-    }
-
-    #[test]
-    fn both_ports_are_there_while_a_backend_moves_from_one_to_the_other() {
-        let mut ports = Ports::default();
-        ports.replace(BackendId(1), Some(1));
-        let moved = Replaced {
-            before: Some((0, 0b110)),
-            after: Some((0, 0b100)),
-        };
-        assert_eq!(ports.replace(BackendId(1), Some(2)), moved);
+    fn a_word_is_written_for_the_first_backend_of_a_port_only() {
+        let mut ports = Ports::of(&Tables::default());
+        let active = backend(8080, BackendState::ACTIVE);
+        assert_eq!(ports.add(&active), Some((126, 1 << 16)));
+        assert_eq!(ports.add(&active), None);
+        assert_eq!(ports.add(&backend(8080, BackendState::FREE)), None);
+        assert!(ports.contains(8080), "a late reply is still to be known");
     }
 
     #[test]
     fn the_first_and_the_last_port_have_their_bits() {
-        let mut ports = Ports::default();
-        ports.replace(BackendId(1), Some(0));
-        ports.replace(BackendId(2), Some(u16::MAX));
+        let mut ports = Ports::of(&Tables::default());
+        ports.add(&backend(0, BackendState::GONE));
+        ports.add(&backend(u16::MAX, BackendState::DRAINING));
         let words: Vec<_> = ports.words().filter(|(_, word)| *word != 0).collect();
         assert_eq!(words, [(0, 1), (1023, 1 << 63)]);
-        assert_eq!(ports.words().count(), 1024);
+        assert_eq!(ports.words().count(), WORDS);
     }
 
     proptest! {
         #![proptest_config(config(256))]
 
         #[test]
-        fn no_bit_is_ever_missing(
-            steps in prop::collection::vec((0..6_u32, prop::option::of(0..70_u16)), 1..60)
+        fn what_is_derived_is_what_the_backends_have(
+            held in prop::collection::vec((0..70_u16, any::<bool>()), 0..60)
         ) {
-            let mut ports = Ports::default();
-            let mut bitmap = [0_u64; 2];
-            let mut backends: BTreeMap<u32, u16> = BTreeMap::new();
-            let has = |bitmap: [u64; 2], port: u16| bitmap[usize::from(port / 64)] >> (port % 64) & 1 == 1;
-            for (id, port) in steps {
-                let Replaced { before, after } = ports.replace(BackendId(id), port);
-                if let Some((index, word)) = before {
-                    bitmap[index as usize] = word;
-                }
-                prop_assert!(backends.values().chain(port.iter()).all(|port| has(bitmap, *port)));
-                match port {
-                    Some(port) => backends.insert(id, port),
-                    None => backends.remove(&id),
-                };
-                if let Some((index, word)) = after {
-                    bitmap[index as usize] = word;
-                }
-                for port in 0..70 {
-                    prop_assert_eq!(has(bitmap, port), backends.values().any(|it| *it == port));
-                }
+            let state = |used| if used { BackendState::ACTIVE } else { BackendState::FREE };
+            let mut tables = Tables::default();
+            for ((port, used), id) in held.iter().zip(0..) {
+                tables.backends.insert(BackendId(id), backend(*port, state(*used)));
+            }
+            let ports = Ports::of(&tables);
+            for port in 0..80 {
+                prop_assert_eq!(ports.contains(port), held.contains(&(port, true)));
             }
         }
     }

@@ -7,44 +7,16 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::ServiceId;
 use crate::wire::{Addr, Be16, write_endpoint};
 
-/// One endpoint of one balancer: index of `backends` and `backend_counters`. An endpoint that serves two service
-/// ports has two ids, so that one read tells whether a flow's service *and* backend still stand (C10).
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-)]
-#[repr(transparent)]
-pub struct BackendId(pub u32);
+number! {
+    /// One endpoint of one balancer: index of `backends` and `backend_counters`. An endpoint that serves two service
+    /// ports has two ids, so that one read tells whether a flow's service *and* backend still stand (C10).
+    BackendId(u32)
+}
 
-/// What a backend is good for. A number rather than an enum: a map may hold any value.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-)]
-#[repr(transparent)]
-pub struct BackendState(pub u16);
+number! {
+    /// What a backend is good for. A number rather than an enum: a map may hold any value.
+    BackendState(u16)
+}
 
 impl BackendState {
     /// The id is not in use; flows that name it are dead (C10).

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::BackendId;
 use crate::wire::{Addr, Be16, Proto, write_endpoint};
@@ -44,25 +44,10 @@ impl fmt::Debug for FlowKey {
     }
 }
 
-/// Which side of the flow an entry translates.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(transparent)]
-pub struct Direction(pub u8);
+number! {
+    /// Which side of the flow an entry translates.
+    Direction(u8)
+}
 
 impl Direction {
     /// Client to service: the destination becomes the backend.
@@ -71,22 +56,10 @@ impl Direction {
     pub const REPLY: Self = Self(1);
 }
 
-/// How far a flow has come.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(transparent)]
-pub struct FlowState(pub u8);
+number! {
+    /// How far a flow has come.
+    FlowState(u8)
+}
 
 impl FlowState {
     /// Only a SYN was seen (TCP).

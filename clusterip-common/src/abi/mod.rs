@@ -3,6 +3,30 @@
 //! Everything here is plain bytes without padding (the derives refuse padding). A change of any of it needs a new
 //! [`VERSION`].
 
+/// Declares a number with a meaning: an id, a place, a state. A map may hold any value, hence no enums.
+macro_rules! number {
+    ($(#[$doc:meta])+ $name:ident($inner:ty)) => {
+        $(#[$doc])+
+        #[derive(
+            Clone,
+            Copy,
+            PartialEq,
+            Eq,
+            PartialOrd,
+            Ord,
+            Hash,
+            Debug,
+            Default,
+            zerocopy::FromBytes,
+            zerocopy::IntoBytes,
+            zerocopy::KnownLayout,
+            zerocopy::Immutable,
+        )]
+        #[repr(transparent)]
+        pub struct $name(pub $inner);
+    };
+}
+
 pub mod affinity;
 pub mod backend;
 pub mod counters;

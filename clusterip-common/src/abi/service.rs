@@ -66,63 +66,21 @@ impl fmt::Debug for ServiceKey {
     }
 }
 
-/// A balancer: one service port of one family. Several frontends may share it; index of `cursors` and
-/// `service_counters`.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-)]
-#[repr(transparent)]
-pub struct ServiceId(pub u32);
+number! {
+    /// A balancer: one service port of one family. Several frontends may share it; index of `cursors` and
+    /// `service_counters`.
+    ServiceId(u32)
+}
 
-/// A place in the `slots` array.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-)]
-#[repr(transparent)]
-pub struct SlotIndex(pub u32);
+number! {
+    /// A place in the `slots` array.
+    SlotIndex(u32)
+}
 
-/// How a new flow picks its slot. A number rather than an enum: a map may hold any value.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-)]
-#[repr(transparent)]
-pub struct Algorithm(pub u32);
+number! {
+    /// How a new flow picks its slot. A number rather than an enum: a map may hold any value.
+    Algorithm(u32)
+}
 
 impl Algorithm {
     /// The shared counter modulo the number of slots (B1). Weights repeat slots, interleaved.
@@ -135,24 +93,10 @@ impl Algorithm {
     pub const LEAST_CONNECTIONS: Self = Self(3);
 }
 
-/// What else holds for a service: bits.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-)]
-#[repr(transparent)]
-pub struct ServiceFlags(pub u32);
+number! {
+    /// What else holds for a service: bits.
+    ServiceFlags(u32)
+}
 
 impl ServiceFlags {
     /// Without slots packets are dropped, not rejected: there are endpoints, but none here (B8).
