@@ -12,6 +12,7 @@ pub mod case;
 pub mod cgroup;
 pub mod client;
 pub mod demo;
+pub mod flood;
 pub mod host;
 pub mod interrupt;
 pub mod lab;
