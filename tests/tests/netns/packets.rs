@@ -125,7 +125,7 @@ fn c13_five_million_syns_break_none_of_a_thousand_connections() -> Result<()> {
         let mut rounds = 0;
         // They talk all the while, and once more when it is over.
         loop {
-            let is_last = floods.iter().all(|flood| flood.is_finished());
+            let is_last = floods.iter().all(thread::ScopedJoinHandle::is_finished);
             for connection in &mut connections {
                 connection.get().context("a connection under the flood")?;
             }
