@@ -294,8 +294,7 @@ On Debian 12, whose bookworm-security has them all, as root:
     rustup toolchain link {linked} /usr
 With rustup alone, for the compiler:
     rustup component add rust-src --toolchain 1.95.0
-LLVM {LLVM} for the linker, on Debian and Ubuntu, comes from https://apt.llvm.org too:
-    wget https://apt.llvm.org/llvm.sh && sudo bash llvm.sh {LLVM}
+LLVM {LLVM} for the linker, from the distribution or from the LLVM project's own packages for it:
     sudo apt-get install llvm-{LLVM}-dev
 Then again: cargo xtask setup",
         linked = toolchain::LINKED,
