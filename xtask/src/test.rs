@@ -96,8 +96,15 @@ const PARTS: [Part; 4] = [
     Part {
         choice: Choice::Netns,
         name: "netns",
-        proves: "real connections through real veths: exact spread, right bytes, updates under traffic, nothing left behind",
-        runs: &[&["-p", "clusterip-tests", "--test", "netns*"]],
+        proves: "real connections through real veths: exact spread, right bytes, updates under traffic, a flood, nothing left behind",
+        runs: &[&[
+            "-p",
+            "clusterip-tests",
+            "--test",
+            "netns*",
+            "--test",
+            "flood",
+        ]],
         privileged: true,
     },
 ];
