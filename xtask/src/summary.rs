@@ -34,7 +34,7 @@ impl fmt::Display for Outcome {
 
 struct Row {
     name: String,
-    proves: &'static str,
+    proves: String,
     outcome: Outcome,
     took: Duration,
 }
@@ -59,9 +59,10 @@ impl Summary {
     pub(crate) fn step(
         &mut self,
         name: &str,
-        proves: &'static str,
+        proves: impl Into<String>,
         work: impl FnOnce() -> anyhow::Result<Outcome>,
     ) -> anyhow::Result<()> {
+        let proves = proves.into();
         println!("\n{} {name}: {proves}", paint("==", Colour::Bold));
         let begin = Instant::now();
         let outcome = work()?;
@@ -131,7 +132,7 @@ fn line(row: &Row) -> String {
     };
     let says = match outcome {
         Outcome::Skipped(why) | Outcome::Absent(why) => why,
-        Outcome::Passed(_) | Outcome::Failed => *proves,
+        Outcome::Passed(_) | Outcome::Failed => proves,
     };
     format!(
         "  {name:<11} {} {tests:>10} {:>7.1} s  {says}",

@@ -55,9 +55,6 @@ const MODULES: [&str; 9] = [
 /// SCTP asks for it by an alias that nobody resolves there. Newer kernels have it in their core.
 const CRC32C: &str = "crc32c_generic";
 
-const PROVES: &str =
-    "every program loads, each packet vector gives its frame, and connections go through";
-
 /// `cargo xtask vm`: boots each kernel in turn, also after one has failed, and sums up.
 ///
 /// # Errors
@@ -81,7 +78,7 @@ pub(crate) fn command(
     let payload = Payload::build(workspace, selection)?;
     let mut summary = Summary::new("vm");
     for kernel in kernels {
-        summary.step(&kernel.release, PROVES, || {
+        summary.step(&kernel.release, selection.proves(), || {
             play(workspace, &kernel, &payload)
         })?;
     }

@@ -17,6 +17,7 @@ use crate::{
 struct Run {
     target: &'static str,
     arguments: &'static str,
+    proves: &'static str,
 }
 
 /// What is smallest comes first. Of the namespaces' tests, those that meet the kernel, but for what is much work and the same
@@ -25,14 +26,17 @@ const RUNS: [Run; 3] = [
     Run {
         target: "verifier",
         arguments: "--nocapture",
+        proves: "every program loads",
     },
     Run {
         target: "kernel",
         arguments: "",
+        proves: "each packet vector gives its frame",
     },
     Run {
         target: "netns",
         arguments: "dataplane:: lifecycle:: traffic:: --skip a_thousand",
+        proves: "connections go through",
     },
 ];
 
@@ -46,6 +50,13 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
+    /// What the programs of the selection prove.
+    pub(crate) fn proves(&self) -> String {
+        let wanted = |run: &&Run| self.test.as_ref().is_none_or(|test| test == run.target);
+        let words: Vec<&str> = RUNS.iter().filter(wanted).map(|run| run.proves).collect();
+        words.join(", ")
+    }
+
     /// Each program with its arguments.
     ///
     /// # Errors
