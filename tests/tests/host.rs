@@ -103,8 +103,19 @@ mod tests {
 
     #[test]
     fn c7_the_loser_of_a_race_follows_the_winner() {
-        let pods = ["10.244.1.1:8080", "10.244.1.2:8080"];
-        let world = service("10.96.0.10:80/tcp", &pods);
+        let (first, second) = ("10.244.1.1:8080", "10.244.1.2:8080");
+        lose_a_race(&[first, second], second);
+    }
+
+    #[test]
+    fn c7_a_flow_is_counted_once_where_both_chose_the_same() {
+        let only = "10.244.1.1:8080";
+        lose_a_race(&[only], only);
+    }
+
+    /// Two CPUs have the same SYN; the faster one, whose turn is the second, chose `chosen`.
+    fn lose_a_race(pods: &[&str], chosen: &str) {
+        let world = service("10.96.0.10:80/tcp", pods);
         let (client, vip) = ("10.244.0.5:31337", "10.96.0.10:80");
         let winner = HostEnv::new(world.tables.clone(), settings());
         let _first = winner.turn(ServiceId(0));
@@ -120,23 +131,11 @@ mod tests {
         loser.race.replace(entry);
         let seen = pass(&loser, Hook::FromPod, &tcp(client, vip).syn().bytes());
         assert_eq!(seen.verdict, Verdict::Translated(Outcome::NewFlow));
-        assert_eq!(
-            seen.bytes,
-            tcp(client, pods[1]).syn().bytes(),
-            "the winner chose the second"
-        );
-        assert_eq!(
-            loser.half_open.borrow().len(),
-            1,
-            "the loser makes no entry of its own"
-        );
-        assert!(
-            loser
-                .services
-                .borrow()
-                .values()
-                .all(|counters| counters.flows == 0),
-            "one flow is counted once"
-        );
+        assert_eq!(seen.bytes, tcp(client, chosen).syn().bytes());
+        let entries = loser.half_open.borrow().len();
+        assert_eq!(entries, 1, "the loser makes no entry of its own");
+        let services = loser.services.borrow();
+        let counted = services.values().all(|counters| counters.flows == 0);
+        assert!(counted, "the winner counted the flow");
     }
 }

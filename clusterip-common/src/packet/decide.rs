@@ -88,10 +88,6 @@ pub(super) fn request<E: Env>(env: &E, packet: &Packet, bytes: impl Fn() -> usiz
     };
     match flow::open(env, packet, replaces, &choice) {
         Ok(flow) => {
-            // The loser of a race (C7) belongs to the flow that the winner counted.
-            if flow.backend == choice.id {
-                env.count_flow(choice.backend.service, choice.id);
-            }
             env.count_request(choice.backend.service, flow.backend, bytes());
             Decision::translate(&flow, Outcome::NewFlow)
         }

@@ -206,7 +206,8 @@ pub(super) fn leave<E: Env>(env: &E, table: Table, packet: &Packet, flow: &Flow)
         let (key, _) = twin(&packet.key, flow);
         env.remove_flow(table, &key);
     }
-    if flow.state != FlowState::CLOSING {
+    // The count of an id that has another owner began anew without this flow.
+    if flow.state != FlowState::CLOSING && backend(env, flow).is_some() {
         env.add_live_flow(flow.backend, false);
     }
     // A flow begins among the half-open ones, whatever it was before.
@@ -256,7 +257,9 @@ pub(super) fn open<E: Env>(
         env.remove_flow(Table::HalfOpen, &packet.key);
         return Err(Outcome::FlowTableFull);
     }
+    // Counted by who made it: the loser of a race (C7) belongs to the winner's flow, whichever backend it chose itself.
     env.add_live_flow(choice.id, true);
+    env.count_flow(choice.backend.service, choice.id);
     Ok(flow)
 }
 
