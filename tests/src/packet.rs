@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use clusterip_common::wire::Be16;
+use clusterip_common::{packet::Link, wire::Be16};
 
 /// MAC address of the sender, until the frame is turned around.
 pub const POD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -53,6 +53,10 @@ enum Layer4 {
 #[derive(Clone, Debug)]
 pub struct Packet {
     macs: ([u8; 6], [u8; 6]),
+    /// VLAN tags: type, and number.
+    tags: Vec<(u16, u16)>,
+    /// Without an Ethernet header.
+    is_bare: bool,
     source: IpAddr,
     destination: IpAddr,
     ttl: u8,
@@ -78,6 +82,8 @@ fn address(text: &str) -> SocketAddr {
 const fn packet(source: IpAddr, destination: IpAddr, layer4: Layer4) -> Packet {
     Packet {
         macs: (NODE_MAC, POD_MAC),
+        tags: Vec::new(),
+        is_bare: false,
         source,
         destination,
         ttl: 64,
@@ -144,8 +150,11 @@ pub fn port_unreachable(quoted: &Packet) -> Packet {
         code,
         rest: 0,
     };
-    let answer = packet(quoted.destination, quoted.source, layer4).turned();
-    answer.payload(frame[14..14 + quoted.header_length() + 8].to_vec())
+    let mut answer = packet(quoted.destination, quoted.source, layer4).turned();
+    answer.tags.clone_from(&quoted.tags);
+    answer.is_bare = quoted.is_bare;
+    let network = quoted.network();
+    answer.payload(frame[network..network + quoted.header_length() + 8].to_vec())
 }
 
 /// "Too big" about `quoted`, sent by `router`; it carries the IP header and `carried` bytes.
@@ -169,7 +178,8 @@ pub fn too_big(router: &str, quoted: &Packet, carried: usize) -> Packet {
             rest: 1280,
         },
     );
-    error.payload(frame[14..14 + quoted.header_length() + carried].to_vec())
+    let network = quoted.network();
+    error.payload(frame[network..network + quoted.header_length() + carried].to_vec())
 }
 
 /// A ping (`true`) or its answer.
@@ -298,6 +308,30 @@ impl Packet {
         self
     }
 
+    /// With one more VLAN tag of this type.
+    #[must_use]
+    pub fn tagged(mut self, kind: u16, number: u16) -> Self {
+        self.tags.push((kind, number));
+        self
+    }
+
+    /// Without an Ethernet header, as on a tunnel.
+    #[must_use]
+    pub const fn bare(mut self) -> Self {
+        self.is_bare = true;
+        self
+    }
+
+    /// What the device's frames begin with.
+    #[must_use]
+    pub const fn link(&self) -> Link {
+        if self.is_bare {
+            Link::None
+        } else {
+            Link::Ethernet
+        }
+    }
+
     /// The other way: the receiver's answer.
     #[must_use]
     pub const fn turned(mut self) -> Self {
@@ -326,6 +360,14 @@ impl Packet {
         self
     }
 
+    const fn network(&self) -> usize {
+        if self.is_bare {
+            0
+        } else {
+            14 + 4 * self.tags.len()
+        }
+    }
+
     const fn header_length(&self) -> usize {
         if self.source.is_ipv4() {
             20 + self.options.len()
@@ -352,11 +394,21 @@ impl Packet {
             segment = segment[from..to.min(segment.len())].into();
         }
         let mut frame = BytesMut::new();
-        frame.put_slice(&self.macs.0);
-        frame.put_slice(&self.macs.1);
+        if !self.is_bare {
+            frame.put_slice(&self.macs.0);
+            frame.put_slice(&self.macs.1);
+            for (kind, number) in &self.tags {
+                frame.put_u16(*kind);
+                frame.put_u16(*number);
+            }
+            frame.put_u16(if self.source.is_ipv4() {
+                0x0800
+            } else {
+                0x86dd
+            });
+        }
         match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                frame.put_u16(0x0800);
                 let mut header = BytesMut::new();
                 header.put_u8(self.first_byte.unwrap_or(0x45 + words(self.options.len())));
                 header.put_u8(0);
@@ -375,7 +427,6 @@ impl Packet {
                 frame.put(header);
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                frame.put_u16(0x86dd);
                 frame.put_u32(u32::from(self.first_byte.unwrap_or(0x60)) << 24);
                 let extra: usize = self.extensions.iter().map(|(_, rest)| rest.len() + 1).sum();
                 frame.put_u16(self.total_length.unwrap_or(length(extra + segment.len())));

@@ -13,14 +13,14 @@ use clusterip_agent::{
     dataplane::{
         Dataplane as _,
         bpf::Bpf,
-        load::{FROM_POD, LoadOptions, Loaded, TO_POD, load},
+        load::{FROM_POD, FROM_POD_IP, LoadOptions, Loaded, TO_POD, TO_POD_IP, load},
         raw::Raw,
     },
     plan::{Tables, diff},
 };
 use clusterip_common::{
     abi::{Affinity, AffinityKey, Flow, FlowKey, Fragment, FragmentKey, maps},
-    packet::Verdict,
+    packet::{Link, Verdict},
 };
 use clusterip_tests::{
     case::{Case, Hook, Seen, Step, compare},
@@ -105,10 +105,12 @@ impl Kernel {
         Ok(())
     }
 
-    fn pass(&mut self, hook: Hook, input: &Bytes) -> anyhow::Result<Seen<i32>> {
-        let program = self.loaded.program(match hook {
-            Hook::FromPod => FROM_POD,
-            Hook::ToPod => TO_POD,
+    fn pass(&mut self, hook: Hook, link: Link, input: &Bytes) -> anyhow::Result<Seen<i32>> {
+        let program = self.loaded.program(match (hook, link) {
+            (Hook::FromPod, Link::Ethernet) => FROM_POD,
+            (Hook::ToPod, Link::Ethernet) => TO_POD,
+            (Hook::FromPod, Link::None) => FROM_POD_IP,
+            (Hook::ToPod, Link::None) => TO_POD_IP,
         })?;
         let mut output = vec![0; input.len() + 256];
         let result = program.test_run(TestRunOptions {
@@ -154,6 +156,7 @@ impl Kernel {
             match step {
                 Step::Frame {
                     hook,
+                    link,
                     input,
                     verdict,
                     output,
@@ -162,7 +165,7 @@ impl Kernel {
                         verdict: action(*verdict),
                         bytes: output.clone(),
                     };
-                    let seen = self.pass(*hook, input)?;
+                    let seen = self.pass(*hook, *link, input)?;
                     if let Err(text) = compare(case, number, input, &wanted, &seen) {
                         return Ok(Err(text));
                     }

@@ -10,7 +10,7 @@ use super::{
     family::Family,
     flow,
     frame::{ChecksumFix, Frame},
-    parse::{L3, Ports},
+    parse::Ports,
     reject::turn_around,
     select,
     verdict::Verdict,
@@ -59,7 +59,7 @@ pub(super) fn to_pod<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E, icmp: 
 /// Answers a ping to a live VIP (B10).
 #[inline(always)]
 fn pong<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E, icmp: usize, kind: u8) -> Verdict {
-    let Some(ip) = frame.at_mut::<A::Header>(L3) else {
+    let Some(ip) = frame.at_mut::<A::Header>(frame.network()) else {
         return Verdict::Drop(Outcome::Truncated);
     };
     let (client, vip) = (A::source(ip), A::destination(ip));
@@ -190,7 +190,7 @@ fn redirect<A: Family, F: Frame>(
     backend: Addr,
     address: Addr,
 ) -> Option<Sum> {
-    let ip = frame.at_mut::<A::Header>(L3)?;
+    let ip = frame.at_mut::<A::Header>(frame.network())?;
     if side == Direction::REPLY && A::source(ip) != backend {
         return Some(Sum::ZERO);
     }

@@ -11,6 +11,7 @@ mod flow;
 mod fragment;
 mod frame;
 mod icmp;
+mod link;
 mod parse;
 mod reject;
 mod select;
@@ -21,7 +22,8 @@ mod verdict;
 pub use checksum::Sum;
 pub use env::{Env, FlowEntry, FlowError, Table};
 pub use frame::{ChecksumFix, Frame, SliceFrame, Wire};
-pub use parse::{Ethernet, L3, Ports, TcpFlags};
+pub use link::{Link, Network, network};
+pub use parse::{Ethernet, Ports, TcpFlags};
 pub use verdict::Verdict;
 
 use crate::abi::{Direction, Outcome};
@@ -31,60 +33,71 @@ use parse::{Packet, Read};
 
 /// What a pod sends, seen where it comes out of the pod.
 #[inline(always)]
-pub fn from_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
-    if is_icmp(frame) {
-        return icmp_from_pod(frame, env);
+pub fn from_pod<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Verdict {
+    let Some(Network { offset, is_v6 }) = network(frame, link) else {
+        return Verdict::Pass(Outcome::NotOurs);
+    };
+    frame.enter(offset);
+    if is_icmp(frame, is_v6) {
+        return icmp_from_pod(frame, env, is_v6);
     }
-    match flow_from_pod(frame, env) {
-        Verdict::Refuse(outcome) => reject(frame, outcome),
+    match flow_from_pod(frame, env, is_v6) {
+        Verdict::Refuse(outcome) => reject(frame, outcome, is_v6),
         verdict => verdict,
     }
 }
 
 /// What a pod is about to receive, seen just before it goes in.
 #[inline(always)]
-pub fn to_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
-    if is_icmp(frame) {
-        icmp_to_pod(frame, env)
+pub fn to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Verdict {
+    let Some(Network { offset, is_v6 }) = network(frame, link) else {
+        return Verdict::Pass(Outcome::NotOurs);
+    };
+    frame.enter(offset);
+    if is_icmp(frame, is_v6) {
+        icmp_to_pod(frame, env, is_v6)
     } else {
-        flow_to_pod(frame, env)
+        flow_to_pod(frame, env, is_v6)
     }
 }
 
 /// Whether a frame takes the way of ICMP. This way, that of flows and that of answers are functions of their own, because
-/// together they need more than the 512 bytes of stack that a program has.
+/// together they need more than the 512 bytes of stack that a program has. Each wants a frame that was entered.
 #[inline(always)]
-pub fn is_icmp<F: Frame>(frame: &mut F) -> bool {
-    match parse::ether_type(frame) {
-        Some(V4::ETHER_TYPE) => is_icmp_of::<V4, F>(frame),
-        Some(V6::ETHER_TYPE) => is_icmp_of::<V6, F>(frame),
-        _ => false,
+pub fn is_icmp<F: Frame>(frame: &mut F, is_v6: bool) -> bool {
+    if is_v6 {
+        is_icmp_of::<V6, F>(frame)
+    } else {
+        is_icmp_of::<V4, F>(frame)
     }
 }
 
 #[inline(always)]
 fn is_icmp_of<A: Family, F: Frame>(frame: &mut F) -> bool {
-    frame.pull(A::HEADERS);
+    let network = frame.network();
+    frame.pull(network + A::HEADERS);
     frame
-        .at::<A::Header>(L3)
+        .at::<A::Header>(network)
         .is_some_and(|ip| A::quoted(ip).0 == A::ICMP)
 }
 
 /// ICMP from a pod: a ping to a VIP, or an error about a flow.
 #[inline(always)]
-pub fn icmp_from_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
-    match parse::ether_type(frame) {
-        Some(V4::ETHER_TYPE) => icmp_request::<V4, F, E>(frame, env),
-        _ => icmp_request::<V6, F, E>(frame, env),
+pub fn icmp_from_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool) -> Verdict {
+    if is_v6 {
+        icmp_request::<V6, F, E>(frame, env)
+    } else {
+        icmp_request::<V4, F, E>(frame, env)
     }
 }
 
 /// ICMP to a pod: an error about a flow.
 #[inline(always)]
-pub fn icmp_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
-    match parse::ether_type(frame) {
-        Some(V4::ETHER_TYPE) => icmp_reply::<V4, F, E>(frame, env),
-        _ => icmp_reply::<V6, F, E>(frame, env),
+pub fn icmp_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool) -> Verdict {
+    if is_v6 {
+        icmp_reply::<V6, F, E>(frame, env)
+    } else {
+        icmp_reply::<V4, F, E>(frame, env)
     }
 }
 
@@ -117,11 +130,11 @@ fn icmp_reply<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
 
 /// What a pod sends that is no ICMP. `Refuse`: call [`reject`].
 #[inline(always)]
-pub fn flow_from_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
-    let read = match parse::ether_type(frame) {
-        Some(V4::ETHER_TYPE) => read_request::<V4, F, E>(frame, env),
-        Some(V6::ETHER_TYPE) => read_request::<V6, F, E>(frame, env),
-        _ => return Verdict::Pass(Outcome::NotOurs),
+pub fn flow_from_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool) -> Verdict {
+    let read = if is_v6 {
+        read_request::<V6, F, E>(frame, env)
+    } else {
+        read_request::<V4, F, E>(frame, env)
     };
     match read {
         Ok(packet) => carry_out(
@@ -136,20 +149,21 @@ pub fn flow_from_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
 
 /// Answers what was refused.
 #[inline(always)]
-pub fn reject<F: Frame>(frame: &mut F, outcome: Outcome) -> Verdict {
-    match parse::ether_type(frame) {
-        Some(V4::ETHER_TYPE) => reject::reject::<V4, F>(frame, outcome),
-        _ => reject::reject::<V6, F>(frame, outcome),
+pub fn reject<F: Frame>(frame: &mut F, outcome: Outcome, is_v6: bool) -> Verdict {
+    if is_v6 {
+        reject::reject::<V6, F>(frame, outcome)
+    } else {
+        reject::reject::<V4, F>(frame, outcome)
     }
 }
 
 /// What a pod is about to receive that is no ICMP.
 #[inline(always)]
-pub fn flow_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
-    let read = match parse::ether_type(frame) {
-        Some(V4::ETHER_TYPE) => read_reply::<V4, F, E>(frame, env),
-        Some(V6::ETHER_TYPE) => read_reply::<V6, F, E>(frame, env),
-        _ => return Verdict::Pass(Outcome::NotOurs),
+pub fn flow_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool) -> Verdict {
+    let read = if is_v6 {
+        read_reply::<V6, F, E>(frame, env)
+    } else {
+        read_reply::<V4, F, E>(frame, env)
     };
     match read {
         Ok(packet) => carry_out(
@@ -208,15 +222,16 @@ const EXTENDED: usize = 512;
 #[inline(always)]
 fn header<A: Family, F: Frame>(frame: &mut F) -> Result<&A::Header, Verdict> {
     let truncated = Verdict::Pass(Outcome::Truncated);
-    frame.pull(A::HEADERS);
-    let ip = frame.at::<A::Header>(L3).ok_or(truncated)?;
+    let network = frame.network();
+    frame.pull(network + A::HEADERS);
+    let ip = frame.at::<A::Header>(network).ok_or(truncated)?;
     if A::has_mapped_address(ip) {
         return Err(Verdict::Drop(Outcome::MappedAddress));
     }
     if A::has_extensions(ip) {
         frame.pull(EXTENDED);
     }
-    frame.at::<A::Header>(L3).ok_or(truncated)
+    frame.at::<A::Header>(network).ok_or(truncated)
 }
 
 #[inline(always)]

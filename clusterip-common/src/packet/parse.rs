@@ -1,8 +1,8 @@
 //! From bytes to what the decisions are made of.
 
-use core::mem::{offset_of, size_of};
+use core::mem::offset_of;
 
-use network_types::{ip::Ipv4Hdr, tcp::TcpHdr, udp::UdpHdr};
+use network_types::{tcp::TcpHdr, udp::UdpHdr};
 
 use super::{
     family::Family,
@@ -67,26 +67,8 @@ unsafe impl Wire for Ports {}
 // SAFETY: as above.
 unsafe impl Wire for TcpFlags {}
 
-/// Where the IP header begins.
-pub const L3: usize = size_of::<Ethernet>();
 /// The fixed part of a TCP header.
 pub(super) const TCP_HEADER: usize = TcpHdr::LEN;
-
-/// The Ethernet type as network-types spells it: network order in a `u16`.
-#[inline(always)]
-pub(super) fn ether_type<F: Frame>(frame: &F) -> Option<u16> {
-    const KIND: usize = offset_of!(Ethernet, kind);
-    frame.at::<[u8; 2]>(KIND).map(|kind| kind_of(*kind))
-}
-
-#[inline(always)]
-#[expect(
-    clippy::host_endian_bytes,
-    reason = "network-types keeps the field as it lies in memory"
-)]
-const fn kind_of(bytes: [u8; 2]) -> u16 {
-    u16::from_ne_bytes(bytes)
-}
 
 /// What an IP header and its extensions say.
 #[derive(Clone, Copy)]
@@ -154,14 +136,15 @@ pub(super) fn read<A: Family, F: Frame>(frame: &F) -> Result<Read, Outcome> {
         Proto::UDP => UdpHdr::LEN,
         _ => return Ok(Read::Other),
     };
-    let header = l4 - L3;
+    let network = frame.network();
+    let header = l4 - network;
     if length != 0 && !is_later_fragment && length < header + least {
         return Err(Outcome::Truncated);
     }
-    if L3 + length > frame.len() {
+    if network + length > frame.len() {
         return Err(Outcome::Malformed);
     }
-    let ip = frame.at::<A::Header>(L3).ok_or(Outcome::Truncated)?;
+    let ip = frame.at::<A::Header>(network).ok_or(Outcome::Truncated)?;
     let (source, destination) = (A::source(ip), A::destination(ip));
     let mut ports = Ports {
         source: Be16::new(0),
@@ -198,5 +181,3 @@ pub(super) fn read<A: Family, F: Frame>(frame: &F) -> Result<Read, Outcome> {
     };
     Ok(Read::Flow(packet, fragment))
 }
-
-const _: () = assert!(L3 == 14 && Ipv4Hdr::LEN == 20);

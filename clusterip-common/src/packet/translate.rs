@@ -8,7 +8,7 @@ use super::{
     checksum::Sum,
     family::Family,
     frame::{ChecksumFix, Frame},
-    parse::{L3, Packet, Ports},
+    parse::{Packet, Ports},
 };
 use crate::{
     abi::Direction,
@@ -25,7 +25,7 @@ pub(super) fn rewrite<A: Family, F: Frame>(
     address: Addr,
     (port, client_port): (Be16, Be16),
 ) -> bool {
-    let Some(ip) = frame.at_mut::<A::Header>(L3) else {
+    let Some(ip) = frame.at_mut::<A::Header>(frame.network()) else {
         return false;
     };
     let addresses = A::set_address(ip, side, address);

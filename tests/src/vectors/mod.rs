@@ -6,6 +6,7 @@ mod choice;
 mod flows;
 mod headers;
 mod icmp;
+mod links;
 mod pieces;
 mod reject;
 
@@ -20,6 +21,7 @@ pub fn all() -> Vec<Case> {
         flows::cases(),
         headers::cases(),
         icmp::cases(),
+        links::cases(),
         pieces::cases(),
         reject::cases(),
     ]
