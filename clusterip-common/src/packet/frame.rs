@@ -9,7 +9,7 @@ use network_types::{
     udp::UdpHdr,
 };
 
-use super::checksum::Sum;
+use super::{checksum::Sum, sctp};
 
 /// A type that a frame's bytes can be read as.
 ///
@@ -82,6 +82,11 @@ pub trait Frame {
     /// Changes the L4 checksum at `offset`, knowing whether it is complete or only begun (D2).
     #[must_use]
     fn fix_checksum(&mut self, offset: usize, fix: ChecksumFix) -> bool;
+
+    /// By how much the CRC32c over `length` bytes changes if the first four of them change by `change`.
+    fn advance_crc(&self, change: u32, length: usize) -> u32 {
+        sctp::advance(change, length)
+    }
 
     /// Cuts the frame to `len` bytes. False: it has the length it had.
     #[must_use]

@@ -26,6 +26,7 @@ pub use env::{Env, FlowEntry, FlowError, Table};
 pub use frame::{ChecksumFix, Frame, SliceFrame, Wire};
 pub use link::{Link, Network, network};
 pub use parse::{Ethernet, Ports, TcpFlags};
+pub use sctp::advance as advance_crc;
 pub use verdict::Verdict;
 
 use crate::abi::{Direction, FlowKey, Outcome};

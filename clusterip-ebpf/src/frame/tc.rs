@@ -12,12 +12,15 @@ use aya_ebpf::{
     helpers::{bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data},
     programs::TcContext,
 };
-use clusterip_common::packet::{ChecksumFix, Env as _, Frame, Wire};
+use clusterip_common::packet::{ChecksumFix, Env as _, Frame, Wire, advance_crc};
 
 use crate::env::KernelEnv;
 
 /// `BPF_ADJ_ROOM_MAC`: room between the Ethernet header and what follows it. The bindings leave this enum out.
 const ADJUST_AFTER_MAC: u32 = 1;
+
+/// No IP header begins behind this.
+const FARTHEST: u32 = 31;
 
 /// The packet of a TC hook.
 pub(crate) struct TcFrame {
@@ -36,6 +39,12 @@ impl TcFrame {
         }
     }
 
+    /// As above, for a way, of which the verifier sees that others could call it with any number.
+    #[inline(always)]
+    pub(crate) const fn at_network(skb: *mut __sk_buff, network: u32) -> Self {
+        Self::new(skb, (network & FARTHEST) as usize)
+    }
+
     /// The device the packet is at.
     #[inline(always)]
     pub(crate) fn device(&self) -> u32 {
@@ -48,6 +57,14 @@ impl TcFrame {
         let at = opaque(self.ctx.data() + offset);
         (at + size_of::<T>() <= self.ctx.data_end()).then_some(at)
     }
+}
+
+/// The verifier looks at a function that others could call once, whatever leads to it; at one of ours it looks anew from
+/// each place that calls it.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn cip_advance_crc(change: u32, length: usize) -> u32 {
+    advance_crc(change, length)
 }
 
 /// Hides from the compiler how a pointer came about. Otherwise it tests one sum of base and variable offset and reads
@@ -135,6 +152,11 @@ impl Frame for TcFrame {
             result = unsafe { bpf_l4_csum_replace(skb, offset, 0, u64::from(fix.ports.0), flags) };
         }
         result == 0
+    }
+
+    #[inline(always)]
+    fn advance_crc(&self, change: u32, length: usize) -> u32 {
+        cip_advance_crc(change, length)
     }
 
     #[inline(always)]
