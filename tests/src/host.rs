@@ -9,11 +9,11 @@ use clusterip_agent::plan::Tables;
 use clusterip_common::{
     abi::{
         Affinity, AffinityKey, Backend, BackendId, BackendState, Counters, Flow, FlowKey,
-        FlowState, Fragment, FragmentKey, Outcome, Service, ServiceId, ServiceKey, Settings,
-        SlotIndex, SocketFlow, SocketKey, Traffic,
+        FlowState, Fragment, FragmentKey, Inside, Outcome, Service, ServiceId, ServiceKey,
+        Settings, SlotIndex, SocketFlow, SocketKey, Traffic,
     },
     packet::{Env, FlowEntry, FlowError, Table, socket::SocketTable},
-    wire::Be16,
+    wire::{Addr, Be16},
 };
 
 /// Maps in memory, with a clock that is set by hand.
@@ -227,6 +227,17 @@ impl Env for HostEnv {
         let mut pieces = self.fragments.borrow_mut();
         pieces.retain(|(known, _)| known != key);
         pieces.push((*key, *fragment));
+    }
+
+    fn inside(&self, address: Addr) -> Option<Inside> {
+        let tables = self.tables.borrow();
+        let holding = tables
+            .inside
+            .iter()
+            .filter(|(range, _)| range.contains(address));
+        holding
+            .max_by_key(|(range, _)| range.prefix)
+            .map(|(_, whose)| *whose)
     }
 
     fn flow(&self, table: Table, key: &FlowKey) -> Option<HostFlow<'_>> {

@@ -1,8 +1,8 @@
 //! The ABI's types as aya wants them.
 
 use clusterip_common::abi::{
-    Affinity, AffinityKey, Backend, Counters, Flow, FlowKey, Fragment, FragmentKey, Service,
-    ServiceKey, Settings, SocketFlow, SocketKey, Traffic,
+    Affinity, AffinityKey, Backend, Counters, Flow, FlowKey, Fragment, FragmentKey, Inside,
+    Service, ServiceKey, Settings, SocketFlow, SocketKey, Traffic,
 };
 
 /// An ABI value in a map. The wrapper is ours, so that aya's marker can be put on it.
@@ -20,6 +20,7 @@ macro_rules! pod {
 pod!(
     Fragment,
     FragmentKey,
+    Inside,
     Affinity,
     AffinityKey,
     Backend,

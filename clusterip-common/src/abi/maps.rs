@@ -2,7 +2,8 @@
 
 use super::{
     Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, Fragment, FragmentKey,
-    Outcome, Service, ServiceId, ServiceKey, SlotIndex, SocketFlow, SocketKey, Traffic,
+    Inside, InsideKey, Outcome, Service, ServiceId, ServiceKey, SlotIndex, SocketFlow, SocketKey,
+    Traffic,
 };
 
 /// The kinds of map in use; the agent translates them to the kernel's.
@@ -16,6 +17,8 @@ pub enum Kind {
     Array,
     /// `BPF_MAP_TYPE_PERCPU_ARRAY`
     PerCpuArray,
+    /// `BPF_MAP_TYPE_LPM_TRIE`: the longest prefix that fits
+    LpmTrie,
 }
 
 /// Shape of one map.
@@ -62,6 +65,8 @@ pub mod capacity {
     pub const FRAGMENTS: u32 = 8_192;
     /// Socket entries; a TCP socket takes one, a UDP socket two for each service it speaks with.
     pub const SOCKETS: u32 = 65_536;
+    /// Ranges of addresses inside the cluster. An entry takes memory when it is made: a node takes half a dozen.
+    pub const INSIDE: u32 = 65_536;
 }
 
 /// Frontends.
@@ -134,6 +139,13 @@ pub const SOCKETS: Shape = shape::<SocketKey, SocketFlow>(
     capacity::SOCKETS,
     "socket and address -> translation",
 );
+/// What counts as inside the cluster (E1).
+pub const INSIDE: Shape = shape::<InsideKey, Inside>(
+    "INSIDE",
+    Kind::LpmTrie,
+    capacity::INSIDE,
+    "address range -> pods or a node",
+);
 /// Round-robin counters, shared by all CPUs (B1).
 pub const CURSORS: Shape = shape::<ServiceId, u64>(
     "CURSORS",
@@ -164,7 +176,7 @@ pub const OUTCOMES: Shape = shape::<u32, Traffic>(
 );
 
 /// All of them.
-pub const ALL: [Shape; 14] = [
+pub const ALL: [Shape; 15] = [
     SERVICES,
     SLOTS,
     BACKENDS,
@@ -175,6 +187,7 @@ pub const ALL: [Shape; 14] = [
     PORTS,
     LIVE_FLOWS,
     SOCKETS,
+    INSIDE,
     CURSORS,
     SERVICE_COUNTERS,
     BACKEND_COUNTERS,

@@ -3,9 +3,9 @@
 use crate::{
     abi::{
         Affinity, AffinityKey, Backend, BackendId, Flow, FlowKey, FlowState, Fragment, FragmentKey,
-        Service, ServiceId, ServiceKey, Settings, SlotIndex,
+        Inside, Service, ServiceId, ServiceKey, Settings, SlotIndex,
     },
-    wire::Be16,
+    wire::{Addr, Be16},
 };
 
 /// The two tables of flows.
@@ -83,6 +83,9 @@ pub trait Env {
 
     /// Remembers them; forgets others if there is no room.
     fn set_fragment(&self, key: &FragmentKey, fragment: &Fragment);
+
+    /// Whose an address inside the cluster is; none of one outside (E1).
+    fn inside(&self, address: Addr) -> Option<Inside>;
 
     /// The entry of a 5-tuple.
     fn flow(&self, table: Table, key: &FlowKey) -> Option<Self::Entry<'_>>;

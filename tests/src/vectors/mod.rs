@@ -9,6 +9,7 @@ mod icmp;
 mod links;
 mod pieces;
 mod reject;
+mod uplink;
 
 use crate::case::Case;
 
@@ -24,6 +25,7 @@ pub fn all() -> Vec<Case> {
         links::cases(),
         pieces::cases(),
         reject::cases(),
+        uplink::cases(),
     ]
     .into_iter()
     .flatten()

@@ -6,13 +6,14 @@ use anyhow::{Context as _, Result};
 use clusterip_agent::{
     dataplane::{
         Dataplane as _,
-        attach::{Hooks, Interface, Mode},
+        attach::{Hooks, Interface, Mode, Role},
         bpf::Bpf,
         load::{LoadOptions, load},
         pins::Pins,
     },
     plan::{Tables, diff},
 };
+use clusterip_common::packet::Link;
 use clusterip_tests::{
     agent::BPFFS,
     client,
@@ -63,7 +64,12 @@ fn run(lab: &Lab, world: &World, mode: Mode) -> Result<()> {
         let mut hooks = Hooks::new(loaded, pins, mode);
         for name in links {
             let index = if_nametoindex(name.as_str())?;
-            hooks.attach(&Interface { index, name })?;
+            hooks.attach(&Interface {
+                index,
+                name,
+                role: Role::Pod,
+                link: Link::Ethernet,
+            })?;
         }
         Ok(())
     };
