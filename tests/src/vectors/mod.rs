@@ -9,6 +9,7 @@ mod icmp;
 mod links;
 mod pieces;
 mod reject;
+mod sctp;
 mod uplink;
 
 use crate::case::Case;
@@ -25,6 +26,7 @@ pub fn all() -> Vec<Case> {
         links::cases(),
         pieces::cases(),
         reject::cases(),
+        sctp::cases(),
         uplink::cases(),
     ]
     .into_iter()
