@@ -179,6 +179,8 @@ fn options(config: &Config, pins: &Pins, sockets: Option<&Sockets>) -> LoadOptio
             ..Settings::DEFAULT
         },
         sockets: sockets.is_some(),
+        uplinks: config.uplink_mode != UplinkMode::Off,
+        drivers: config.uplink_mode == UplinkMode::Auto,
         log_level: if config.verbose >= DIAGNOSTICS {
             DEBUG
         } else {

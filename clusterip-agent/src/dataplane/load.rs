@@ -127,6 +127,10 @@ pub struct LoadOptions {
     pub settings: Settings,
     /// Whether the programs at the sockets are loaded too.
     pub sockets: bool,
+    /// Whether the programs of uplinks are loaded too.
+    pub uplinks: bool,
+    /// Whether the program at the drivers of uplinks is loaded too.
+    pub drivers: bool,
     /// Level of the program's own diagnostics, as aya-log numbers them; 0 is off and costs nothing.
     pub log_level: u8,
 }
@@ -140,12 +144,23 @@ impl Default for LoadOptions {
             max_flows: maps::capacity::FLOWS,
             settings: Settings::DEFAULT,
             sockets: true,
+            uplinks: true,
+            drivers: true,
             log_level: 0,
         }
     }
 }
 
 impl LoadOptions {
+    /// Whether a program is to be loaded.
+    fn wants(&self, program: &str) -> bool {
+        match program {
+            FROM_UPLINK | FROM_UPLINK_IP => self.uplinks,
+            UPLINK_XDP => self.uplinks && self.drivers,
+            _ => self.sockets || !SOCKET_PROGRAMS.contains(&program),
+        }
+    }
+
     fn entries(&self, shape: &Shape) -> u32 {
         match shape.name {
             name if name == maps::SLOTS.name => self.max_backends.saturating_mul(2),
@@ -206,12 +221,8 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     loader.override_global("SETTINGS", &settings, true);
     loader.override_global(aya_log::LEVEL, &options.log_level, false);
     let mut ebpf = loader.load(OBJECT).map_err(object_error)?;
-    let sockets: &[&'static str] = if options.sockets {
-        &SOCKET_PROGRAMS
-    } else {
-        &[]
-    };
-    for name in PROGRAMS.iter().chain(sockets) {
+    let all = PROGRAMS.iter().chain(&SOCKET_PROGRAMS);
+    for name in all.filter(|name| options.wants(name)) {
         let result = match ebpf.program_mut(name) {
             Some(Program::SchedClassifier(program)) => program.load(),
             Some(Program::Xdp(program)) => program.load(),
