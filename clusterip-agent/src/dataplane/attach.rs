@@ -12,7 +12,7 @@ use aya::programs::{
 };
 use clusterip_common::packet::Link;
 use log::{debug, warn};
-use nix::net::if_::if_nameindex;
+use nix::net::if_::{Interface as Device, if_nameindex};
 
 use super::{
     driver,
@@ -278,7 +278,7 @@ impl Hooks {
             let devices = if_nameindex();
             return devices.map_or_else(
                 |_| Vec::new(),
-                |all| all.iter().map(|it| it.index()).collect(),
+                |all| all.iter().map(Device::index).collect(),
             );
         }
         let Ok(entries) = fs::read_dir(self.pins.links()) else {

@@ -110,7 +110,7 @@ impl Dataplane for Bpf {
                 tables.backends.insert(BackendId(id), backend);
             }
         }
-        for entry in self.inside.iter() {
+        for entry in &self.inside {
             let (key, Raw(whose)) = entry.map_err(read_error(maps::INSIDE.name))?;
             let range = InsideKey {
                 prefix: key.prefix_len(),

@@ -1,10 +1,10 @@
 //! D7: a path that takes less than the links at its ends is found out through a service.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, ensure};
 use clusterip_tests::{
-    Namespace, Node, Outside, Pod, Server,
+    Agent, Namespace, Node, Outside, Pod, Server,
     client::Connection,
     lab::{self, Lab, PORTS},
     manifests::pod,
@@ -46,19 +46,10 @@ fn path() -> Result<Path> {
         ["10.244.0.0/24", "fd00:10:244:0::/64"],
         ["10.244.1.0/24", "fd00:10:244:1::/64"],
     );
-    let routes = |to: [&str; 2], way: [std::net::IpAddr; 2]| {
-        let lines = to.iter().zip(way);
-        lines
-            .map(|(net, via)| format!("route add {net} via {via}\n"))
-            .collect::<String>()
-    };
-    lab.node
-        .namespace()
-        .ip(&routes(far_pods, near_way.addresses()))?;
-    far.namespace()
-        .ip(&routes(near_pods, far_way.addresses()))?;
-    router.ip(&routes(near_pods, Outside::node_addresses(1)))?;
-    router.ip(&routes(far_pods, Outside::node_addresses(2)))?;
+    lead(lab.node.namespace(), far_pods, near_way.addresses())?;
+    lead(far.namespace(), near_pods, far_way.addresses())?;
+    lead(&router, near_pods, Outside::node_addresses(1))?;
+    lead(&router, far_pods, Outside::node_addresses(2))?;
     let backend = far.pod(&spec)?;
     let server = Server::start(&backend, &PORTS)?;
     lab.service("web", 10)?;
@@ -73,8 +64,15 @@ fn path() -> Result<Path> {
     })
 }
 
+/// Routes of a machine to ranges of either family.
+fn lead(from: &Namespace, to: [&str; 2], via: [IpAddr; 2]) -> Result<()> {
+    to.iter()
+        .zip(via)
+        .try_for_each(|(net, via)| from.ip(&format!("route add {net} via {via}\n")))
+}
+
 /// What a pod knows of the longest packet to an address.
-fn known_mtu(pod: &Pod, to: std::net::IpAddr) -> Result<Option<u32>> {
+fn known_mtu(pod: &Pod, to: IpAddr) -> Result<Option<u32>> {
     let mut ip = pod.namespace().command("ip");
     let output = ip.args(["route", "get", &to.to_string()]).output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -103,7 +101,7 @@ fn d7_a_client_learns_the_mtu_of_the_path_for_the_service_address() -> Result<()
         // C11: nothing is told of the backend's own address.
         ensure!(known_mtu(&lab.client, *own)?.is_none(), "{own}");
     }
-    let metrics = lab.agent.as_ref().map(|agent| agent.metrics());
+    let metrics = lab.agent.as_ref().map(Agent::metrics);
     let errors = metrics
         .transpose()?
         .map_or(0, |metrics| metrics.outcome("icmp-error"));

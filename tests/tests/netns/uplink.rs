@@ -37,7 +37,7 @@ const PING_V4: [u8; 8] = [8, 0, 0xf7, 0xfd, 0, 1, 0, 1];
 const PING_V6: [u8; 8] = [128, 0, 0, 0, 0, 1, 0, 1];
 
 /// A service `web` at 10 with a backend, a service `none` at 20 without one, a machine outside, and the agent.
-fn lab(mode: &str, more: &[&str]) -> Result<(Lab, Outside)> {
+fn stage(mode: &str, more: &[&str]) -> Result<(Lab, Outside)> {
     let mut lab = Lab::new()?;
     let outside = Outside::join(&lab.node, UPLINK, 1)?;
     lab.service("web", 10)?;
@@ -49,7 +49,7 @@ fn lab(mode: &str, more: &[&str]) -> Result<(Lab, Outside)> {
     Ok((lab, outside))
 }
 
-fn named() -> [&'static str; 2] {
+const fn named() -> [&'static str; 2] {
     ["--uplinks", "up*"]
 }
 
@@ -94,14 +94,14 @@ fn is_refused<T: Send>(
     send: impl FnOnce() -> io::Result<T> + Send,
 ) -> Result<T> {
     let before = refused(lab)?;
-    let sent = outside
+    let socket = outside
         .namespace()
         .run(send)
         .with_context(|| what.to_owned())?;
     wait::until(&format!("{what} is refused"), || {
         (refused(lab).ok()? > before).then_some(())
     })?;
-    Ok(sent)
+    Ok(socket)
 }
 
 /// A SYN, and nobody waits for the answer.
@@ -184,7 +184,8 @@ fn is_served(outside: &Outside) -> Result<()> {
         );
     }
     for to in lab::tcp(20) {
-        let error = outside.namespace().run(|| client::get(to)).unwrap_err();
+        let error = outside.namespace().run(|| client::get(to));
+        let error = error.expect_err("nobody is there");
         ensure!(
             error.kind() == io::ErrorKind::ConnectionRefused,
             "{to}: {error}"
@@ -197,7 +198,7 @@ fn is_served(outside: &Outside) -> Result<()> {
 fn e1_from_outside_a_service_is_neither_reached_nor_seen() -> Result<()> {
     require_root!();
     for mode in MODES {
-        let (lab, outside) = lab(mode, &named())?;
+        let (lab, outside) = stage(mode, &named())?;
         let at_driver = is_attached(&lab, UPLINK, "uplink")?;
         ensure!(
             at_driver == (mode == "auto"),
@@ -228,7 +229,7 @@ fn e1_from_outside_a_service_is_neither_reached_nor_seen() -> Result<()> {
 fn e1_a_node_of_the_cluster_is_served_until_it_leaves() -> Result<()> {
     require_root!();
     for mode in MODES {
-        let (lab, far) = lab(mode, &named())?;
+        let (lab, far) = stage(mode, &named())?;
         for to in lab::udp(10) {
             is_refused(&lab, &far, &format!("UDP to {to}"), || datagram(to))?;
         }
@@ -257,7 +258,7 @@ fn e1_what_pod_cidr_says_is_inside() -> Result<()> {
     require_root!();
     for mode in MODES {
         let cidrs = ["--pod-cidr", "172.20.1.0/24,fd00:c0:1::/64"];
-        let (_lab, far) = lab(mode, &[&named()[..], &cidrs].concat())?;
+        let (_lab, far) = stage(mode, &[&named()[..], &cidrs].concat())?;
         is_served(&far).with_context(|| mode.to_owned())?;
     }
     Ok(())
@@ -267,7 +268,7 @@ fn e1_what_pod_cidr_says_is_inside() -> Result<()> {
 fn e1_f4_uplinks_are_guarded_while_the_agent_is_away_and_taken_over() -> Result<()> {
     require_root!();
     for mode in MODES {
-        let (mut lab, outside) = lab(mode, &named())?;
+        let (mut lab, outside) = stage(mode, &named())?;
         let before = (lab.node.pins(Path::new(BPFFS))?, attached_to(&lab, UPLINK)?);
         let counted = refused(&lab)?;
         lab.agent()?.kill();
@@ -299,7 +300,7 @@ fn has_xdp(lab: &Lab) -> Result<bool> {
 #[test]
 fn e1_another_mode_at_the_next_start_leaves_nothing_of_the_last_one() -> Result<()> {
     require_root!();
-    let (mut lab, outside) = lab("auto", &named())?;
+    let (mut lab, outside) = stage("auto", &named())?;
     ensure!(has_xdp(&lab)?);
     for (mode, guarded) in [("tc", true), ("off", false)] {
         lab.agent = None;
@@ -320,7 +321,7 @@ fn e1_another_mode_at_the_next_start_leaves_nothing_of_the_last_one() -> Result<
 fn cleanup_takes_the_hooks_from_uplinks_too() -> Result<()> {
     require_root!();
     for mode in MODES {
-        let (mut lab, _outside) = lab(mode, &named())?;
+        let (mut lab, _outside) = stage(mode, &named())?;
         ensure!(!attached_to(&lab, UPLINK)?.is_empty());
         ensure!(has_xdp(&lab)? == (mode == "auto"));
         let agent = lab.agent()?;
@@ -374,7 +375,7 @@ fn e1_uplinks_are_the_devices_with_a_default_route_as_they_come_and_go() -> Resu
 #[test]
 fn a_device_that_would_be_both_is_a_pods() -> Result<()> {
     require_root!();
-    let (mut lab, _outside) = lab("tc", &["--uplinks", "*"])?;
+    let (mut lab, _outside) = stage("tc", &["--uplinks", "*"])?;
     let link = lab.client.link().to_owned();
     is_attached(&lab, &link, "pod")?;
     ensure!(attachment(&lab, &link, "uplink").is_none());
