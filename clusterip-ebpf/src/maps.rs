@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray},
 };
 use clusterip_common::{
     abi::{
@@ -55,6 +55,10 @@ pub(crate) static SOCKETS: LruHashMap<SocketKey, SocketFlow> =
 #[map]
 pub(crate) static INSIDE: LpmTrie<Addr, Inside> =
     LpmTrie::with_max_entries(maps::INSIDE.entries, 0);
+
+#[map]
+pub(crate) static REQUESTS: ProgramArray =
+    ProgramArray::with_max_entries(maps::REQUESTS.entries, 0);
 
 #[map]
 pub(crate) static CURSORS: Array<u64> = Array::with_max_entries(maps::CURSORS.entries, 0);

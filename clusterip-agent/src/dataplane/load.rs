@@ -4,7 +4,7 @@ use std::io;
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
-    maps::{Map, MapData, MapError},
+    maps::{Map, MapData, MapError, ProgramArray},
     programs::{CgroupSockAddr, Program, ProgramError, ProgramInfo, SchedClassifier, Xdp},
     util::KernelVersion,
 };
@@ -231,11 +231,38 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
         };
         result.map_err(|source| program_error(name, source))?;
     }
+    if options.uplinks {
+        fill_requests(&mut ebpf)?;
+    }
     let capacity = sizes
         .iter()
         .map(|(shape, entries)| (shape.name, *entries))
         .collect();
     Ok(Loaded { ebpf, capacity })
+}
+
+/// Tells the programs of uplinks with which to go on.
+fn fill_requests(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    let map_error = |source| LoadError::Map {
+        map: maps::REQUESTS.name,
+        source: Box::new(source),
+    };
+    for (index, name) in (0..).zip([FROM_POD, FROM_POD_IP]) {
+        let fd = match ebpf.program(name) {
+            Some(Program::SchedClassifier(program)) => program.fd(),
+            _ => Err(ProgramError::NotLoaded),
+        };
+        let fd = fd.and_then(|fd| fd.try_clone().map_err(ProgramError::IOError));
+        let fd = fd.map_err(|source| program_error(name, source))?;
+        let map = ebpf.map_mut(maps::REQUESTS.name).ok_or_else(|| {
+            map_error(MapError::InvalidName {
+                name: maps::REQUESTS.name.to_owned(),
+            })
+        })?;
+        let mut requests = ProgramArray::try_from(map).map_err(map_error)?;
+        requests.set(index, &fd, 0).map_err(map_error)?;
+    }
+    Ok(())
 }
 
 impl Loaded {

@@ -184,5 +184,6 @@ const fn map_type(kind: Kind) -> MapType {
         Kind::Array => MapType::Array,
         Kind::PerCpuArray => MapType::PerCpuArray,
         Kind::LpmTrie => MapType::LpmTrie,
+        Kind::ProgramArray => MapType::ProgramArray,
     }
 }

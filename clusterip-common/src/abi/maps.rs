@@ -20,6 +20,8 @@ pub enum Kind {
     PerCpuArray,
     /// `BPF_MAP_TYPE_LPM_TRIE`: the longest prefix that fits
     LpmTrie,
+    /// `BPF_MAP_TYPE_PROG_ARRAY`: programs to go on with
+    ProgramArray,
 }
 
 /// Shape of one map.
@@ -156,6 +158,13 @@ pub const INSIDE: Shape = shape::<InsideKey, Inside>(
     capacity::INSIDE,
     "address range -> pods or a node",
 );
+/// What serves a request that an uplink lets in: the programs of pods' devices, without a second copy of them (E1).
+pub const REQUESTS: Shape = shape::<u32, u32>(
+    "REQUESTS",
+    Kind::ProgramArray,
+    2,
+    "with an Ethernet header, without -> program",
+);
 /// Round-robin counters, shared by all CPUs (B1).
 pub const CURSORS: Shape = shape::<ServiceId, u64>(
     "CURSORS",
@@ -186,7 +195,7 @@ pub const OUTCOMES: Shape = shape::<u32, Traffic>(
 );
 
 /// All of them.
-pub const ALL: [Shape; 16] = [
+pub const ALL: [Shape; 17] = [
     SERVICES,
     SLOTS,
     BACKENDS,
@@ -199,6 +208,7 @@ pub const ALL: [Shape; 16] = [
     LIVE_FLOWS,
     SOCKETS,
     INSIDE,
+    REQUESTS,
     CURSORS,
     SERVICE_COUNTERS,
     BACKEND_COUNTERS,
