@@ -46,6 +46,12 @@ enum Layer4 {
         code: u8,
         rest: u32,
     },
+    Sctp {
+        source: u16,
+        destination: u16,
+        chunk: u8,
+        checksum: bool,
+    },
     Other(u8),
 }
 
@@ -121,6 +127,19 @@ pub fn udp(source: &str, destination: &str) -> Packet {
     let layer4 = Layer4::Udp {
         source: source.port(),
         destination: destination.port(),
+        checksum: true,
+    };
+    packet(source.ip(), destination.ip(), layer4)
+}
+
+/// An SCTP packet with one chunk of this type, which is as long as the payload makes it.
+#[must_use]
+pub fn sctp(source: &str, destination: &str, chunk: u8) -> Packet {
+    let (source, destination) = (address(source), address(destination));
+    let layer4 = Layer4::Sctp {
+        source: source.port(),
+        destination: destination.port(),
+        chunk,
         checksum: true,
     };
     packet(source.ip(), destination.ip(), layer4)
@@ -259,11 +278,11 @@ impl Packet {
         self
     }
 
-    /// UDP without a checksum.
+    /// UDP without a checksum, SCTP with one that is left to the device.
     #[must_use]
     pub fn without_checksum(mut self) -> Self {
         match &mut self.layer4 {
-            Layer4::Udp { checksum, .. } => *checksum = false,
+            Layer4::Udp { checksum, .. } | Layer4::Sctp { checksum, .. } => *checksum = false,
             other => panic!("an optional checksum on {other:?}"),
         }
         self
@@ -383,6 +402,7 @@ impl Packet {
             Layer4::Udp { .. } => 17,
             Layer4::Icmp { .. } if self.source.is_ipv4() => 1,
             Layer4::Icmp { .. } => 58,
+            Layer4::Sctp { .. } => 132,
             Layer4::Other(protocol) => protocol,
         }
     }
@@ -489,6 +509,26 @@ impl Packet {
                 bytes.put_u32(rest);
                 (2, false)
             }
+            Layer4::Sctp {
+                source,
+                destination,
+                chunk,
+                checksum,
+            } => {
+                bytes.put_u16(source);
+                bytes.put_u16(destination);
+                bytes.put_u32(0x0a0b_0c0d);
+                bytes.put_u32(0);
+                bytes.put_u8(chunk);
+                bytes.put_u8(0);
+                bytes.put_u16(length(4 + self.payload.len()));
+                bytes.put_slice(&self.payload);
+                if checksum {
+                    let crc = crc32c(&bytes);
+                    bytes[8..12].copy_from_slice(&crc);
+                }
+                return bytes;
+            }
             Layer4::Other(_) => (0, true),
         };
         bytes.put_slice(&self.payload);
@@ -538,6 +578,21 @@ pub(crate) fn checksum(parts: &[&[u8]]) -> [u8; 2] {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     Be16::new(!u16::try_from(sum).unwrap_or_default()).0
+}
+
+/// RFC 9260, appendix A, the slow and plain way: lowest byte first.
+pub(crate) fn crc32c(bytes: &[u8]) -> [u8; 4] {
+    let mut crc = !0_u32;
+    for byte in bytes {
+        for bit in 0..8 {
+            let odd = (crc ^ u32::from(byte >> bit)) & 1 == 1;
+            crc >>= 1;
+            if odd {
+                crc ^= 0x82f6_3b78;
+            }
+        }
+    }
+    [0, 8, 16, 24].map(|shift| u8::try_from(!crc >> shift & 0xff).unwrap_or_default())
 }
 
 /// A frame as text, for a test that fails: 16 bytes a line.

@@ -41,6 +41,7 @@ impl World {
         let protocol = match protocol {
             "tcp" => Proto::TCP,
             "udp" => Proto::UDP,
+            "sctp" => Proto::SCTP,
             other => panic!("protocol {other}"),
         };
         let (address, port) = endpoint(address);

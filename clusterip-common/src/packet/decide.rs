@@ -11,47 +11,72 @@ use crate::{
     wire::{Addr, Be16},
 };
 
-/// What is to become of a packet.
-pub(super) enum Decision {
-    /// One side gets this address and port, and the client's side this port.
-    Translate {
-        address: Addr,
-        port: Be16,
-        client_port: Be16,
-        outcome: Outcome,
-    },
+/// What is to be done with a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    /// It goes on as somebody else's.
+    Translate,
     /// The sender is told that there is nothing.
-    Reject(Outcome),
+    Reject,
     /// Not ours.
     Pass,
     /// Ends here.
-    Drop(Outcome),
+    Drop,
+}
+
+/// What is to become of a packet, and why. All of it has a value whatever the action is: of an enum with fields the
+/// compiler keeps some that were never set, and the verifier refuses to see them kept.
+pub(super) struct Decision {
+    pub(super) action: Action,
+    pub(super) outcome: Outcome,
+    /// One side gets this address and port,
+    pub(super) address: Addr,
+    pub(super) port: Be16,
+    /// and the client's side this port.
+    pub(super) client_port: Be16,
 }
 
 impl Decision {
     #[inline(always)]
     const fn translate(flow: &Flow, outcome: Outcome) -> Self {
-        let Flow {
-            address,
-            port,
-            client_port,
-            ..
-        } = *flow;
-        Self::Translate {
-            address,
-            port,
-            client_port,
+        Self {
+            action: Action::Translate,
             outcome,
+            address: flow.address,
+            port: flow.port,
+            client_port: flow.client_port,
         }
+    }
+
+    #[inline(always)]
+    const fn plain(action: Action, outcome: Outcome) -> Self {
+        Self {
+            action,
+            outcome,
+            address: Addr::UNSPECIFIED,
+            port: Be16::new(0),
+            client_port: Be16::new(0),
+        }
+    }
+
+    #[inline(always)]
+    const fn pass() -> Self {
+        Self::plain(Action::Pass, Outcome::NotOurs)
+    }
+
+    #[inline(always)]
+    const fn drop(outcome: Outcome) -> Self {
+        Self::plain(Action::Drop, outcome)
     }
 
     /// Of a packet for which there is no backend.
     #[inline(always)]
     const fn refuse(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::NoEndpoint | Outcome::NoService => Self::Reject(outcome),
-            _ => Self::Drop(outcome),
-        }
+        let action = match outcome {
+            Outcome::NoEndpoint | Outcome::NoService | Outcome::NoFlow => Action::Reject,
+            _ => Action::Drop,
+        };
+        Self::plain(action, outcome)
     }
 }
 
@@ -65,7 +90,7 @@ pub(super) fn request<E: Env>(env: &E, packet: &Packet, bytes: impl Fn() -> usiz
             Standing::Keep(backend) => {
                 if table == Table::HalfOpen && completes_handshake(&flow, packet) {
                     if let Err(outcome) = flow::promote(env, packet, &flow) {
-                        return Decision::Drop(outcome);
+                        return Decision::drop(outcome);
                     }
                 } else {
                     flow::note(env, table, &entry, &flow, packet);
@@ -91,14 +116,14 @@ pub(super) fn request<E: Env>(env: &E, packet: &Packet, bytes: impl Fn() -> usiz
             env.count_request(choice.backend.service, flow.backend, bytes());
             Decision::translate(&flow, Outcome::NewFlow)
         }
-        Err(outcome) => Decision::Drop(outcome),
+        Err(outcome) => Decision::drop(outcome),
     }
 }
 
-/// Whether a TCP client shows that it has heard the other side: no flood of SYNs does.
+/// Whether a client shows that it has heard the other side: no flood of SYNs does.
 #[inline(always)]
 fn completes_handshake(flow: &Flow, packet: &Packet) -> bool {
-    packet.is_tcp()
+    packet.has_handshake()
         && flow.state == FlowState::OPENING
         && !packet
             .flags
@@ -111,7 +136,7 @@ fn flowless<E: Env>(env: &E, packet: &Packet) -> Decision {
     let key = &packet.key;
     let vip = ServiceKey::new(key.destination, key.destination_port, key.protocol);
     match env.service(&vip) {
-        Some(_) => Decision::Reject(Outcome::NoFlow),
+        Some(_) => Decision::refuse(Outcome::NoFlow),
         None => Decision::refuse(select::absent(env, key.destination)),
     }
 }
@@ -120,19 +145,19 @@ fn flowless<E: Env>(env: &E, packet: &Packet) -> Decision {
 #[inline(always)]
 pub(super) fn reply<E: Env>(env: &E, packet: &Packet, bytes: impl Fn() -> usize) -> Decision {
     let Some((table, entry)) = flow::find(env, &packet.key) else {
-        return Decision::Pass;
+        return Decision::pass();
     };
     let flow = entry.get();
     if flow.direction != Direction::REPLY {
-        return Decision::Pass;
+        return Decision::pass();
     }
     let Some(backend) = flow::backend(env, &flow) else {
-        return Decision::Drop(Outcome::StaleReply);
+        return Decision::drop(Outcome::StaleReply);
     };
     // An answer over UDP is all there is of a handshake.
-    if table == Table::HalfOpen && !packet.is_tcp() {
+    if table == Table::HalfOpen && !packet.has_handshake() {
         if let Err(outcome) = flow::promote(env, packet, &flow) {
-            return Decision::Drop(outcome);
+            return Decision::drop(outcome);
         }
     } else {
         flow::note(env, table, &entry, &flow, packet);

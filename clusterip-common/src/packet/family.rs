@@ -36,6 +36,8 @@ pub(super) trait Family {
     fn has_mapped_address(ip: &Self::Header) -> bool;
     /// Whether the destination is in the service range.
     fn is_for_service(ip: &Self::Header, settings: &Settings) -> bool;
+    /// Bytes from the header to the end, as it says itself.
+    fn length(ip: &Self::Header) -> usize;
     /// Whether there is more than the fixed header, so that more of the frame is to be pulled.
     fn has_extensions(ip: &Self::Header) -> bool;
     /// What the header and its extensions say (D4, D5).
@@ -122,6 +124,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn length(ip: &Ipv4Hdr) -> usize {
+        Be16(ip.tot_len).get().into()
+    }
+
+    #[inline(always)]
     fn has_extensions(_: &Ipv4Hdr) -> bool {
         false
     }
@@ -140,7 +147,7 @@ impl Family for V4 {
         Ok(Layout {
             protocol: Proto(ip.proto),
             l4: frame.network() + header,
-            length: usize::from(Be16(ip.tot_len).get()),
+            length: Self::length(ip),
             fragment: (pieces & (MORE | OFFSET) != 0)
                 .then(|| u32::from_ne_bytes([high, low, 0, 0])),
             is_later_fragment: pieces & OFFSET != 0,
@@ -266,6 +273,11 @@ impl Family for V6 {
     #[inline(always)]
     fn is_for_service(ip: &Ipv6Hdr, settings: &Settings) -> bool {
         settings.service_v6.contains(Addr::v6(ip.dst_addr))
+    }
+
+    #[inline(always)]
+    fn length(ip: &Ipv6Hdr) -> usize {
+        Ipv6Hdr::LEN + usize::from(Be16(ip.payload_len).get())
     }
 
     #[inline(always)]

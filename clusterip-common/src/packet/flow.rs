@@ -68,7 +68,7 @@ pub(super) fn standing<E: Env>(env: &E, flow: &Flow, packet: &Packet) -> Standin
     if backend.state == BackendState::GONE {
         return Standing::Anew; // C3, C8
     }
-    if packet.is_tcp()
+    if packet.has_handshake()
         && flow.state == FlowState::CLOSING
         && env.now().wrapping_sub(flow.last_seen) > env.settings().closing_reuse
     {
@@ -80,7 +80,7 @@ pub(super) fn standing<E: Env>(env: &E, flow: &Flow, packet: &Packet) -> Standin
 /// The state after one more packet.
 #[inline(always)]
 fn next_state(state: FlowState, packet: &Packet) -> FlowState {
-    if !packet.is_tcp() {
+    if !packet.has_handshake() {
         FlowState::ESTABLISHED
     } else if packet.flags.any(TcpFlags::FIN | TcpFlags::RST) {
         FlowState::CLOSING

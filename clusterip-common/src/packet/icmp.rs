@@ -100,7 +100,7 @@ fn error<A: Family, F: Frame, E: Env>(
     let ip = frame.at::<A::Header>(inner)?;
     let (protocol, header) = A::quoted(ip);
     let (source, destination) = (A::source(ip), A::destination(ip));
-    if protocol != Proto::TCP && protocol != Proto::UDP || !A::quotes_ports(ip) {
+    if !matches!(protocol, Proto::TCP | Proto::UDP | Proto::SCTP) || !A::quotes_ports(ip) {
         return None;
     }
     let l4 = inner + header;
@@ -159,8 +159,9 @@ fn error<A: Family, F: Frame, E: Env>(
     } else {
         offset_of!(UdpHdr, check)
     };
-    // Of TCP the quotation may end before it.
-    if let Some(checksum) = frame.at_mut::<[u8; 2]>(l4 + field)
+    // Of TCP the quotation may end before it. SCTP's covers what is not quoted: nobody can check it.
+    if protocol != Proto::SCTP
+        && let Some(checksum) = frame.at_mut::<[u8; 2]>(l4 + field)
         && (protocol == Proto::TCP || *checksum != [0; 2])
     {
         let mut fixed = addresses.and(changed).fix(*checksum);

@@ -14,6 +14,7 @@ mod icmp;
 mod link;
 mod parse;
 mod reject;
+mod sctp;
 mod select;
 pub mod socket;
 mod translate;
@@ -27,7 +28,7 @@ pub use parse::{Ethernet, Ports, TcpFlags};
 pub use verdict::Verdict;
 
 use crate::abi::{Direction, Outcome};
-use decide::Decision;
+use decide::{Action, Decision};
 use family::{Family, V4, V6};
 use parse::{Packet, Read};
 
@@ -244,26 +245,27 @@ fn carry_out<F: Frame>(
     decision: &Decision,
     side: Direction,
 ) -> Verdict {
-    match *decision {
-        Decision::Translate {
-            address,
-            port,
-            client_port,
-            outcome,
-        } => {
+    let Decision {
+        action,
+        outcome,
+        address,
+        port,
+        client_port,
+    } = *decision;
+    match action {
+        Action::Translate => {
             let done = if packet.is_v6 {
                 translate::rewrite::<V6, F>(frame, packet, side, address, (port, client_port))
             } else {
                 translate::rewrite::<V4, F>(frame, packet, side, address, (port, client_port))
             };
-            if done {
-                Verdict::Translated(outcome)
-            } else {
-                Verdict::Drop(Outcome::Truncated)
+            match done {
+                Ok(()) => Verdict::Translated(outcome),
+                Err(outcome) => Verdict::Drop(outcome),
             }
         }
-        Decision::Reject(outcome) => Verdict::Refuse(outcome),
-        Decision::Pass => Verdict::Pass(Outcome::NotOurs),
-        Decision::Drop(outcome) => Verdict::Drop(outcome),
+        Action::Reject => Verdict::Refuse(outcome),
+        Action::Pass => Verdict::Pass(outcome),
+        Action::Drop => Verdict::Drop(outcome),
     }
 }

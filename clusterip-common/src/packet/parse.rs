@@ -7,6 +7,7 @@ use network_types::{tcp::TcpHdr, udp::UdpHdr};
 use super::{
     family::Family,
     frame::{Frame, Wire},
+    sctp,
 };
 use crate::{
     abi::{FlowKey, Outcome},
@@ -94,23 +95,25 @@ impl Layout {
 
 /// What was read.
 pub(super) enum Read {
-    /// TCP or UDP, and the identification of a packet in pieces.
+    /// TCP, UDP or SCTP, and the identification of a packet in pieces.
     Flow(Packet, Option<u32>),
     /// Another protocol.
     Other,
 }
 
-/// A TCP or UDP packet.
+/// A packet with ports.
 #[derive(Clone, Copy)]
 pub(super) struct Packet {
     /// The ports are zero in a later fragment until they are looked up.
     pub(super) key: FlowKey,
     /// Where L4 begins.
     pub(super) l4: usize,
-    /// Zero but for TCP.
+    /// Zero for UDP; of SCTP what its first chunk means.
     pub(super) flags: TcpFlags,
     /// The family.
     pub(super) is_v6: bool,
+    /// A piece of the whole.
+    pub(super) is_fragment: bool,
     /// Not the first piece: there is no L4 header in it.
     pub(super) is_later_fragment: bool,
 }
@@ -121,10 +124,21 @@ impl Packet {
         self.key.protocol == Proto::TCP
     }
 
+    #[inline(always)]
+    pub(super) fn is_sctp(&self) -> bool {
+        self.key.protocol == Proto::SCTP
+    }
+
+    /// Whether both sides say when a flow begins and ends.
+    #[inline(always)]
+    pub(super) fn has_handshake(&self) -> bool {
+        self.is_tcp() || self.is_sctp()
+    }
+
     /// Whether it may begin a flow: only a SYN chooses (C2), and any UDP packet.
     #[inline(always)]
     pub(super) fn opens(&self) -> bool {
-        !self.is_tcp() || self.flags.0 & (TcpFlags::SYN | TcpFlags::ACK) == TcpFlags::SYN
+        !self.has_handshake() || self.flags.0 & (TcpFlags::SYN | TcpFlags::ACK) == TcpFlags::SYN
     }
 }
 
@@ -142,6 +156,7 @@ pub(super) fn read<A: Family, F: Frame>(frame: &F) -> Result<Read, Outcome> {
     let least = match protocol {
         Proto::TCP => TCP_HEADER,
         Proto::UDP => UdpHdr::LEN,
+        Proto::SCTP => sctp::HEADER,
         _ => return Ok(Read::Other),
     };
     let network = frame.network();
@@ -167,6 +182,8 @@ pub(super) fn read<A: Family, F: Frame>(frame: &F) -> Result<Read, Outcome> {
             flags = *frame
                 .at::<TcpFlags>(l4 + TcpFlags::OFFSET)
                 .ok_or(Outcome::Truncated)?;
+        } else if protocol == Proto::SCTP {
+            flags = sctp::signal(frame, l4).ok_or(Outcome::Truncated)?;
         } else {
             frame.at::<UdpHdr>(l4).ok_or(Outcome::Truncated)?;
         }
@@ -185,6 +202,7 @@ pub(super) fn read<A: Family, F: Frame>(frame: &F) -> Result<Read, Outcome> {
         l4,
         flags,
         is_v6: A::IS_V6,
+        is_fragment: fragment.is_some(),
         is_later_fragment,
     };
     Ok(Read::Flow(packet, fragment))

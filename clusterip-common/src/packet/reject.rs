@@ -26,7 +26,7 @@ pub(super) fn reject<A: Family, F: Frame>(frame: &mut F, outcome: Outcome) -> Ve
     let Ok(Read::Flow(packet, _)) = parse::read::<A, F>(frame) else {
         return Verdict::Drop(outcome);
     };
-    let is_reset = packet.is_tcp() && packet.flags.any(TcpFlags::RST);
+    let is_reset = packet.has_handshake() && packet.flags.any(TcpFlags::RST);
     if is_reset || packet.is_later_fragment || !A::is_host(packet.key.source) {
         return Verdict::Drop(outcome);
     }

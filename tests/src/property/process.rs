@@ -174,7 +174,7 @@ fn any_flow(choices: &mut Choices<'_>) -> (FlowKey, Flow) {
         destination: any_address(choices),
         source_port: port(choices),
         destination_port: port(choices),
-        protocol: choices.pick(&[Proto::TCP, Proto::UDP]),
+        protocol: choices.pick(&[Proto::TCP, Proto::UDP, Proto::SCTP]),
         zero: 0,
         zero_tail: 0,
     };

@@ -8,10 +8,11 @@ use std::{
 
 use clusterip_common::{packet::Link, wire::Be16};
 
-use crate::packet::checksum;
+use crate::packet::{checksum, crc32c};
 
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
+pub(super) const SCTP: u8 = 132;
 /// Extension headers that are stepped over (D5).
 const EXTENSIONS: usize = 4;
 /// No L4 header is looked for behind this byte of a frame with extension headers (D5).
@@ -180,11 +181,12 @@ impl Reading {
         self.source.is_ipv4()
     }
 
-    /// Source and destination port of TCP and UDP whose fixed header is there.
+    /// Source and destination port of TCP, UDP and SCTP whose fixed header is there.
     pub(super) fn ports(&self, frame: &[u8]) -> Option<(u16, u16)> {
         let least = match self.protocol {
             TCP => 20,
             UDP => 8,
+            SCTP => 16,
             _ => return None,
         };
         if self.piece == Piece::Later || self.l4 + least > self.end {
@@ -199,16 +201,18 @@ impl Reading {
         self.protocol == if self.is_v4() { 1 } else { 58 }
     }
 
-    /// Where the L4 checksum stands, in a packet that has one and is in one piece.
-    pub(super) fn checksum_at(&self) -> Option<usize> {
-        let offset = match self.protocol {
-            TCP => 16,
-            UDP => 6,
-            _ if self.is_icmp() => 2,
+    /// Where the L4 checksum stands, in a packet that has one.
+    pub(super) fn checksum_field(&self) -> Option<Range<usize>> {
+        let (offset, length) = match self.protocol {
+            TCP => (16, 2),
+            UDP => (6, 2),
+            SCTP => (8, 4),
+            _ if self.is_icmp() => (2, 2),
             _ => return None,
         };
         let at = self.l4 + offset;
-        (self.piece == Piece::Whole && at + 2 <= self.end).then_some(at)
+        let is_there = self.piece != Piece::Later && at + length <= self.end;
+        is_there.then_some(at..at + length)
     }
 
     /// The IP header's own checksum, of IPv4.
@@ -216,13 +220,24 @@ impl Reading {
         !self.is_v4() || checksum(&[&frame[self.l3..self.l4.min(frame.len())]]) == [0, 0]
     }
 
-    /// Whether the L4 checksum is right. UDP without one is not.
+    /// Whether the L4 checksum is there, and not one that says that there is none.
+    pub(super) fn has_checksum(&self, frame: &[u8]) -> bool {
+        let may_lack = matches!(self.protocol, UDP | SCTP);
+        let field = self.checksum_field().and_then(|field| frame.get(field));
+        field.is_some_and(|field| !may_lack || field.iter().any(|byte| *byte != 0))
+    }
+
+    /// Whether the L4 checksum of a packet in one piece is right.
     pub(super) fn checksum_is_right(&self, frame: &[u8]) -> bool {
-        self.checksum_at().is_some_and(|at| {
-            let is_none = self.protocol == UDP && frame[at..at + 2] == [0, 0];
-            let segment = &frame[self.l4..self.end];
-            !is_none && checksum(&[&self.pseudo_header(segment.len()), segment]) == [0, 0]
-        })
+        if self.piece != Piece::Whole || self.end > frame.len() || !self.has_checksum(frame) {
+            return false;
+        }
+        let segment = &frame[self.l4..self.end];
+        if self.protocol == SCTP {
+            let begun = [&segment[..8], &[0; 4], &segment[12..]].concat();
+            return crc32c(&begun) == segment[8..12];
+        }
+        checksum(&[&self.pseudo_header(segment.len()), segment]) == [0, 0]
     }
 
     fn pseudo_header(&self, length: usize) -> Vec<u8> {

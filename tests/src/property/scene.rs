@@ -9,7 +9,7 @@ use clusterip_common::{
 use super::choices::Choices;
 use crate::{
     case::Hook,
-    packet::{self, Packet, other, ping, port_unreachable, tcp, too_big, udp},
+    packet::{self, Packet, other, ping, port_unreachable, sctp, tcp, too_big, udp},
     world::{World, nothing},
 };
 
@@ -48,7 +48,7 @@ pub(super) fn world(choices: &mut Choices<'_>) -> World {
     for addresses in [&V4, &V6] {
         let [first, second, _] = addresses.vips;
         for (vip, port) in [first, second].into_iter().zip(PORTS) {
-            for protocol in ["tcp", "udp"] {
+            for protocol in ["tcp", "udp", "sctp"] {
                 let backends: Vec<String> = (0..choices.below(4))
                     .map(|number| {
                         let address = addresses.backends[number % 3];
@@ -179,10 +179,20 @@ fn host(endpoint: &str) -> &str {
     }
 }
 
-/// TCP or UDP.
+/// TCP, UDP or SCTP.
 pub(super) fn segment(choices: &mut Choices<'_>, from: &str, to: &str) -> Packet {
     let payload = [0xa5; 255];
     let payload = &payload[..choices.below(64)];
+    if choices.once_in(8) {
+        // DATA, INIT, INIT ACK, ABORT, COOKIE ECHO, SHUTDOWN COMPLETE.
+        let chunk = choices.pick(&[1, 1, 0, 2, 6, 10, 14]);
+        let packet = sctp(from, to, chunk).payload(payload);
+        return if choices.once_in(8) {
+            packet.without_checksum()
+        } else {
+            packet
+        };
+    }
     if choices.once_in(2) {
         let datagram = udp(from, to).payload(payload);
         return if choices.once_in(8) {

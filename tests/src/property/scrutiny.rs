@@ -9,7 +9,7 @@ use clusterip_common::{
     wire::{Addr, Be16, Proto},
 };
 
-use super::reading::{Piece, Reading, TCP, UDP, addresses, read};
+use super::reading::{Piece, Reading, addresses, read};
 use crate::{
     case::Hook,
     packet::dump,
@@ -100,22 +100,14 @@ impl Passage {
             !before.header_is_right(&self.input) || after.header_is_right(&self.output),
             &format!("D2: the header's checksum{whose} is right"),
         );
-        let Some(at) = before.checksum_at() else {
-            return;
-        };
-        if before.end <= self.input.len() {
-            self.holds(
-                !before.checksum_is_right(&self.input) || after.checksum_is_right(&self.output),
-                &format!("D2: the checksum{whose} is right"),
-            );
-        }
-        if before.protocol == UDP {
-            let is_none = |frame: &Bytes| frame.get(at..at + 2) == Some(&[0, 0]);
-            self.holds(
-                is_none(&self.input) == is_none(&self.output),
-                &format!("D1: UDP{whose} keeps its checksum, or none"),
-            );
-        }
+        self.holds(
+            !before.checksum_is_right(&self.input) || after.checksum_is_right(&self.output),
+            &format!("D2, D3: the checksum{whose} is right"),
+        );
+        self.holds(
+            before.has_checksum(&self.input) == after.has_checksum(&self.output),
+            &format!("D1: the checksum{whose} stays one, or none"),
+        );
     }
 
     fn is_answered_well(&self) {
@@ -240,18 +232,10 @@ fn translated(packet: &Reading, len: usize) -> Vec<Range<usize>> {
     } else {
         vec![l3 + 8..l3 + 40]
     };
-    if packet.piece != Piece::Later {
-        let checksum = match packet.protocol {
-            TCP => Some(16),
-            UDP => Some(6),
-            _ if packet.is_icmp() => Some(2),
-            _ => None,
-        };
-        if !packet.is_icmp() {
-            ranges.push(l4..l4 + 4);
-        }
-        ranges.extend(checksum.map(|at| l4 + at..l4 + at + 2));
+    if packet.piece != Piece::Later && !packet.is_icmp() {
+        ranges.push(l4..l4 + 4);
     }
+    ranges.extend(packet.checksum_field());
     ranges.retain(|range| range.end <= len);
     ranges
 }

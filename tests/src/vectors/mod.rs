@@ -9,6 +9,7 @@ mod icmp;
 mod links;
 mod pieces;
 mod reject;
+mod sctp;
 
 use crate::case::Case;
 
@@ -24,6 +25,7 @@ pub fn all() -> Vec<Case> {
         links::cases(),
         pieces::cases(),
         reject::cases(),
+        sctp::cases(),
     ]
     .into_iter()
     .flatten()
