@@ -1,12 +1,15 @@
-//! What a packet case cannot say of flows: chance, entries that are lost, and a clock that goes round.
+//! What a packet case cannot say of flows: choices by chance and by a hash, entries that are lost, and a clock that goes
+//! round.
 #![expect(unused_crate_dependencies, reason = "they are the library's")]
 #![expect(
     clippy::tests_outside_test_module,
     reason = "a test target is nothing but tests"
 )]
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use clusterip_common::{
-    abi::{Direction, Outcome},
+    abi::{Algorithm, BackendId, Direction, Outcome},
     packet::{Link, Verdict},
 };
 use clusterip_tests::{
@@ -176,4 +179,83 @@ fn c15_a_clock_that_goes_round_ends_no_flow_and_no_affinity() {
     assert_eq!(sends(&env, &tcp(CLIENT, VIP).fin().ack()).verdict, REQUEST);
     later(&env, 20);
     assert_eq!(sends(&env, &tcp(CLIENT, VIP).syn()).verdict, REQUEST);
+}
+
+const PODS: [&str; 3] = ["10.244.1.1:8080", "10.244.1.2:8080", "10.244.1.3:8080"];
+
+/// A service with three backends that chooses in this way.
+fn by(algorithm: Algorithm, affinity: u32) -> HostEnv {
+    let world = service("10.96.0.10:80/udp", &PODS);
+    env(&world.heads(|head| {
+        head.algorithm = algorithm;
+        head.affinity = affinity;
+    }))
+}
+
+/// The backend that a datagram from this port of the client gets.
+fn chosen(env: &HostEnv, port: u16) -> String {
+    let client = format!("10.244.0.5:{port}");
+    let seen = sends(env, &udp(&client, VIP));
+    assert_eq!(seen.verdict, NEW);
+    let pod = PODS
+        .iter()
+        .find(|pod| seen.bytes == udp(&client, pod).bytes());
+    (*pod.expect("one of the backends")).to_owned()
+}
+
+#[test]
+fn b2_maglev_gives_a_flow_the_same_backend_on_every_node_and_flows_all_of_them() {
+    let backends: BTreeSet<String> = (1_000..1_050)
+        .map(|port| {
+            let [here, there] = [(); 2].map(|()| by(Algorithm::MAGLEV, 0));
+            // What another node balanced before does not matter.
+            let _before = chosen(&there, port + 1);
+            let backend = chosen(&here, port);
+            assert_eq!(chosen(&there, port), backend);
+            backend
+        })
+        .collect();
+    assert_eq!(backends.len(), 3);
+}
+
+#[test]
+fn b6_maglev_with_affinity_leaves_the_source_port_out_of_the_hash() {
+    // Each time a node that remembers nothing.
+    let backends: BTreeSet<String> = (1_000..1_050)
+        .map(|port| chosen(&by(Algorithm::MAGLEV, 100), port))
+        .collect();
+    assert_eq!(backends.len(), 1, "{backends:?}");
+}
+
+#[test]
+fn b2_least_connections_takes_the_better_of_two() {
+    let env = by(Algorithm::LEAST_CONNECTIONS, 0);
+    env.live.borrow_mut().insert(BackendId(0), 1_000);
+    let mut flows = BTreeMap::<String, usize>::new();
+    for port in 1_000..1_300 {
+        *flows.entry(chosen(&env, port)).or_default() += 1;
+    }
+    let [busy, ..] = PODS;
+    let share = flows.get(busy).copied().unwrap_or_default();
+    // Only where both of the two are the busy one: one time in nine.
+    assert!((10..60).contains(&share), "{flows:?}");
+}
+
+#[test]
+fn b2_random_takes_no_turns() {
+    let env = by(Algorithm::RANDOM, 0);
+    let backends: BTreeSet<String> = (1_000..1_050).map(|port| chosen(&env, port)).collect();
+    assert_eq!(backends.len(), 3);
+    assert!(env.cursors.borrow().is_empty(), "B1 is another algorithm");
+}
+
+#[test]
+fn b1_new_flows_are_spread_exactly() {
+    let env = by(Algorithm::ROUND_ROBIN, 0);
+    let mut flows = BTreeMap::<String, usize>::new();
+    for port in 1_000..1_100 {
+        *flows.entry(chosen(&env, port)).or_default() += 1;
+    }
+    let counts: Vec<usize> = flows.into_values().collect();
+    assert_eq!(counts, [34, 33, 33]);
 }
