@@ -90,7 +90,7 @@ fn answer(skb: *mut __sk_buff, network: usize, is_v6: bool, reason: i32) -> i32 
         NO_SERVICE => Outcome::NoService,
         _ => Outcome::NoFlow,
     };
-    let verdict = packet::reject(&mut frame, reason, is_v6);
+    let verdict = packet::reject(&mut frame, &KernelEnv, reason, is_v6);
     tc_action(&frame, verdict)
 }
 

@@ -328,6 +328,13 @@ impl Packet {
         self
     }
 
+    /// With this time to live, or hop limit.
+    #[must_use]
+    pub const fn ttl(mut self, ttl: u8) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
     /// With one more VLAN tag of this type.
     #[must_use]
     pub fn tagged(mut self, kind: u16, number: u16) -> Self {

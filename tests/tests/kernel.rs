@@ -21,6 +21,7 @@ use clusterip_agent::{
 use clusterip_common::{
     abi::{Affinity, AffinityKey, Flow, FlowKey, Fragment, FragmentKey, maps},
     packet::{Link, Verdict},
+    wire::Addr,
 };
 use clusterip_tests::{
     case::{Case, Hook, Seen, Step, compare},
@@ -47,6 +48,7 @@ struct Kernel {
     flows: [HashMap<MapData, Raw<FlowKey>, Raw<Flow>>; 2],
     affinity: HashMap<MapData, Raw<AffinityKey>, Raw<Affinity>>,
     fragments: HashMap<MapData, Raw<FragmentKey>, Raw<Fragment>>,
+    errors: HashMap<MapData, Raw<Addr>, u64>,
     tables: Tables,
 }
 
@@ -73,12 +75,14 @@ impl Kernel {
         ];
         let affinity = take(&mut loaded, maps::AFFINITY.name)?;
         let fragments = take(&mut loaded, maps::FRAGMENTS.name)?;
+        let errors = take(&mut loaded, maps::ERRORS.name)?;
         Ok(Self {
             loaded,
             maps,
             flows,
             affinity,
             fragments,
+            errors,
             tables: Tables::default(),
         })
     }
@@ -101,6 +105,11 @@ impl Kernel {
         for (key, Raw(mut affinity)) in clients? {
             affinity.last_used = affinity.last_used.wrapping_sub(nanoseconds);
             self.affinity.insert(key, Raw(affinity), 0)?;
+        }
+        let owed: Result<Vec<_>, _> = self.errors.iter().collect();
+        for (client, until) in owed? {
+            self.errors
+                .insert(client, until.wrapping_sub(nanoseconds), 0)?;
         }
         Ok(())
     }
@@ -141,6 +150,10 @@ impl Kernel {
         let pieces: Result<Vec<_>, _> = self.fragments.keys().collect();
         for piece in pieces? {
             self.fragments.remove(&piece)?;
+        }
+        let owed: Result<Vec<_>, _> = self.errors.keys().collect();
+        for client in owed? {
+            self.errors.remove(&client)?;
         }
         Ok(())
     }

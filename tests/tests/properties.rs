@@ -53,7 +53,7 @@ fn config(cases: u32) -> Config {
 }
 
 proptest! {
-    #![proptest_config(config(3_000))]
+    #![proptest_config(config(2_000))]
 
     #[test]
     fn d4_d5_what_is_read_in_a_frame_is_what_a_second_reader_finds(Hex(bytes) in bytes(300)) {
@@ -72,7 +72,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(1_000))]
+    #![proptest_config(config(600))]
 
     #[test]
     fn a1_c6_c11_d2_a_frame_is_translated_answered_or_left_as_it_is(Hex(bytes) in bytes(MOST)) {

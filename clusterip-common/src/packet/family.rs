@@ -38,6 +38,8 @@ pub(super) trait Family {
     fn is_for_service(ip: &Self::Header, settings: &Settings) -> bool;
     /// Bytes from the header to the end, as it says itself.
     fn length(ip: &Self::Header) -> usize;
+    /// Whether the destination is the address that hides a pod from itself (D13).
+    fn is_hairpin(ip: &Self::Header, settings: &Settings) -> bool;
     /// Whether there is more than the fixed header, so that more of the frame is to be pulled.
     fn has_extensions(ip: &Self::Header) -> bool;
     /// What the header and its extensions say (D4, D5).
@@ -121,6 +123,11 @@ impl Family for V4 {
     #[inline(always)]
     fn is_for_service(ip: &Ipv4Hdr, settings: &Settings) -> bool {
         settings.service_v4.contains_low(ip.dst_addr)
+    }
+
+    #[inline(always)]
+    fn is_hairpin(ip: &Ipv4Hdr, settings: &Settings) -> bool {
+        ip.dst_addr == settings.hairpin_v4.low()
     }
 
     #[inline(always)]
@@ -273,6 +280,11 @@ impl Family for V6 {
     #[inline(always)]
     fn is_for_service(ip: &Ipv6Hdr, settings: &Settings) -> bool {
         settings.service_v6.contains(Addr::v6(ip.dst_addr))
+    }
+
+    #[inline(always)]
+    fn is_hairpin(ip: &Ipv6Hdr, settings: &Settings) -> bool {
+        Addr::v6(ip.dst_addr).is(settings.hairpin_v6)
     }
 
     #[inline(always)]

@@ -117,10 +117,10 @@ fn error<A: Family, F: Frame, E: Env>(
     };
     let (_, entry) = flow::find(env, &key)?;
     let flow = entry.get();
-    if flow.direction != side {
+    if flow.direction.is_request() != side.is_request() {
         return None;
     }
-    if flow::backend(env, &flow).is_none() {
+    if !flow::is_standing(env, &flow) {
         return Some(Verdict::Drop(Outcome::StaleReply));
     }
     // The quoted packet went the other way: what is the destination now was its source.

@@ -12,6 +12,7 @@ mod fragment;
 mod frame;
 mod icmp;
 mod link;
+mod open;
 mod parse;
 mod reject;
 mod sctp;
@@ -27,7 +28,7 @@ pub use link::{Link, Network, network};
 pub use parse::{Ethernet, Ports, TcpFlags};
 pub use verdict::Verdict;
 
-use crate::abi::{Direction, Outcome};
+use crate::abi::{Direction, FlowKey, Outcome};
 use decide::{Action, Decision};
 use family::{Family, V4, V6};
 use parse::{Packet, Read};
@@ -43,7 +44,7 @@ pub fn from_pod<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Verdict
         return icmp_from_pod(frame, env, is_v6);
     }
     match flow_from_pod(frame, env, is_v6) {
-        Verdict::Refuse(outcome) => reject(frame, outcome, is_v6),
+        Verdict::Refuse(outcome) => reject(frame, env, outcome, is_v6),
         verdict => verdict,
     }
 }
@@ -141,23 +142,25 @@ pub fn flow_from_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool) -> V
         read_request::<V4, F, E>(frame, env)
     };
     match read {
-        Ok(packet) => carry_out(
-            frame,
-            &packet,
-            &decide::request(env, &packet, || frame.len()),
-            Direction::REQUEST,
-        ),
+        Ok((packet, target)) => {
+            let decision = match target {
+                Target::Service => decide::request(env, &packet, || frame.len()),
+                Target::Itself => decide::back_to_itself(env, &packet),
+                Target::Endpoint => decide::direct(env, &packet),
+            };
+            carry_out(frame, &packet, &decision, Direction::REQUEST)
+        }
         Err(verdict) => verdict,
     }
 }
 
 /// Answers what was refused.
 #[inline(always)]
-pub fn reject<F: Frame>(frame: &mut F, outcome: Outcome, is_v6: bool) -> Verdict {
+pub fn reject<F: Frame, E: Env>(frame: &mut F, env: &E, outcome: Outcome, is_v6: bool) -> Verdict {
     if is_v6 {
-        reject::reject::<V6, F>(frame, outcome)
+        reject::reject::<V6, F, E>(frame, env, outcome)
     } else {
-        reject::reject::<V4, F>(frame, outcome)
+        reject::reject::<V4, F, E>(frame, env, outcome)
     }
 }
 
@@ -180,22 +183,51 @@ pub fn flow_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool) -> Ver
     }
 }
 
-/// A packet that may concern a service, or the verdict on one that does not, is no flow, or cannot be read.
+/// Whom a packet from a pod concerns.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// The service range.
+    Service,
+    /// The address that hides a pod from itself (D13).
+    Itself,
+    /// Perhaps a backend, by its own address (C12).
+    Endpoint,
+}
+
+/// A packet that may concern us, or the verdict on one that does not, is no flow, or cannot be read.
 #[inline(always)]
-fn read_request<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Packet, Verdict> {
+fn read_request<A: Family, F: Frame, E: Env>(
+    frame: &mut F,
+    env: &E,
+) -> Result<(Packet, Target), Verdict> {
+    let pass = Verdict::Pass(Outcome::NotOurs);
     let ip = header::<A, F>(frame)?;
-    if !A::is_for_service(ip, env.settings()) {
-        return Err(Verdict::Pass(Outcome::NotOurs));
-    }
-    match parse::read::<A, F>(frame).map_err(Verdict::Drop)? {
-        Read::Flow(mut packet, id) => {
+    let target = if A::is_for_service(ip, env.settings()) {
+        Target::Service
+    } else if A::is_hairpin(ip, env.settings()) {
+        Target::Itself
+    } else {
+        // Most packets from a pod end here: no backend has the address and port they go to.
+        let (address, (_, header)) = (A::destination(ip), A::quoted(ip));
+        match frame.at::<Ports>(frame.network() + header) {
+            Some(ports) if env.is_endpoint(address, ports.destination) => Target::Endpoint,
+            _ => return Err(pass),
+        }
+    };
+    let is_service = target == Target::Service;
+    match parse::read::<A, F>(frame) {
+        Ok(Read::Flow(mut packet, id)) => {
             if fragment::complete(env, &mut packet, id) {
-                Ok(packet)
-            } else {
+                Ok((packet, target))
+            } else if is_service {
                 Err(Verdict::Drop(Outcome::Fragment))
+            } else {
+                Err(pass)
             }
         }
-        Read::Other => Err(Verdict::Drop(Outcome::OtherProtocol)),
+        Ok(Read::Other) if is_service => Err(Verdict::Drop(Outcome::OtherProtocol)),
+        Err(outcome) if is_service => Err(Verdict::Drop(outcome)),
+        Ok(Read::Other) | Err(_) => Err(pass),
     }
 }
 
@@ -206,8 +238,17 @@ fn read_reply<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Pac
     header::<A, F>(frame)?;
     match parse::read::<A, F>(frame) {
         Ok(Read::Flow(mut packet, id)) => {
-            // Most packets to a pod end here: from such a port no backend answers.
-            if !packet.is_later_fragment && !env.is_backend_port(packet.key.source_port) {
+            // Most packets to a pod end here: no backend has the address and port they come from.
+            let FlowKey {
+                source,
+                source_port,
+                destination,
+                ..
+            } = packet.key;
+            if !packet.is_later_fragment
+                && source != destination
+                && !env.is_endpoint(source, source_port)
+            {
                 return Err(pass);
             }
             if fragment::complete(env, &mut packet, id) {

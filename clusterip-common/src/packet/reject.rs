@@ -5,6 +5,7 @@
 use network_types::tcp::TcpHdr;
 
 use super::{
+    env::Env,
     family::Family,
     frame::Frame,
     link::ETHERNET,
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     abi::Outcome,
-    wire::{Be32, Proto},
+    wire::{Addr, Be32, Proto},
 };
 
 /// Bytes of an ICMP header.
@@ -22,7 +23,11 @@ const ICMP_HEADER: usize = 8;
 /// Answers a packet that was read before. One that must not be answered is dropped: a RST (RFC 9293), a source that is no
 /// host, a piece that is not the first (D8).
 #[inline(always)]
-pub(super) fn reject<A: Family, F: Frame>(frame: &mut F, outcome: Outcome) -> Verdict {
+pub(super) fn reject<A: Family, F: Frame, E: Env>(
+    frame: &mut F,
+    env: &E,
+    outcome: Outcome,
+) -> Verdict {
     let Ok(Read::Flow(packet, _)) = parse::read::<A, F>(frame) else {
         return Verdict::Drop(outcome);
     };
@@ -32,6 +37,8 @@ pub(super) fn reject<A: Family, F: Frame>(frame: &mut F, outcome: Outcome) -> Ve
     }
     let made = if packet.is_tcp() {
         reset::<A, F>(frame, &packet)
+    } else if !may_have_error(env, packet.key.source) {
+        return Verdict::Drop(Outcome::ErrorsLimited);
     } else {
         port_unreachable::<A, F>(frame, &packet)
     };
@@ -39,6 +46,24 @@ pub(super) fn reject<A: Family, F: Frame>(frame: &mut F, outcome: Outcome) -> Ve
         Some(()) => Verdict::Reply(outcome),
         None => Verdict::Drop(Outcome::ReplyFailed),
     }
+}
+
+/// Errors that a client may have at once.
+const BURST: u64 = 10;
+
+/// Whether a client may be sent one more ICMP error (D8): each takes its time to be paid for, and a few may be owed.
+#[inline(always)]
+fn may_have_error<E: Env>(env: &E, client: Addr) -> bool {
+    let (now, interval) = (env.now(), env.settings().error_interval);
+    let until = env.errors_until(client).unwrap_or(now);
+    // The clock began anew, or the entry is an old one: nothing is owed.
+    let owed = until.wrapping_sub(now);
+    let owed = if owed > BURST * interval { 0 } else { owed };
+    if owed > (BURST - 1) * interval {
+        return false;
+    }
+    env.set_errors_until(client, now.wrapping_add(owed + interval));
+    true
 }
 
 /// Turns the frame into a RST to its sender (D9).

@@ -166,15 +166,28 @@ impl Passage {
                     );
                 }
             }
-            Hook::FromPod => self.holds(
-                matches!(
-                    self.verdict,
-                    Verdict::Pass(Outcome::NotOurs) | Verdict::Drop(Outcome::MappedAddress)
-                ),
-                "what goes elsewhere passes",
-            ),
+            Hook::FromPod => {
+                // C12, D13: a flow past services may get another port, a pod that answers itself its own address.
+                let may_be = matches!(
+                    self.verdict.outcome(),
+                    Outcome::NotOurs
+                        | Outcome::MappedAddress
+                        | Outcome::Direct
+                        | Outcome::Hairpin
+                        | Outcome::IcmpError
+                        | Outcome::StaleReply
+                        | Outcome::PortsExhausted
+                );
+                self.holds(may_be, "what goes elsewhere is not balanced");
+                let is_direct = self.verdict.outcome() == Outcome::Direct;
+                if let Some((before, after)) = translation.filter(|_| is_direct) {
+                    let ends = |packet: &Reading| (packet.source, packet.destination);
+                    self.holds(ends(&before) == ends(&after), "C12: the port alone changes");
+                }
+            }
             Hook::ToPod => {
-                if let Some((_, after)) = translation {
+                let is_reply = self.verdict.outcome() == Outcome::Reply;
+                if let Some((_, after)) = translation.filter(|_| is_reply) {
                     self.holds(
                         is_for_service(after.source),
                         "C11: a reply comes from a service address",

@@ -27,6 +27,7 @@ pub(super) struct Breach {
 const DECIDE: &str = "clusterip-common/src/packet/decide.rs";
 const FAMILY: &str = "clusterip-common/src/packet/family.rs";
 const FLOW: &str = "clusterip-common/src/packet/flow.rs";
+const OPEN: &str = "clusterip-common/src/packet/open.rs";
 const FRAGMENT: &str = "clusterip-common/src/packet/fragment.rs";
 const ICMP: &str = "clusterip-common/src/packet/icmp.rs";
 const LINK: &str = "clusterip-common/src/packet/link.rs";
@@ -217,8 +218,8 @@ pub(super) const ALL: &[Breach] = &[
         "an established flow dies with its backend's readiness",
         FLOW,
         (
-            "        return Standing::Keep(backend); // C1",
-            "        return if backend.state == BackendState::GONE { Standing::Dead } else { Standing::Keep(backend) };",
+            "    // C1, C2; but C3 and C8 for a backend that is gone.",
+            "    if !packet.opens() && backend.state == BackendState::GONE {\n        return Standing::Dead;\n    }",
         ),
     ),
     breach(
@@ -241,8 +242,8 @@ pub(super) const ALL: &[Breach] = &[
         "a SYN keeps a backend that is gone",
         FLOW,
         (
-            "    if backend.state == BackendState::GONE {",
-            "    if backend.state == BackendState::GONE && !packet.is_tcp() {",
+            "    if packet.opens() && backend.state == BackendState::GONE {",
+            "    if packet.opens() && !packet.is_tcp() && backend.state == BackendState::GONE {",
         ),
     ),
     breach(
@@ -266,19 +267,19 @@ pub(super) const ALL: &[Breach] = &[
     breach(
         "C6",
         "what no entry can be made for goes on",
-        FLOW,
+        OPEN,
         (
             "        Err(FlowError::Full) => return Err(Outcome::FlowTableFull),",
-            "        Err(FlowError::Full) => return Ok(flow),",
+            "        Err(FlowError::Full) => return Ok((flow, true)),",
         ),
     ),
     breach(
         "C7",
         "the loser of a race goes its own way",
-        FLOW,
+        OPEN,
         (
             "            return winner.ok_or(Outcome::FlowTableFull);",
-            "            return winner.map(|_| flow).ok_or(Outcome::FlowTableFull);",
+            "            return winner.map(|_| (flow, false)).ok_or(Outcome::FlowTableFull);",
         ),
     ),
     breach(
@@ -286,8 +287,8 @@ pub(super) const ALL: &[Breach] = &[
         "a UDP flow keeps a backend that left",
         FLOW,
         (
-            "    if backend.state == BackendState::GONE {",
-            "    if backend.state == BackendState::GONE && packet.is_tcp() {",
+            "    if packet.opens() && backend.state == BackendState::GONE {",
+            "    if packet.opens() && packet.is_tcp() && backend.state == BackendState::GONE {",
         ),
     ),
     breach(
@@ -295,8 +296,8 @@ pub(super) const ALL: &[Breach] = &[
         "a UDP flow moves though its backend serves",
         FLOW,
         (
-            "    if backend.state == BackendState::GONE {",
-            "    if backend.state != BackendState::ACTIVE {",
+            "    if packet.opens() && backend.state == BackendState::GONE {",
+            "    if packet.opens() && backend.state != BackendState::ACTIVE {",
         ),
     ),
     breach(
@@ -320,8 +321,17 @@ pub(super) const ALL: &[Breach] = &[
     breach(
         "C12",
         "two flows may look the same to the backend",
-        FLOW,
-        ("        if is_mine {", "        if is_mine || true {"),
+        OPEN,
+        ("    if is_mine {", "    if is_mine || true {"),
+    ),
+    breach(
+        "C12",
+        "a flow past services is not known",
+        DECIDE,
+        (
+            "    if !packet.opens() {\n        return Decision::pass();",
+            "    if !packet.opens() || true {\n        return Decision::pass();",
+        ),
     ),
     breach(
         "C13",
@@ -471,6 +481,15 @@ pub(super) const ALL: &[Breach] = &[
         (
             "    if A::has_mapped_address(ip) {",
             "    if A::has_mapped_address(ip) && false {",
+        ),
+    ),
+    breach(
+        "D13",
+        "a pod that calls itself sees itself",
+        DECIDE,
+        (
+            "    if key.source != key.destination || !is_reply(env, &key.turned()) {",
+            "    if key.source == key.destination || !is_reply(env, &key.turned()) {",
         ),
     ),
     in_namespaces(
