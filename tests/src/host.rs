@@ -10,8 +10,8 @@ use clusterip_agent::plan::Tables;
 use clusterip_common::{
     abi::{
         Affinity, AffinityKey, Backend, BackendId, BackendState, Counters, Flow, FlowKey,
-        FlowState, Fragment, FragmentKey, Outcome, Service, ServiceId, ServiceKey, Settings,
-        SlotIndex, SocketFlow, SocketKey, Traffic,
+        FlowState, Fragment, FragmentKey, Inside, Outcome, Service, ServiceId, ServiceKey,
+        Settings, SlotIndex, SocketFlow, SocketKey, Traffic,
     },
     packet::{
         self, Env, FlowEntry, FlowError, Link, SliceFrame, Table, Verdict, socket::SocketTable,
@@ -118,7 +118,8 @@ impl HostEnv {
         let mut frame = SliceFrame::new(&mut buffer, input.len());
         let verdict = match hook {
             Hook::FromPod => packet::from_pod(&mut frame, self, link),
-            Hook::ToPod => packet::to_pod(&mut frame, self, link),
+            Hook::ToPod | Hook::ToUplink => packet::to_pod(&mut frame, self, link),
+            Hook::FromUplink => packet::from_uplink(&mut frame, self, link),
         };
         let bytes = Bytes::copy_from_slice(frame.bytes());
         let behind = buffer.get(input.len()..).unwrap_or_default();
@@ -284,6 +285,17 @@ impl Env for HostEnv {
 
     fn set_errors_until(&self, client: Addr, until: u64) {
         self.errors.borrow_mut().insert(client, until);
+    }
+
+    fn inside(&self, address: Addr) -> Option<Inside> {
+        let tables = self.tables.borrow();
+        let holding = tables
+            .inside
+            .iter()
+            .filter(|(range, _)| range.contains(address));
+        holding
+            .max_by_key(|(range, _)| range.prefix)
+            .map(|(_, whose)| *whose)
     }
 
     fn flow(&self, table: Table, key: &FlowKey) -> Option<HostFlow<'_>> {

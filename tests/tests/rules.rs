@@ -19,7 +19,6 @@ use clusterip_tests::vectors;
 
 /// Rules that no test quotes yet, and why not.
 const WITHOUT_A_TEST: &[(&str, &str)] = &[
-    ("E1", "the programs of uplinks are not here yet"),
     ("F7", "the agent has no health endpoints yet"),
     (
         "F8",

@@ -9,7 +9,7 @@ use network_types::{
     udp::UdpHdr,
 };
 
-use super::checksum::Sum;
+use super::{checksum::Sum, sctp};
 
 /// A type that a frame's bytes can be read as.
 ///
@@ -48,6 +48,21 @@ pub struct ChecksumFix {
     pub ipv6: bool,
 }
 
+impl ChecksumFix {
+    /// The checksum that a complete one becomes (RFC 1624).
+    #[inline(always)]
+    #[must_use]
+    pub fn of_complete(self, checksum: [u8; 2]) -> [u8; 2] {
+        if self.zero_is_none && checksum == [0; 2] {
+            return checksum;
+        }
+        match self.addresses.and(self.ports).fix(checksum) {
+            [0, 0] if self.zero_is_none => [0xff; 2],
+            fixed => fixed,
+        }
+    }
+}
+
 /// A frame, from its Ethernet header on if it has one.
 pub trait Frame {
     /// Where the IP header begins.
@@ -82,6 +97,11 @@ pub trait Frame {
     /// Changes the L4 checksum at `offset`, knowing whether it is complete or only begun (D2).
     #[must_use]
     fn fix_checksum(&mut self, offset: usize, fix: ChecksumFix) -> bool;
+
+    /// By how much the CRC32c over `length` bytes changes if the first four of them change by `change`.
+    fn advance_crc(&self, change: u32, length: usize) -> u32 {
+        sctp::advance(change, length)
+    }
 
     /// Cuts the frame to `len` bytes. False: it has the length it had.
     #[must_use]
@@ -159,13 +179,7 @@ impl Frame for SliceFrame<'_> {
         let Some(field) = self.at_mut::<[u8; 2]>(offset) else {
             return false;
         };
-        if fix.zero_is_none && *field == [0; 2] {
-            return true;
-        }
-        *field = fix.addresses.and(fix.ports).fix(*field);
-        if fix.zero_is_none && *field == [0; 2] {
-            *field = [0xff; 2];
-        }
+        *field = fix.of_complete(*field);
         true
     }
 

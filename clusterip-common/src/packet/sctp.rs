@@ -33,6 +33,10 @@ pub(super) fn signal<F: Frame>(frame: &F, l4: usize) -> Option<TcpFlags> {
 /// the ports on. A CRC of zero is one that is left to the device to compute, over what it finds then. False: the frame
 /// ended early.
 #[inline(always)]
+#[expect(
+    clippy::little_endian_bytes,
+    reason = "SCTP sends the CRC, whose lowest power is its highest bit, lowest byte first (RFC 9260, appendix A)"
+)]
 pub(super) fn fix<F: Frame>(
     frame: &mut F,
     l4: usize,
@@ -44,7 +48,10 @@ pub(super) fn fix<F: Frame>(
     let [a2, a3] = old.destination.0;
     let [b0, b1] = new.source.0;
     let [b2, b3] = new.destination.0;
-    let change = advance([a0 ^ b0, a1 ^ b1, a2 ^ b2, a3 ^ b3], length);
+    let change = [a0 ^ b0, a1 ^ b1, a2 ^ b2, a3 ^ b3];
+    let change = frame
+        .advance_crc(u32::from_le_bytes(change), length)
+        .to_le_bytes();
     let Some(field) = frame.at_mut::<[u8; 4]>(l4 + CHECKSUM) else {
         return false;
     };
@@ -98,16 +105,11 @@ const fn multiply(mut a: u32, mut b: u32) -> u32 {
 /// By how much a CRC over `length` bytes changes if the first four of them change by `change`. A CRC is linear: it is
 /// the remainder of the change alone, moved over the zeros behind it.
 #[inline(always)]
-#[expect(
-    clippy::little_endian_bytes,
-    reason = "SCTP sends the CRC, whose lowest power is its highest bit, lowest byte first (RFC 9260, appendix A)"
-)]
-fn advance(change: [u8; 4], length: usize) -> [u8; 4] {
+#[must_use]
+pub fn advance(change: u32, length: usize) -> u32 {
     let [ones, rows] = &POWERS;
-    let mut remainder = u32::from_le_bytes(change);
-    remainder = multiply(remainder, ones[length & 0xff]);
-    remainder = multiply(remainder, rows[length >> 8 & 0xff]);
-    remainder.to_le_bytes()
+    let remainder = multiply(change, ones[length & 0xff]);
+    multiply(remainder, rows[length >> 8 & 0xff])
 }
 
 #[cfg(test)]
@@ -151,7 +153,8 @@ mod tests {
                 *byte ^= change;
             }
             let mut fixed = before;
-            for (byte, change) in fixed.iter_mut().zip(advance(change, length)) {
+            let change = advance(u32::from_le_bytes(change), length).to_le_bytes();
+            for (byte, change) in fixed.iter_mut().zip(change) {
                 *byte ^= change;
             }
             assert_eq!(fixed, crc(&text), "{length} bytes");

@@ -90,7 +90,8 @@ fn comes_back(env: &HostEnv, there: &Passage) {
     ) else {
         return;
     };
-    let is_request = there.hook == Hook::FromPod && is_for_service(asked.destination);
+    let is_from_client = matches!(there.hook, Hook::FromPod | Hook::FromUplink);
+    let is_request = is_from_client && is_for_service(asked.destination);
     let is_flow = matches!(there.verdict, Verdict::Translated(_)) && !asked.is_icmp();
     if !is_request || !is_flow || asked.piece != Piece::Whole {
         return;

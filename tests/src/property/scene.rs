@@ -1,6 +1,7 @@
 //! Services, and frames that may concern them: few addresses and ports, so that they meet.
 
 use bytes::Bytes;
+use clusterip_agent::model::inside::Inside;
 use clusterip_common::{
     abi::{Algorithm, BackendState, ServiceFlags},
     packet::Link,
@@ -60,6 +61,11 @@ pub(super) fn world(choices: &mut Choices<'_>) -> World {
             }
         }
     }
+    for range in ["10.244.0.0/16", "fd00:10:244::/48"] {
+        if choices.once_in(2) {
+            world = world.inside(range, choices.pick(&[Inside::Pods, Inside::Node]));
+        }
+    }
     for head in world.tables.services.values_mut() {
         head.algorithm = choices.pick(&[
             Algorithm::ROUND_ROBIN,
@@ -92,7 +98,13 @@ pub(super) fn change(choices: &mut Choices<'_>, world: &mut World) {
 
 /// A hook.
 pub(super) fn hook(choices: &mut Choices<'_>) -> Hook {
-    choices.pick(&[Hook::FromPod, Hook::ToPod])
+    choices.pick(&[
+        Hook::FromPod,
+        Hook::FromPod,
+        Hook::ToPod,
+        Hook::FromUplink,
+        Hook::ToUplink,
+    ])
 }
 
 /// Any frame: a packet that makes sense, the same with scars, or bytes that never made any; and the device's kind.
@@ -151,7 +163,9 @@ fn packet(choices: &mut Choices<'_>) -> Packet {
         choices.pick(&addresses.backends),
         choices.pick(&TARGET_PORTS)
     );
-    let (from, to) = match choices.below(4) {
+    let outside = format!("{}:4000", addresses.elsewhere);
+    let (from, to) = match choices.below(6) {
+        2 => (&outside, &service),
         0 => (&backend, &client),
         1 => (&client, &backend),
         _ => (&client, &service),

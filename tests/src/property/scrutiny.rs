@@ -5,13 +5,14 @@ use std::{net::IpAddr, ops::Range};
 use bytes::Bytes;
 use clusterip_common::{
     abi::{BackendState, Outcome, ServiceKey},
-    packet::{Link, Verdict},
+    packet::{Env as _, Link, Verdict},
     wire::{Addr, Be16, Proto},
 };
 
 use super::reading::{Piece, Reading, addresses, read};
 use crate::{
     case::Hook,
+    host::HostEnv,
     packet::dump,
     world::{World, settings},
 };
@@ -146,7 +147,7 @@ impl Passage {
 
     /// What holds where the tables are an agent's.
     pub(super) fn is_lawful(&self, world: &World) {
-        let Some((_, destination)) = addresses(&self.input, self.link) else {
+        let Some((source, destination)) = addresses(&self.input, self.link) else {
             return;
         };
         let is_error = self.verdict == Verdict::Translated(Outcome::IcmpError);
@@ -154,7 +155,16 @@ impl Passage {
             .then(|| read(&self.input, self.link).zip(read(&self.output, self.link)))
             .flatten();
         match self.hook {
-            Hook::FromPod if is_for_service(destination) => {
+            Hook::FromUplink if !is_inside(world, source) || !is_for_service(destination) => {
+                let may_be = if is_for_service(destination) {
+                    let refused = Verdict::Drop(Outcome::MappedAddress);
+                    self.verdict == Verdict::Drop(Outcome::FromOutside) || self.verdict == refused
+                } else {
+                    self.verdict == Verdict::Pass(Outcome::NotOurs)
+                };
+                self.holds(may_be, "E1: from outside no service is reached");
+            }
+            Hook::FromPod | Hook::FromUplink if is_for_service(destination) => {
                 self.holds(
                     !matches!(self.verdict, Verdict::Pass(_)),
                     "B9, C6: nothing goes on to a service address",
@@ -166,7 +176,7 @@ impl Passage {
                     );
                 }
             }
-            Hook::FromPod => {
+            Hook::FromPod | Hook::FromUplink => {
                 // C12, D13: a flow past services may get another port, a pod that answers itself its own address.
                 let may_be = matches!(
                     self.verdict.outcome(),
@@ -185,7 +195,7 @@ impl Passage {
                     self.holds(ends(&before) == ends(&after), "C12: the port alone changes");
                 }
             }
-            Hook::ToPod => {
+            Hook::ToPod | Hook::ToUplink => {
                 let is_reply = self.verdict.outcome() == Outcome::Reply;
                 if let Some((_, after)) = translation.filter(|_| is_reply) {
                     self.holds(
@@ -228,6 +238,13 @@ pub(super) fn is_for_service(address: IpAddr) -> bool {
         settings.service_v6
     };
     range.contains(address.into())
+}
+
+/// Whether an address is one of a node or a pod.
+fn is_inside(world: &World, address: IpAddr) -> bool {
+    HostEnv::new(world.tables.clone(), settings())
+        .inside(address.into())
+        .is_some()
 }
 
 fn is_host(address: IpAddr) -> bool {

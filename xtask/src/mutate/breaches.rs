@@ -36,6 +36,7 @@ const PARSE: &str = "clusterip-common/src/packet/parse.rs";
 const REJECT: &str = "clusterip-common/src/packet/reject.rs";
 const SELECT: &str = "clusterip-common/src/packet/select.rs";
 const TRANSLATE: &str = "clusterip-common/src/packet/translate.rs";
+const UPLINK: &str = "clusterip-common/src/packet/uplink.rs";
 
 const fn breach(
     rule: &'static str,
@@ -209,8 +210,8 @@ pub(super) const ALL: &[Breach] = &[
         "another protocol goes on",
         PACKET,
         (
-            "        Read::Other => Err(Verdict::Drop(Outcome::OtherProtocol)),",
-            "        Read::Other => Err(Verdict::Pass(Outcome::OtherProtocol)),",
+            "        Ok(Read::Other) if is_service => Err(Verdict::Drop(Outcome::OtherProtocol)),",
+            "        Ok(Read::Other) if is_service => Err(Verdict::Pass(Outcome::OtherProtocol)),",
         ),
     ),
     breach(
@@ -227,8 +228,8 @@ pub(super) const ALL: &[Breach] = &[
         "a retransmitted SYN chooses",
         FLOW,
         (
-            "    Standing::Keep(backend) // C2",
-            "    let _ = backend;\n    Standing::Anew",
+            "    // C1, C2; but C3 and C8 for a backend that is gone.",
+            "    if packet.is_tcp() && packet.opens() {\n        return Standing::Anew;\n    }",
         ),
     ),
     breach(
@@ -260,8 +261,8 @@ pub(super) const ALL: &[Breach] = &[
         "late packets prolong a flow that has ended",
         FLOW,
         (
-            "    if was_closing && closes {",
-            "    if was_closing && closes && false {",
+            "    if flow.state == FlowState::CLOSING && state == FlowState::CLOSING {",
+            "    if flow.state == FlowState::CLOSING && state == FlowState::OPENING {",
         ),
     ),
     breach(
@@ -322,7 +323,10 @@ pub(super) const ALL: &[Breach] = &[
         "C12",
         "two flows may look the same to the backend",
         OPEN,
-        ("    if is_mine {", "    if is_mine || true {"),
+        (
+            "    let is_mine = other.address == mine.address",
+            "    let is_mine = true || other.address == mine.address",
+        ),
     ),
     breach(
         "C12",
@@ -338,8 +342,8 @@ pub(super) const ALL: &[Breach] = &[
         "a flow needs no answer to be among those that talk",
         DECIDE,
         (
-            "if table == Table::HalfOpen && completes_handshake(&flow, packet) {",
-            "if table == Table::HalfOpen && (true || completes_handshake(&flow, packet)) {",
+            "        && flow.state == FlowState::OPENING\n        && !packet",
+            "        && flow.state == FlowState::OPENING\n        && true\n        || packet",
         ),
     ),
     breach(
@@ -490,6 +494,24 @@ pub(super) const ALL: &[Breach] = &[
         (
             "    if key.source != key.destination || !is_reply(env, &key.turned()) {",
             "    if key.source == key.destination || !is_reply(env, &key.turned()) {",
+        ),
+    ),
+    breach(
+        "E1",
+        "from outside services are reached",
+        UPLINK,
+        (
+            "        None => Err(Verdict::Drop(Outcome::FromOutside)),",
+            "        None => Ok(()),",
+        ),
+    ),
+    breach(
+        "E1",
+        "what comes from the cluster is refused too",
+        UPLINK,
+        (
+            "        Some(_) => Ok(()),",
+            "        Some(_) => Err(Verdict::Drop(Outcome::FromOutside)),",
         ),
     ),
     in_namespaces(
