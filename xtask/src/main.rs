@@ -76,6 +76,9 @@ enum Verb {
         /// What to measure
         #[arg(value_enum, default_value_t)]
         subject: bench::Subject,
+        /// Arguments for the measurement, such as `--quick` of `agent`
+        #[arg(last = true)]
+        arguments: Vec<String>,
     },
 }
 
@@ -119,6 +122,6 @@ fn dispatch(verb: Verb) -> anyhow::Result<()> {
             };
             vm::command(workspace, &kernels, &selection, true)
         }
-        Verb::Bench { subject } => bench::command(workspace, subject),
+        Verb::Bench { subject, arguments } => bench::command(workspace, subject, &arguments),
     }
 }

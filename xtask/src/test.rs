@@ -68,6 +68,8 @@ const PARTS: [Part; 4] = [
                 "architecture",
                 "--test",
                 "abi",
+                "--test",
+                "complexity",
             ],
         ],
         privileged: false,

@@ -1,22 +1,30 @@
 //! The kernel's maps as a dataplane.
 
-use std::{collections::BTreeMap, fmt::Display};
+use std::{collections::BTreeMap, fmt::Display, ops::Range};
 
 use aya::{
     Pod,
     maps::{Array, HashMap, MapError, PerCpuArray, PerCpuValues},
 };
-use clusterip_common::abi::{
-    Backend, BackendId, BackendState, Counters, Service, ServiceId, ServiceKey, SlotIndex, maps,
+use clusterip_common::{
+    abi::{
+        Backend, BackendId, BackendState, Counters, Service, ServiceId, ServiceKey, SlotIndex, maps,
+    },
+    wire::Addr,
 };
 
 use super::{
     Dataplane, DataplaneError,
+    batch::Whole,
     load::{Data, LoadError, Loaded},
     ports::{Ports, place_of},
     raw::Raw,
 };
-use crate::plan::{Op, Tables, tables::free_backend};
+use crate::plan::{
+    Op, Tables,
+    desired::address_head,
+    tables::{free_backend, slots_of},
+};
 
 /// The maps that the agent writes.
 pub struct Bpf {
@@ -31,6 +39,15 @@ pub struct Bpf {
     ports: Option<Ports>,
     service_counters: PerCpuArray<Data, Raw<Counters>>,
     backend_counters: PerCpuArray<Data, Raw<Counters>>,
+    whole: Wholes,
+}
+
+/// The maps that are read as a whole.
+struct Wholes {
+    services: Whole<Raw<ServiceKey>, Raw<Service>>,
+    slots: Whole<u32, u32>,
+    backends: Whole<u32, Raw<Backend>>,
+    port_words: Whole<u32, u64>,
 }
 
 impl Bpf {
@@ -39,6 +56,12 @@ impl Bpf {
     /// # Errors
     /// A map of another type.
     pub fn new(loaded: &mut Loaded) -> Result<Self, LoadError> {
+        let whole = Wholes {
+            services: Whole::new(loaded.descriptor(&maps::SERVICES)?),
+            slots: Whole::new(loaded.descriptor(&maps::SLOTS)?),
+            backends: Whole::new(loaded.descriptor(&maps::BACKENDS)?),
+            port_words: Whole::new(loaded.descriptor(&maps::PORTS)?),
+        };
         Ok(Self {
             services: loaded.map(&maps::SERVICES)?,
             slots: loaded.map(&maps::SLOTS)?,
@@ -49,6 +72,7 @@ impl Bpf {
             ports: None,
             service_counters: loaded.map(&maps::SERVICE_COUNTERS)?,
             backend_counters: loaded.map(&maps::BACKEND_COUNTERS)?,
+            whole,
         })
     }
 
@@ -81,32 +105,36 @@ impl Bpf {
 
 impl Dataplane for Bpf {
     fn dump(&mut self) -> Result<Tables, DataplaneError> {
-        let mut tables = Tables::default();
-        for entry in &self.services {
-            let (Raw(key), Raw(service)) = entry.map_err(read_error(maps::SERVICES.name))?;
-            tables.services.insert(key, service);
-        }
-        let mut slots = BTreeMap::new();
-        for service in tables.services.values() {
-            for place in 0..service.slot_count {
-                let slot = service.first_slot.0.wrapping_add(place);
-                let id = self
-                    .slots
-                    .get(&slot, 0)
-                    .map_err(read_error(maps::SLOTS.name))?;
-                slots.insert(SlotIndex(slot), BackendId(id));
-            }
-        }
-        tables.slots = slots;
-        for id in 0..self.backends.len() {
-            let Raw(backend) = self
-                .backends
-                .get(&id, 0)
-                .map_err(read_error(maps::BACKENDS.name))?;
-            if backend.state != BackendState::FREE || backend.generation > 0 {
-                tables.backends.insert(BackendId(id), backend);
-            }
-        }
+        let blank = (
+            Raw(ServiceKey::address(Addr::default())),
+            Raw(address_head()),
+        );
+        let services = self.whole.services.read(blank);
+        let services = services.map_err(read_error(maps::SERVICES.name))?;
+        let services: BTreeMap<ServiceKey, Service> = services
+            .into_iter()
+            .map(|(Raw(key), Raw(head))| (key, head))
+            .collect();
+        let slots = self.whole.slots.read_range(used(&services), 0);
+        let slots: BTreeMap<u32, u32> = slots
+            .map_err(read_error(maps::SLOTS.name))?
+            .into_iter()
+            .collect();
+        let backends = self.whole.backends.read((0, Raw(Backend::default())));
+        let backends = backends.map_err(read_error(maps::BACKENDS.name))?;
+        let tables = Tables {
+            slots: services
+                .values()
+                .flat_map(slots_of)
+                .filter_map(|slot| Some((slot, BackendId(*slots.get(&slot.0)?))))
+                .collect(),
+            backends: backends
+                .into_iter()
+                .map(|(id, Raw(backend))| (BackendId(id), backend))
+                .filter(|(_, it)| it.state != BackendState::FREE || it.generation > 0)
+                .collect(),
+            services,
+        };
         self.derive_ports(&tables)?;
         Ok(tables)
     }
@@ -123,12 +151,11 @@ impl Bpf {
     /// Makes the bitmap of ports what the backends say.
     fn derive_ports(&mut self, tables: &Tables) -> Result<(), DataplaneError> {
         let ports = Ports::of(tables);
-        for (index, word) in ports.words() {
-            let now = self
-                .port_words
-                .get(&index, 0)
-                .map_err(read_error(maps::PORTS.name))?;
-            if now != word {
+        let present = self.whole.port_words.read((0, 0));
+        let present = present.map_err(read_error(maps::PORTS.name))?;
+        for (wanted, present) in ports.words().zip(present) {
+            if wanted != present {
+                let (index, word) = wanted;
                 set(&mut self.port_words, maps::PORTS.name, index, word)?;
             }
         }
@@ -192,6 +219,15 @@ impl Bpf {
     }
 }
 
+/// From the first slot that a head leads to up to the last one.
+fn used(services: &BTreeMap<ServiceKey, Service>) -> Range<u32> {
+    let heads = services.values().filter(|head| head.slot_count > 0);
+    heads
+        .map(|head| head.first_slot.0..head.first_slot.0.saturating_add(head.slot_count))
+        .reduce(|all, run| all.start.min(run.start)..all.end.max(run.end))
+        .unwrap_or_default()
+}
+
 fn set<V: Pod>(
     array: &mut Array<Data, V>,
     map: &'static str,
@@ -203,7 +239,10 @@ fn set<V: Pod>(
         .map_err(|error| write_error(map, "update", index, error))
 }
 
-fn read_error(map: &'static str) -> impl Fn(MapError) -> DataplaneError {
+fn read_error<E>(map: &'static str) -> impl Fn(E) -> DataplaneError
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     move |source| DataplaneError::Read {
         map,
         source: source.into(),
