@@ -10,6 +10,7 @@ pub mod command;
 pub mod config;
 pub mod dataplane;
 mod default_routes;
+pub mod heap;
 pub mod interfaces;
 pub mod logging;
 pub mod metrics;

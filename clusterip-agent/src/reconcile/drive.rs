@@ -8,7 +8,10 @@ use tokio::{
 };
 
 use super::{Published, Reconciler, Report};
-use crate::{dataplane::Dataplane, model::event::Event};
+use crate::{dataplane::Dataplane, heap, model::event::Event};
+
+/// Writes of a step after which memory is given back.
+const LARGE: usize = 10_000;
 
 /// When the loop does what.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,13 +65,20 @@ pub async fn run<D: Dataplane>(
             }
             () = sleep_until(retry_at), if reconciler.needs_retry() => reconciler.resync(),
             _ = grace.tick() => reconciler.advance(),
-            _ = resync.tick() => reconciler.resync(),
+            _ = resync.tick() => {
+                let report = reconciler.resync();
+                heap::give_back();
+                report
+            }
         };
         let Report {
             services,
             ops,
             failure,
         } = report;
+        if ops >= LARGE {
+            heap::give_back();
+        }
         if let Some(error) = failure {
             retry_at = Instant::now() + pause;
             let cause =

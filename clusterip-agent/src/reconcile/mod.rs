@@ -93,6 +93,12 @@ impl<D: Dataplane> Reconciler<D> {
         &mut self.dataplane
     }
 
+    /// How much the dataplane holds.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// Ends it: the dataplane stays as it is (F4).
     #[must_use]
     pub fn into_dataplane(self) -> D {

@@ -79,9 +79,9 @@ fn one_endpoint_costs_the_same_beside_a_thousand_services() {
         }
         agent.dataplane().writes() - writes
     };
-    // ClearBackend, PutBackend, two PutSlot, PutService.
-    assert_eq!(cost(0), 5);
-    assert_eq!(cost(1000), 5);
+    // PutBackend, two PutSlot, PutService.
+    assert_eq!(cost(0), 4);
+    assert_eq!(cost(1000), 4);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use notify_debouncer_full::{
@@ -12,7 +12,7 @@ use notify_debouncer_full::{
 };
 use tokio::sync::mpsc;
 
-use super::{DirectoryError, ManifestSource, list};
+use super::{DirectoryError, ManifestSource, Stamps};
 use crate::model::{event::Event, validate::Rules};
 
 /// How long a directory must be quiet before it is read: an editor writes, renames and removes in one go.
@@ -43,6 +43,7 @@ pub enum WatchError {
 /// A directory that is watched, and what it has said so far.
 pub struct Watch {
     directory: PathBuf,
+    stamps: Stamps,
     source: ManifestSource,
     first: Vec<Event>,
     debouncer: Debouncer<RecommendedWatcher, NoCache>,
@@ -77,6 +78,7 @@ impl Watch {
             .map_err(|source| failed(directory, source))?;
         let mut watch = Self {
             directory: directory.to_owned(),
+            stamps: Stamps::default(),
             source: ManifestSource::new(rules),
             first: Vec::new(),
             debouncer,
@@ -85,8 +87,8 @@ impl Watch {
         };
         // Watched first, read afterwards: a change between the two is not lost.
         watch.follow()?;
-        let listing = list(directory)?;
-        watch.first = watch.source.update(listing);
+        let scan = watch.stamps.scan(directory, SystemTime::now())?;
+        watch.first = watch.source.update(scan);
         Ok(watch)
     }
 
@@ -119,12 +121,19 @@ impl Watch {
             log::warn!(directory:% = self.directory.display(); "{error}; it is read every {POLL_MISSING:?}");
         }
         let directory = self.directory.clone();
-        let listing = tokio::task::spawn_blocking(move || list(&directory)).await;
-        match listing {
-            Ok(Ok(listing)) => self.source.update(listing),
-            Ok(Err(error)) => self.source.unreadable(&self.directory, &error),
-            // Only at shutdown.
-            Err(_) => Vec::new(),
+        let mut stamps = std::mem::take(&mut self.stamps);
+        let work = tokio::task::spawn_blocking(move || {
+            let scan = stamps.scan(&directory, SystemTime::now());
+            (stamps, scan)
+        });
+        // Fails only at shutdown.
+        let Ok((stamps, scan)) = work.await else {
+            return Vec::new();
+        };
+        self.stamps = stamps;
+        match scan {
+            Ok(scan) => self.source.update(scan),
+            Err(error) => self.source.unreadable(&self.directory, &error),
         }
     }
 
