@@ -6,9 +6,11 @@
 //! One writer, one model: `reconcile` owns the snapshot; everyone else reads it.
 
 pub mod attachments;
+pub mod clock;
 pub mod command;
 pub mod config;
 pub mod dataplane;
+pub mod health;
 pub mod interfaces;
 pub mod logging;
 pub mod metrics;

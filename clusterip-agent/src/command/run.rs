@@ -12,6 +12,7 @@ use tokio::{
 
 use crate::{
     attachments,
+    clock::Clock,
     config::{Config, SocketLb},
     dataplane::{
         attach::{Hooks, Mode},
@@ -24,11 +25,12 @@ use crate::{
         pins::Pins,
         sockets::SocketMaps,
     },
+    health::{self, Answers, Health, Progress},
     interfaces::{self, Globs},
-    metrics::{Figures, Health, health_routes, metrics_routes, serve},
+    metrics::{self, Figures, serve},
     plan::Limits,
     probe,
-    reconcile::{self, Published, Reconciler, Timing},
+    reconcile::{self, Measures, Observers, Published, Reconciler, Timing},
     reconnect,
     source::manifests::Watch,
     state::Store,
@@ -72,7 +74,16 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let (events, given) = mpsc::channel(QUEUE);
     let (probed, inbox) = mpsc::channel(QUEUE);
     let (published, seen) = watch::channel(Published::default());
-    let reconcile = reconcile::run(reconciler, inbox, published, Timing::default());
+    let clock = Clock::start();
+    let (progress, progressed) = watch::channel(Progress::new(clock.now()));
+    let measures = Measures::default();
+    let observers = Observers {
+        clock,
+        published,
+        progress,
+        measures: measures.clone(),
+    };
+    let reconcile = reconcile::run(reconciler, inbox, observers, Timing::default());
     let (devices, wanted) = watch::channel(None);
     let (attached, held) = watch::channel(None);
 
@@ -85,8 +96,11 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     };
 
     let health = Health {
+        clock,
+        progress: progressed,
         published: seen.clone(),
         attached: held.clone(),
+        answers: Answers::default(),
     };
     let figures = Figures {
         published: seen,
@@ -95,10 +109,11 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         capacity,
     };
     if let Some(address) = config.metrics_bind_address {
-        serve("metrics", address, metrics_routes(figures)).await?;
+        let registry = metrics::registry(figures, &measures, &health.answers);
+        serve("metrics", address, metrics::routes(registry)).await?;
     }
     if let Some(address) = config.healthz_bind_address {
-        serve("healthz", address, health_routes(health)).await?;
+        serve("healthz", address, health::routes(health.clone())).await?;
     }
     let hooks = Hooks::new(loaded, pins, Mode::detect());
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;

@@ -41,6 +41,8 @@ pub struct NodeInfo {
     pub zone: Arc<str>,
     /// Its addresses that serve node ports; none if there is no Node object.
     pub node_port_addresses: Arc<[IpAddr]>,
+    /// It is being deleted: no new traffic from outside is to be sent to it (F7). No service depends on it.
+    pub is_leaving: bool,
 }
 
 /// What a resolution depends on, besides the service.

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, net::IpAddr, ops::RangeInclusive, sync::Arc};
 
+use k8s_openapi::api::core::v1::{Node, Taint};
+
 use super::{
     allocate::{Allocations, Allocator},
     cluster::Cluster,
@@ -19,6 +21,9 @@ use super::{
 
 /// Namespace and name of the service by which pods reach the API server.
 const API_SERVER: (&str, &str) = ("default", "kubernetes");
+
+/// Taint of a node that the cluster autoscaler is about to delete.
+pub const LEAVING_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 
 /// The one writer of the snapshot.
 #[derive(Debug)]
@@ -185,11 +190,14 @@ impl Resolver {
             name: self.snapshot.node.name.clone(),
             zone: self.cluster.zone(&self.snapshot.node.name).into(),
             node_port_addresses: addresses.unwrap_or_default().into(),
+            is_leaving: self.snapshot.node.is_leaving,
         };
+        let is_leaving = node.is_some_and(is_leaving);
         if self.snapshot.node != seen {
             self.snapshot.node = seen;
             self.touched.extend(self.cluster.services().cloned());
         }
+        self.snapshot.node.is_leaving = is_leaving;
     }
 
     /// The API server's own service keeps its last endpoints rather than having none: who manages the cluster must
@@ -246,6 +254,13 @@ impl Resolver {
         }
         self.snapshot.set_problems(name, problems);
     }
+}
+
+/// Whether a node is being deleted, by hand or by the cluster autoscaler, which says so by a taint before.
+fn is_leaving(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    let is_tainted = |taints: &Vec<Taint>| taints.iter().any(|taint| taint.key == LEAVING_TAINT);
+    node.metadata.deletion_timestamp.is_some() || taints.is_some_and(is_tainted)
 }
 
 /// The snapshot of one full listing: what `plan` shows. Automatic addresses that are not among `kept` are provisional.

@@ -22,6 +22,6 @@ mod tracked;
 
 pub use agenda::ProbeId;
 pub use definition::{Check, Definition, NETNS_ANNOTATION, Purpose, Timing, definitions};
-pub use pods::{Job, Now, Pods};
+pub use pods::{Job, Pods};
 pub use schedule::run;
 pub use state::{Thresholds, Verdict};

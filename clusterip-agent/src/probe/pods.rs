@@ -6,30 +6,24 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 
 use super::{
     agenda::{Agenda, ProbeId, again},
     definition::{Check, Definition, Purpose, definitions},
     tracked::{Probe, Tracked},
 };
-use crate::model::{
-    event::Event,
-    object::{Kind, Object, ObjectKey, ObjectName, Spec},
-    problem::{Fault, Problem},
+use crate::{
+    clock::Now,
+    model::{
+        event::Event,
+        object::{Kind, Object, ObjectKey, ObjectName, Spec},
+        problem::{Fault, Problem},
+    },
 };
 
 /// The first listing is held back until every readiness probe has a result, but no longer than this.
 const FIRST_RESULTS: Duration = Duration::from_secs(5);
-
-/// The time, as it is told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Now {
-    /// Since the agent started; monotonic.
-    pub elapsed: Duration,
-    /// Of the day: only ever written into objects.
-    pub wall: Timestamp,
-}
 
 /// A probe to be carried out now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -119,6 +113,7 @@ impl Pods {
                     self.problems = problems;
                     says_problems = true;
                 }
+                Event::Changed(when) => out.push(Event::Changed(when)),
             }
         }
         if says_problems || self.impossible != before {

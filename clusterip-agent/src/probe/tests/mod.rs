@@ -5,10 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Check, Job, Now, Pods, definitions};
-use crate::model::{
-    event::Event,
-    object::{Kind, Object, ObjectKey, ObjectName, Spec},
+use super::{Check, Job, Pods, definitions};
+use crate::{
+    clock::Now,
+    model::{
+        event::Event,
+        object::{Kind, Object, ObjectKey, ObjectName, Spec},
+    },
 };
 
 const NODE: &str = "node-a";

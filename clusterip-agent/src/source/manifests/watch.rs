@@ -1,6 +1,7 @@
 //! A directory that is watched.
 
 use std::{
+    collections::BTreeSet,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -13,7 +14,10 @@ use notify_debouncer_full::{
 use tokio::sync::mpsc;
 
 use super::{DirectoryError, ManifestSource, list};
-use crate::model::{event::Event, validate::Rules};
+use crate::{
+    clock::timestamp,
+    model::{endpoints::TRIGGER_TIME_ANNOTATION, event::Event, object::Spec, validate::Rules},
+};
 
 /// How long a directory must be quiet before it is read: an editor writes, renames and removes in one go.
 const DEBOUNCE: Duration = Duration::from_millis(60);
@@ -121,7 +125,11 @@ impl Watch {
         let directory = self.directory.clone();
         let listing = tokio::task::spawn_blocking(move || list(&directory)).await;
         match listing {
-            Ok(Ok(listing)) => self.source.update(listing),
+            Ok(Ok(listing)) => {
+                let mut events = self.source.update(listing);
+                events.extend(changes(&self.directory, &events));
+                events
+            }
             Ok(Err(error)) => self.source.unreadable(&self.directory, &error),
             // Only at shutdown.
             Err(_) => Vec::new(),
@@ -146,6 +154,34 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+/// When the files behind events were written (F8); for what is gone, when the directory was. A slice says itself when
+/// its endpoints changed.
+fn changes(directory: &Path, events: &[Event]) -> Vec<Event> {
+    let mut files = BTreeSet::new();
+    for event in events {
+        match event {
+            Event::Put(object) if !says_when(&object.spec) => {
+                files.insert(directory.join(&*object.origin.file));
+            }
+            Event::Remove(_) => {
+                files.insert(directory.to_owned());
+            }
+            _ => {}
+        }
+    }
+    let written = |path: PathBuf| std::fs::metadata(path).ok()?.modified().ok();
+    let times = files.into_iter().filter_map(written);
+    times.map(|time| Event::Changed(timestamp(time))).collect()
+}
+
+fn says_when(spec: &Spec) -> bool {
+    let Spec::EndpointSlice(slice) = spec else {
+        return false;
+    };
+    let annotations = slice.metadata.annotations.as_ref();
+    annotations.is_some_and(|all| all.contains_key(TRIGGER_TIME_ANNOTATION))
 }
 
 fn identity(directory: &Path) -> Option<Identity> {
@@ -242,6 +278,12 @@ mod tests {
         let path = directory.path().join("web.yaml");
         fs::write(&path, WEB).expect("written");
         watched.until(put(80)).await;
+        fs::write(&path, WEB.replace("80", "79")).expect("written");
+        // F8: the change is the file's, not the moment it was read.
+        let written = fs::metadata(&path).unwrap().modified().unwrap();
+        watched
+            .until(|event| *event == Event::Changed(timestamp(written)))
+            .await;
         // As editors do it: beside it, then over it.
         let draft = directory.path().join(".web.yaml.swp");
         fs::write(&draft, WEB.replace("80", "81")).expect("written");
