@@ -69,6 +69,8 @@ pub struct Given {
     pub balancers: Vec<Assigned>,
     /// Its node ports.
     pub node_ports: Vec<AssignedPort>,
+    /// Where load balancers ask for its health.
+    pub health_check_node_port: Option<u16>,
     /// What it asks for and cannot have.
     pub faults: Vec<Fault>,
 }
@@ -138,6 +140,7 @@ pub fn resolve(
         affinity_seconds: affinity(service),
         balancers,
         external,
+        health_check_node_port: given.health_check_node_port,
         problems,
     }))
 }

@@ -158,6 +158,7 @@ impl Resolver {
                 addresses: self.allocator.addresses(&name),
                 balancers: self.pool.addresses(&name),
                 node_ports: self.node_ports.of(&name),
+                health_check_node_port: self.node_ports.health_check(&name),
                 faults: faults
                     .chain(self.node_ports.faults(&name))
                     .chain(self.pool.faults(&name))
