@@ -54,6 +54,20 @@ impl Globs {
     }
 }
 
+/// The same with globs that may change.
+pub async fn watch_by(
+    mut globs: watch::Receiver<Vec<String>>,
+    devices: watch::Sender<Option<Devices>>,
+) {
+    loop {
+        let now = Globs::new(&globs.borrow_and_update());
+        tokio::select! {
+            () = watch(now, devices.clone()) => return,
+            changed = globs.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
 /// Keeps `devices` up to date until nobody listens; None is not listed yet. Whatever fails is said and tried again.
 pub async fn watch(globs: Globs, devices: watch::Sender<Option<Devices>>) {
     while !devices.is_closed() {

@@ -23,3 +23,4 @@ pub mod reconnect;
 mod repeatable;
 pub mod source;
 pub mod state;
+pub mod supervisor;

@@ -15,15 +15,21 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::{net::TcpListener, task::spawn_blocking};
 
 use super::{Figures, collector::NoLocalEndpoints};
-use crate::{health::Answers, reconcile::Measures};
+use crate::{health::Answers, probe::Results, reconcile::Measures};
 
 /// `OpenMetrics`, as the encoder writes it.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Every series there is: those of this program, and those that have the names of kube-proxy and of the kubelet.
 #[must_use]
-pub fn registry(figures: Figures, measures: &Measures, answers: &Answers) -> Registry {
+pub fn registry(
+    figures: Figures,
+    measures: &Measures,
+    answers: &Answers,
+    results: &Results,
+) -> Registry {
     let mut registry = Registry::default();
+    results.register(&mut registry);
     let kube_proxy = registry.sub_registry_with_prefix("kubeproxy");
     measures.register(kube_proxy);
     answers.register(kube_proxy);

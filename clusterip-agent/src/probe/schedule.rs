@@ -13,6 +13,7 @@ use super::{
     check::check,
     definition::Check,
     pods::{Job, Pods},
+    results::Results,
 };
 use crate::{clock::Clock, model::event::Event};
 
@@ -28,12 +29,13 @@ type Done = (ProbeId, Result<(), String>);
 /// Passes events on, with the pods' readiness as probes find it, until the events end.
 pub async fn run(
     node: &str,
+    results: Results,
     mut inbox: mpsc::Receiver<Vec<Event>>,
     outbox: mpsc::Sender<Vec<Event>>,
 ) {
     let clock = Clock::start();
     let now = || clock.now();
-    let mut pods = Pods::new(node);
+    let mut pods = Pods::new(node, results);
     let mut running: JoinSet<Done> = JoinSet::new();
     let connections = Arc::new(Semaphore::new(AT_ONCE));
     let commands = Arc::new(Semaphore::new(COMMANDS_AT_ONCE));

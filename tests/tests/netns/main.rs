@@ -15,6 +15,7 @@ mod lifecycle;
 mod packets;
 mod probes;
 mod refusals;
+mod signals;
 mod sockets;
 mod spread;
 mod topology;

@@ -29,7 +29,7 @@ use std::{
 use file::{Content, Found};
 
 pub use directory::{DirectoryError, Listing, list};
-pub use watch::{Watch, WatchError};
+pub use watch::{Reload, Watch, WatchError};
 
 use crate::model::{
     event::Event,

@@ -11,7 +11,7 @@ use notify_debouncer_full::{
     DebounceEventResult, Debouncer, NoCache, new_debouncer_opt,
     notify::{self, RecommendedWatcher, RecursiveMode},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{DirectoryError, ManifestSource, list};
 use crate::{
@@ -52,6 +52,22 @@ pub struct Watch {
     debouncer: Debouncer<RecommendedWatcher, NoCache>,
     changes: mpsc::Receiver<()>,
     watched: Option<Identity>,
+    reload: mpsc::Sender<oneshot::Sender<()>>,
+    reloads: mpsc::Receiver<oneshot::Sender<()>>,
+}
+
+/// Makes a directory be read at once, whatever the kernel tells of it.
+#[derive(Clone, Debug)]
+pub struct Reload(mpsc::Sender<oneshot::Sender<()>>);
+
+impl Reload {
+    /// Returns when it has been read and what it says was passed on, or nobody watches any more.
+    pub async fn now(&self) {
+        let (done, is_done) = oneshot::channel();
+        if self.0.send(done).await.is_ok() {
+            is_done.await.ok();
+        }
+    }
 }
 
 /// Which directory it is, whatever its name.
@@ -69,6 +85,7 @@ impl Watch {
     pub fn start(directory: &Path, rules: Rules) -> Result<Self, WatchError> {
         // One waiting word is enough: whatever happened, the whole directory is read.
         let (nudge, changes) = mpsc::channel(1);
+        let (reload, reloads) = mpsc::channel(1);
         let handler = move |result: DebounceEventResult| {
             if let Err(errors) = result {
                 log::warn!(errors:? = errors; "watching the manifest directory failed; it is read every {POLL:?}");
@@ -86,12 +103,20 @@ impl Watch {
             debouncer,
             changes,
             watched: None,
+            reload,
+            reloads,
         };
         // Watched first, read afterwards: a change between the two is not lost.
         watch.follow()?;
         let listing = list(directory)?;
         watch.first = watch.source.update(listing);
         Ok(watch)
+    }
+
+    /// What makes it be read at once.
+    #[must_use]
+    pub fn reload(&self) -> Reload {
+        Reload(self.reload.clone())
     }
 
     /// Sends what the directory says until nobody listens.
@@ -106,14 +131,19 @@ impl Watch {
             } else {
                 POLL_MISSING
             };
+            let mut asked = None;
             tokio::select! {
                 () = events.closed() => return,
                 _ = self.changes.recv() => {}
+                done = self.reloads.recv() => asked = done,
                 () = tokio::time::sleep(wait) => {}
             }
             let said = self.read().await;
             if !said.is_empty() && events.send(said).await.is_err() {
                 return;
+            }
+            if let Some(done) = asked {
+                done.send(()).ok();
             }
         }
     }
@@ -215,6 +245,7 @@ mod tests {
 
     struct Watched {
         events: mpsc::Receiver<Vec<Event>>,
+        reload: Reload,
         task: tokio::task::JoinHandle<()>,
     }
 
@@ -228,8 +259,13 @@ mod tests {
         async fn start(directory: &Path) -> Self {
             let watch = Watch::start(directory, Rules::default()).expect("a watch");
             let (sender, events) = mpsc::channel(16);
+            let reload = watch.reload();
             let task = tokio::spawn(watch.run(sender));
-            let mut watched = Self { events, task };
+            let mut watched = Self {
+                events,
+                reload,
+                task,
+            };
             watched.until(|event| *event == Event::Synced).await;
             watched
         }
@@ -313,6 +349,23 @@ mod tests {
         symlink("..2", at("..data_tmp")).expect("a link");
         fs::rename(at("..data_tmp"), at("..data")).expect("renamed");
         watched.until(put(81)).await;
+    }
+
+    /// SIGHUP: a link to a file elsewhere changes without a word from the kernel.
+    #[tokio::test]
+    async fn a_reload_reads_at_once() {
+        let (directory, elsewhere) = (
+            tempfile::tempdir().expect("a directory"),
+            tempfile::tempdir().expect("a directory"),
+        );
+        let file = elsewhere.path().join("web.yaml");
+        fs::write(&file, WEB).expect("written");
+        symlink(&file, directory.path().join("web.yaml")).expect("a link");
+        let mut watched = Watched::start(directory.path()).await;
+        fs::write(&file, WEB.replace("80", "81")).expect("written");
+        watched.reload.now().await;
+        let events = watched.events.try_recv().expect("events");
+        assert!(events.iter().any(put(81)), "{events:?}");
     }
 
     #[tokio::test]
