@@ -10,6 +10,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod dataplane;
+mod default_routes;
 pub mod health;
 pub mod interfaces;
 pub mod logging;

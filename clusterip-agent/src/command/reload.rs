@@ -3,7 +3,8 @@
 use tokio::sync::watch;
 
 use crate::{
-    config::{Config, Flags, RUN},
+    config::{Config, Flags, RUN, UplinkMode},
+    interfaces::{Globs, Uplinks, Wanted},
     logging,
 };
 
@@ -11,17 +12,17 @@ use crate::{
 pub(super) struct Options {
     flags: Flags<RUN>,
     now: Config,
-    pod_interfaces: watch::Sender<Vec<String>>,
+    interfaces: watch::Sender<Wanted>,
 }
 
 impl Options {
     /// Those that the agent was started with; `flags` is what was on its command line.
-    pub(super) fn new(flags: Flags<RUN>, now: Config) -> (Self, watch::Receiver<Vec<String>>) {
-        let (pod_interfaces, seen) = watch::channel(now.pod_interfaces.clone());
+    pub(super) fn new(flags: Flags<RUN>, now: Config) -> (Self, watch::Receiver<Wanted>) {
+        let (interfaces, seen) = watch::channel(devices_of(&now));
         let options = Self {
             flags,
             now,
-            pod_interfaces,
+            interfaces,
         };
         (options, seen)
     }
@@ -46,7 +47,12 @@ impl Options {
             }
             "pod-interfaces" => {
                 self.now.pod_interfaces.clone_from(&new.pod_interfaces);
-                self.pod_interfaces.send_replace(new.pod_interfaces.clone());
+                self.interfaces.send_replace(devices_of(&self.now));
+                true
+            }
+            "uplinks" => {
+                self.now.uplinks.clone_from(&new.uplinks);
+                self.interfaces.send_replace(devices_of(&self.now));
                 true
             }
             option => {
@@ -56,5 +62,19 @@ impl Options {
         });
         logging::start(self.now.log_format, false, self.now.verbose);
         log::info!(changed:? = changed; "reloaded");
+    }
+}
+
+/// The devices that a configuration is about.
+fn devices_of(config: &Config) -> Wanted {
+    Wanted {
+        pods: Globs::new(&config.pod_interfaces),
+        uplinks: match config.uplink_mode {
+            UplinkMode::Off => Uplinks::None,
+            UplinkMode::Tc | UplinkMode::Auto if config.uplinks.is_empty() => {
+                Uplinks::DefaultRoutes
+            }
+            UplinkMode::Tc | UplinkMode::Auto => Uplinks::Named(Globs::new(&config.uplinks)),
+        },
     }
 }

@@ -14,7 +14,7 @@ use super::reload::Options;
 use crate::{
     attachments,
     clock::Clock,
-    config::{Config, Flags, RUN, SocketLb},
+    config::{Config, Flags, RUN, SocketLb, UplinkMode},
     dataplane::{
         attach::{Hooks, Mode},
         bpf::Bpf,
@@ -117,8 +117,9 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     if let Some(address) = config.healthz_bind_address {
         serve("healthz", address, health::routes(health.clone())).await?;
     }
-    let hooks = Hooks::new(loaded, pins, Mode::detect());
-    let (reloaded, pod_interfaces) = Options::new(flags, config.clone());
+    let hooks =
+        Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
+    let (reloaded, interfaces) = Options::new(flags, config.clone());
     let hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
@@ -134,7 +135,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         () = reload(hang_up, watch.reload(), reloaded) => anyhow::bail!("the signals ended"),
         () = supervised => {}
         () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
-        () = interfaces::watch_by(pod_interfaces, devices) => {}
+        () = interfaces::watch_by(interfaces, devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
         () = connected => {}
         _ = interrupt.recv() => {}
@@ -145,7 +146,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     Ok(())
 }
 
-/// At each SIGHUP: settings and manifests are read again.
+/// At each SIGHUP: options and manifests are read again.
 async fn reload(mut signal: Signal, manifests: Reload, mut options: Options) {
     while signal.recv().await.is_some() {
         supervisor::reloading();
@@ -202,6 +203,8 @@ fn options(config: &Config, pins: &Pins, sockets: Option<&Sockets>) -> LoadOptio
             ..Settings::DEFAULT
         },
         sockets: sockets.is_some(),
+        uplinks: config.uplink_mode != UplinkMode::Off,
+        drivers: config.uplink_mode == UplinkMode::Auto,
         log_level: if config.verbose >= DIAGNOSTICS {
             DEBUG
         } else {

@@ -20,7 +20,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::{Progress, Verdict};
-use crate::{clock::Clock, interfaces::Devices, reconcile::Published};
+use crate::{attachments::Attachments, clock::Clock, reconcile::Published};
 
 /// Where health comes from.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub struct Health {
     /// The node's own object.
     pub published: watch::Receiver<Published>,
     /// Whether the devices were looked at.
-    pub attached: watch::Receiver<Option<Devices>>,
+    pub attached: watch::Receiver<Option<Attachments>>,
     /// How often it was asked.
     pub answers: Answers,
 }

@@ -22,7 +22,8 @@ pub use self::{
 use crate::{
     dataplane::{Dataplane, DataplaneError},
     model::{
-        event::Event, object::ObjectName, resolver::Resolver, service::Family, snapshot::Snapshot,
+        event::Event, inside::Ranges, object::ObjectName, resolver::Resolver, service::Family,
+        snapshot::Snapshot,
     },
     plan::{Full, Index, Layout, Limits, Op, diff},
     state::{StateError, Store},
@@ -80,7 +81,12 @@ fn family(op: &Op) -> Option<Family> {
         Op::PutService(key, _) | Op::RemoveService(key) => of(key.address),
         Op::RemoveAddress(address) => of(*address),
         Op::PutBackend(_, backend) => of(backend.address),
-        Op::ClearService(_) | Op::ClearBackend(_) | Op::PutSlot(..) | Op::FreeBackend(..) => None,
+        Op::ClearService(_)
+        | Op::ClearBackend(_)
+        | Op::PutSlot(..)
+        | Op::FreeBackend(..)
+        | Op::PutInside(..)
+        | Op::RemoveInside(_) => None,
     }
 }
 
@@ -94,6 +100,8 @@ pub struct Reconciler<D> {
     /// None until the dataplane has been read.
     layout: Option<Layout>,
     index: Index,
+    /// What the layout has been told of what is inside the cluster; None is nothing yet.
+    inside: Option<Arc<Ranges>>,
     /// Services that changed and have not been placed yet.
     unplaced: BTreeSet<ObjectName>,
     /// Services that do not fit.
@@ -116,6 +124,7 @@ impl<D: Dataplane> Reconciler<D> {
             limits,
             layout: None,
             index: Index::default(),
+            inside: None,
             unplaced: BTreeSet::new(),
             waiting: BTreeMap::new(),
             is_clean: false,
@@ -255,8 +264,17 @@ impl<D: Dataplane> Reconciler<D> {
         self.dataplane.apply(&ops)
     }
 
-    /// Gives the services that changed their places.
+    /// Gives the services that changed their places, and says what is inside the cluster.
     fn place(&mut self, layout: &mut Layout) {
+        let inside = &self.resolver.snapshot().inside;
+        if !self
+            .inside
+            .as_ref()
+            .is_some_and(|it| Arc::ptr_eq(it, inside))
+        {
+            layout.set_inside(inside);
+            self.inside = Some(Arc::clone(inside));
+        }
         for name in std::mem::take(&mut self.unplaced) {
             let service = self.resolver.snapshot().services.get(&name).cloned();
             let full = if let Some(service) = &service {
