@@ -31,7 +31,7 @@ use file::{Content, Found};
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 pub use directory::{DirectoryError, Listing, Scan, Stamps, list};
-pub use watch::{Watch, WatchError};
+pub use watch::{Reload, Watch, WatchError};
 
 use crate::model::{
     event::Event,

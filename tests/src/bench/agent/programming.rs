@@ -133,6 +133,8 @@ fn reconciler(maps: Bpf, state: &TempDir, limits: Limits) -> Result<Reconciler<B
 fn done(report: Report) -> Result<usize> {
     let Report {
         services: _,
+        families: _,
+        is_full: _,
         ops,
         failure,
     } = report;
