@@ -19,6 +19,7 @@ pub mod lab;
 pub mod manifests;
 pub mod metrics;
 mod name;
+pub mod names;
 pub mod namespace;
 pub mod node;
 pub mod objects;
