@@ -28,6 +28,7 @@ pub mod pattern;
 pub mod pod;
 pub mod process;
 pub mod require;
+pub mod resolv;
 pub mod scenario;
 pub mod server;
 mod sys;

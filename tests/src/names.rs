@@ -2,9 +2,11 @@
 
 use std::process::Output;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clusterip_agent::dns::{answer::Answer, reply::Reply};
 use hickory_proto::rr::Record;
+
+use crate::Namespace;
 
 /// A question and what is said to it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -135,11 +137,27 @@ fn plain(record: &str) -> String {
     words.join(" ").replace('"', "")
 }
 
-/// What a server says, as `dig +noall +comments +answer +authority +additional` writes it.
+/// Asks a server by `dig` from a namespace; `options` as dig has them.
 ///
 /// # Errors
-/// There was no answer.
-pub fn of_dig(output: &Output) -> Result<Vec<String>> {
+/// dig is not installed, or there was no answer.
+pub fn dig(from: &Namespace, options: &str, name: &str, kind: &str) -> Result<Vec<String>> {
+    let mut command = from.command("dig");
+    command.args(options.split_whitespace());
+    command.args([
+        "+noall",
+        "+comments",
+        "+answer",
+        "+authority",
+        "+additional",
+    ]);
+    let output = command.args([name, kind]).output();
+    let output = output.context("run dig (Debian package dnsutils)")?;
+    of_dig(&output).with_context(|| format!("dig {options} {name} {kind}"))
+}
+
+/// What a server says, as dig writes it.
+fn of_dig(output: &Output) -> Result<Vec<String>> {
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(
         output.status.success(),
@@ -151,7 +169,9 @@ pub fn of_dig(output: &Output) -> Result<Vec<String>> {
         let line = text.lines().find_map(|line| line.split_once(mark));
         line.map(|(_, rest)| rest.split([',', ';']).next().unwrap_or_default().trim())
     };
-    let code = after("status: ").with_context(|| text.clone().into_owned())?;
+    let Some(code) = after("status: ") else {
+        bail!("no answer: {text}");
+    };
     let flags = after(";; flags: ").unwrap_or_default();
     let mut said = vec![code.to_owned()];
     for flag in ["aa", "tc"] {

@@ -88,7 +88,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         None => futures::future::Either::Right(std::future::pending()),
     };
 
-    let names = dns::server::run(sockets_of_dns, responder, seen.clone());
+    let resolving = dns::server::run(sockets_of_dns, responder, seen.clone());
     let kube_dns = kube_dns::run(super::kube_dns(&config), listed, named);
 
     let health = Health {
@@ -114,7 +114,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
         () = kube_dns => anyhow::bail!("the source of objects ended"),
-        () = names => {}
+        () = resolving => {}
         () = probe::run(&config.node_name, given, probed) => anyhow::bail!("the probes ended"),
         () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
         () = interfaces::watch(Globs::new(&config.pod_interfaces), devices) => {}
@@ -130,9 +130,12 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
 /// What answers to names are made with.
 fn responder(config: &Config) -> anyhow::Result<Responder> {
     let ranges = config.service_cidrs.clone();
+    // This node asks itself from the very address that it asks.
+    let own = config.dns_listen.iter().map(|it| it.ip().into());
+    let allowed = config.dns_allow.iter().copied().chain(own).collect();
     Ok(Responder {
         zone: Zone::new(&config.cluster_domain, ranges, config.dns_pod_records)?,
-        access: Access::new(config.dns_allow.clone()),
+        access: Access::new(allowed),
     })
 }
 

@@ -108,11 +108,11 @@ fn of_service(zone: &Zone, service: &ResolvedService, address: IpAddr) -> Vec<Na
     match &service.naming {
         Naming::Own { .. } => zone.name(&[name, namespace, "svc"]).into_iter().collect(),
         Naming::Members(members) => {
-            let named = members
+            let here = members
                 .iter()
                 .filter(|member| member.has_hostname && member.address == address);
-            let names = named.filter_map(|it| zone.name(&[&it.label, name, namespace, "svc"]));
-            names.collect()
+            here.filter_map(|it| zone.name(&[&it.label, name, namespace, "svc"]))
+                .collect()
         }
         Naming::Alias(_) => Vec::new(),
     }

@@ -103,7 +103,7 @@ pub struct Responder {
 pub(super) enum Response {
     Now(Vec<u8>),
     /// Somebody else knows.
-    Later(Elsewhere),
+    Later(Box<Elsewhere>),
     Never,
 }
 
@@ -137,13 +137,13 @@ impl Responder {
             match answer(&self.zone, state, &request.query) {
                 Answer::Reply(reply) => reply,
                 Answer::Elsewhere { aliases, question } => {
-                    return Response::Later(Elsewhere {
+                    return Response::Later(Box::new(Elsewhere {
                         request,
                         aliases,
                         question,
                         client,
                         transport,
-                    });
+                    }));
                 }
             }
         } else if state.is_none() {
@@ -155,14 +155,14 @@ impl Responder {
         Self::written(&request, reply, transport).map_or(Response::Never, Response::Now)
     }
 
-    async fn ask_elsewhere(&self, elsewhere: Elsewhere) -> Option<Vec<u8>> {
+    async fn ask_elsewhere(&self, elsewhere: Box<Elsewhere>) -> Option<Vec<u8>> {
         let Elsewhere {
             request,
             aliases,
             question,
             client,
             transport,
-        } = elsewhere;
+        } = *elsewhere;
         let mut reply = self.forwarded(&question, client).await;
         if !aliases.is_empty() {
             reply.answers.splice(..0, aliases);
