@@ -15,6 +15,7 @@ mod names;
 mod packets;
 mod probes;
 mod refusals;
+mod resolver;
 mod sockets;
 mod spread;
 mod topology;
