@@ -4,9 +4,12 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray},
 };
-use clusterip_common::abi::{
-    Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, Fragment, FragmentKey,
-    Service, ServiceKey, Settings, SocketFlow, SocketKey, Traffic, maps,
+use clusterip_common::{
+    abi::{
+        Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, Fragment, FragmentKey,
+        Service, ServiceKey, Settings, SocketFlow, SocketKey, Traffic, maps,
+    },
+    wire::Addr,
 };
 
 #[map]
@@ -36,7 +39,11 @@ pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, Fragment> =
     LruHashMap::with_max_entries(maps::FRAGMENTS.entries, 0);
 
 #[map]
-pub(crate) static PORTS: Array<u64> = Array::with_max_entries(maps::PORTS.entries, 0);
+pub(crate) static ERRORS: LruHashMap<Addr, u64> =
+    LruHashMap::with_max_entries(maps::ERRORS.entries, 0);
+
+#[map]
+pub(crate) static ENDPOINTS: Array<u64> = Array::with_max_entries(maps::ENDPOINTS.entries, 0);
 
 #[map]
 pub(crate) static LIVE_FLOWS: Array<u64> = Array::with_max_entries(maps::LIVE_FLOWS.entries, 0);

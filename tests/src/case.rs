@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use clusterip_common::packet::Verdict;
+use clusterip_common::packet::{Link, Verdict};
 
 use crate::{
     packet::{Packet, dump},
@@ -26,6 +26,8 @@ pub enum Step {
     Frame {
         /// Where.
         hook: Hook,
+        /// At what kind of device.
+        link: Link,
         /// As it comes.
         input: Bytes,
         /// What is expected to be done with it.
@@ -67,9 +69,11 @@ pub const fn case(name: &'static str, rules: &'static str, world: World) -> Case
 
 impl Case {
     fn frame(mut self, hook: Hook, input: &Packet, verdict: Verdict, output: &Packet) -> Self {
+        let link = input.link();
         let (input, output) = (input.bytes(), output.bytes());
         self.steps.push(Step::Frame {
             hook,
+            link,
             input,
             verdict,
             output,

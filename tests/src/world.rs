@@ -41,6 +41,7 @@ impl World {
         let protocol = match protocol {
             "tcp" => Proto::TCP,
             "udp" => Proto::UDP,
+            "sctp" => Proto::SCTP,
             other => panic!("protocol {other}"),
         };
         let (address, port) = endpoint(address);
@@ -115,6 +116,8 @@ pub fn settings() -> Settings {
     Settings {
         service_v4: Range::new(Addr::v4([10, 96, 0, 0]), 96 + 16),
         service_v6: Range::new(Addr::v6(v6.octets()), 112),
+        // Longer than any case takes, wherever it runs.
+        error_interval: 10_000_000_000,
         ..Settings::DEFAULT
     }
 }

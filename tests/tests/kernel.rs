@@ -13,14 +13,15 @@ use clusterip_agent::{
     dataplane::{
         Dataplane as _,
         bpf::Bpf,
-        load::{FROM_POD, LoadOptions, Loaded, TO_POD, load},
+        load::{FROM_POD, FROM_POD_IP, LoadOptions, Loaded, TO_POD, TO_POD_IP, load},
         raw::Raw,
     },
     plan::{Tables, diff},
 };
 use clusterip_common::{
     abi::{Affinity, AffinityKey, Flow, FlowKey, Fragment, FragmentKey, maps},
-    packet::Verdict,
+    packet::{Link, Verdict},
+    wire::Addr,
 };
 use clusterip_tests::{
     case::{Case, Hook, Seen, Step, compare},
@@ -47,6 +48,7 @@ struct Kernel {
     flows: [HashMap<MapData, Raw<FlowKey>, Raw<Flow>>; 2],
     affinity: HashMap<MapData, Raw<AffinityKey>, Raw<Affinity>>,
     fragments: HashMap<MapData, Raw<FragmentKey>, Raw<Fragment>>,
+    errors: HashMap<MapData, Raw<Addr>, u64>,
     tables: Tables,
 }
 
@@ -73,12 +75,14 @@ impl Kernel {
         ];
         let affinity = take(&mut loaded, maps::AFFINITY.name)?;
         let fragments = take(&mut loaded, maps::FRAGMENTS.name)?;
+        let errors = take(&mut loaded, maps::ERRORS.name)?;
         Ok(Self {
             loaded,
             maps,
             flows,
             affinity,
             fragments,
+            errors,
             tables: Tables::default(),
         })
     }
@@ -102,13 +106,20 @@ impl Kernel {
             affinity.last_used = affinity.last_used.wrapping_sub(nanoseconds);
             self.affinity.insert(key, Raw(affinity), 0)?;
         }
+        let owed: Result<Vec<_>, _> = self.errors.iter().collect();
+        for (client, until) in owed? {
+            self.errors
+                .insert(client, until.wrapping_sub(nanoseconds), 0)?;
+        }
         Ok(())
     }
 
-    fn pass(&mut self, hook: Hook, input: &Bytes) -> anyhow::Result<Seen<i32>> {
-        let program = self.loaded.program(match hook {
-            Hook::FromPod => FROM_POD,
-            Hook::ToPod => TO_POD,
+    fn pass(&mut self, hook: Hook, link: Link, input: &Bytes) -> anyhow::Result<Seen<i32>> {
+        let program = self.loaded.program(match (hook, link) {
+            (Hook::FromPod, Link::Ethernet) => FROM_POD,
+            (Hook::ToPod, Link::Ethernet) => TO_POD,
+            (Hook::FromPod, Link::None) => FROM_POD_IP,
+            (Hook::ToPod, Link::None) => TO_POD_IP,
         })?;
         let mut output = vec![0; input.len() + 256];
         let result = program.test_run(TestRunOptions {
@@ -140,6 +151,10 @@ impl Kernel {
         for piece in pieces? {
             self.fragments.remove(&piece)?;
         }
+        let owed: Result<Vec<_>, _> = self.errors.keys().collect();
+        for client in owed? {
+            self.errors.remove(&client)?;
+        }
         Ok(())
     }
 
@@ -154,6 +169,7 @@ impl Kernel {
             match step {
                 Step::Frame {
                     hook,
+                    link,
                     input,
                     verdict,
                     output,
@@ -162,7 +178,7 @@ impl Kernel {
                         verdict: action(*verdict),
                         bytes: output.clone(),
                     };
-                    let seen = self.pass(*hook, input)?;
+                    let seen = self.pass(*hook, *link, input)?;
                     if let Err(text) = compare(case, number, input, &wanted, &seen) {
                         return Ok(Err(text));
                     }

@@ -26,7 +26,7 @@ const OLDEST_KERNEL: (u8, u8, u16) = (5, 15, 0);
 const REFUSING: KernelVersion = KernelVersion::new(6, 1, 0);
 
 /// The hooks on devices, by the names of their programs.
-pub const PROGRAMS: [&str; 2] = [FROM_POD, TO_POD];
+pub const PROGRAMS: [&str; 4] = [FROM_POD, TO_POD, FROM_POD_IP, TO_POD_IP];
 /// The hooks on sockets. What gives the service address back comes before what takes it away.
 pub const SOCKET_PROGRAMS: [&str; 8] = [
     "cip_recvmsg4",
@@ -42,6 +42,10 @@ pub const SOCKET_PROGRAMS: [&str; 8] = [
 pub const FROM_POD: &str = "cip_from_pod";
 /// What a pod receives.
 pub const TO_POD: &str = "cip_to_pod";
+/// What a pod sends, at a device whose frames begin with the IP header.
+pub const FROM_POD_IP: &str = "cip_from_pod_ip";
+/// What a pod receives, at such a device.
+pub const TO_POD_IP: &str = "cip_to_pod_ip";
 /// What the bench measures against; the agent leaves it out of the kernel.
 pub const REFERENCE: &str = "cip_reference";
 

@@ -2,8 +2,9 @@
 
 use super::{
     Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, Fragment, FragmentKey,
-    Outcome, Service, ServiceId, ServiceKey, SlotIndex, SocketFlow, SocketKey, Traffic,
+    Outcome, Service, ServiceId, ServiceKey, SlotIndex, SocketFlow, SocketKey, Traffic, endpoint,
 };
+use crate::wire::Addr;
 
 /// The kinds of map in use; the agent translates them to the kernel's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,6 +61,8 @@ pub mod capacity {
     pub const AFFINITY: u32 = 65_536;
     /// Packets in pieces that are under way.
     pub const FRAGMENTS: u32 = 8_192;
+    /// Clients that were sent ICMP errors.
+    pub const ERRORS: u32 = 8_192;
     /// Socket entries; a TCP socket takes one, a UDP socket two for each service it speaks with.
     pub const SOCKETS: u32 = 65_536;
 }
@@ -113,12 +116,19 @@ pub const FRAGMENTS: Shape = shape::<FragmentKey, Fragment>(
     capacity::FRAGMENTS,
     "addresses and identification -> ports",
 );
-/// Ports that backends have, a bit each: whoever sends from another one cannot be answering for a service.
-pub const PORTS: Shape = shape::<u32, u64>(
-    "PORTS",
+/// Clients that were sent ICMP errors, so that none is sent too many (D8).
+pub const ERRORS: Shape = shape::<Addr, u64>(
+    "ERRORS",
+    Kind::LruHash,
+    capacity::ERRORS,
+    "client -> when its errors are paid for, in nanoseconds of the monotonic clock",
+);
+/// Addresses and ports that backends have, a bit each: whoever sends from another one cannot be answering for a service.
+pub const ENDPOINTS: Shape = shape::<u32, u64>(
+    "ENDPOINTS",
     Kind::Array,
-    1024,
-    "port / 64 -> which of 64 ports backends have",
+    endpoint::BITS / endpoint::WORD,
+    "hash of address and port / 64 -> which of 64 hashes backends have",
 );
 /// Live flows by backend, for the least-connections algorithm.
 pub const LIVE_FLOWS: Shape = shape::<BackendId, u64>(
@@ -164,7 +174,7 @@ pub const OUTCOMES: Shape = shape::<u32, Traffic>(
 );
 
 /// All of them.
-pub const ALL: [Shape; 14] = [
+pub const ALL: [Shape; 15] = [
     SERVICES,
     SLOTS,
     BACKENDS,
@@ -172,7 +182,8 @@ pub const ALL: [Shape; 14] = [
     HALF_OPEN,
     AFFINITY,
     FRAGMENTS,
-    PORTS,
+    ERRORS,
+    ENDPOINTS,
     LIVE_FLOWS,
     SOCKETS,
     CURSORS,

@@ -30,6 +30,7 @@ macro_rules! number {
 pub mod affinity;
 pub mod backend;
 pub mod counters;
+pub mod endpoint;
 pub mod flow;
 pub mod fragment;
 pub mod maps;

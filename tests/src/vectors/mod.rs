@@ -3,11 +3,16 @@
 
 mod balance;
 mod choice;
+mod direct;
 mod flows;
+mod hairpin;
 mod headers;
 mod icmp;
+mod links;
 mod pieces;
 mod reject;
+mod sctp;
+mod times;
 
 use crate::case::Case;
 
@@ -17,11 +22,16 @@ pub fn all() -> Vec<Case> {
     [
         balance::cases(),
         choice::cases(),
+        direct::cases(),
         flows::cases(),
+        hairpin::cases(),
         headers::cases(),
         icmp::cases(),
+        links::cases(),
         pieces::cases(),
         reject::cases(),
+        sctp::cases(),
+        times::cases(),
     ]
     .into_iter()
     .flatten()
