@@ -5,13 +5,13 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
     helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns},
-    maps::LruHashMap,
+    maps::{LruHashMap, lpm_trie::Key},
 };
 use clusterip_common::{
     abi::{
         Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, FlowState, Fragment,
-        FragmentKey, Outcome, Service, ServiceId, ServiceKey, Settings, SlotIndex, Traffic,
-        endpoint,
+        FragmentKey, Inside, InsideKey, Outcome, Service, ServiceId, ServiceKey, Settings,
+        SlotIndex, Traffic, endpoint,
     },
     packet::{Env, FlowEntry, FlowError, Table},
     wire::{Addr, Be16},
@@ -19,7 +19,7 @@ use clusterip_common::{
 
 use crate::maps::{
     AFFINITY, BACKEND_COUNTS, BACKENDS, CURSORS, ENDPOINTS, ERRORS, FLOWS, FRAGMENTS, HALF_OPEN,
-    LIVE_FLOWS, OUTCOMES, SERVICE_COUNTS, SERVICES, SETTINGS, SLOTS,
+    INSIDE, LIVE_FLOWS, OUTCOMES, SERVICE_COUNTS, SERVICES, SETTINGS, SLOTS,
 };
 
 const EEXIST: i32 = -17;
@@ -49,6 +49,13 @@ impl FlowEntry for KernelFlow {
             flow.last_seen = now;
         }
     }
+}
+
+/// A key of the trie whose address lies where an address may lie on the stack: aya's own has the alignment of a byte.
+#[repr(C, align(8))]
+struct Whole {
+    _before: u32,
+    key: Key<Addr>,
 }
 
 impl KernelEnv {
@@ -205,6 +212,15 @@ impl Env for KernelEnv {
     fn set_errors_until(&self, client: Addr, until: u64) {
         // A client that is forgotten may have a few more.
         let _result = ERRORS.insert(client, until, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn inside(&self, address: Addr) -> Option<Inside> {
+        let place = Whole {
+            _before: 0,
+            key: Key::new(InsideKey::WHOLE.into(), address),
+        };
+        INSIDE.get(&place.key).copied()
     }
 
     #[inline(always)]

@@ -16,12 +16,26 @@ use crate::{env::KernelEnv, frame::tc::TcFrame};
 
 /// Not an action of TC: the packet is to be answered, the reason is added.
 const REFUSED: i32 = 0x100;
+/// Nor is this: the packet is served.
+const ADMITTED: i32 = 0x200;
 const NO_ENDPOINT: i32 = Outcome::NoEndpoint.index().cast_signed();
 const NO_SERVICE: i32 = Outcome::NoService.index().cast_signed();
 
 #[classifier]
 fn cip_from_pod(ctx: TcContext) -> i32 {
     from_pod(ctx.skb.skb, Link::Ethernet)
+}
+
+/// What of this leaves again by the uplink meets `cip_to_pod` there.
+#[classifier]
+fn cip_from_uplink(ctx: TcContext) -> i32 {
+    from_uplink(ctx.skb.skb, Link::Ethernet)
+}
+
+/// As above, at devices whose frames begin with the IP header (D11).
+#[classifier]
+fn cip_uplink_ip(ctx: TcContext) -> i32 {
+    from_uplink(ctx.skb.skb, Link::None)
 }
 
 #[classifier]
@@ -57,6 +71,25 @@ fn from_pod(skb: *mut __sk_buff, link: Link) -> i32 {
         action
     } else {
         cip_way_answer(skb, place, family, action - REFUSED)
+    }
+}
+
+#[inline(always)]
+fn from_uplink(skb: *mut __sk_buff, link: Link) -> i32 {
+    match admit(skb, link == Link::None) {
+        ADMITTED => from_pod(skb, link),
+        action => action,
+    }
+}
+
+/// A function of its own for the sake of the stack, as those below.
+#[inline(never)]
+fn admit(skb: *mut __sk_buff, is_bare: bool) -> i32 {
+    let mut frame = TcFrame::new(skb, 0);
+    let link = if is_bare { Link::None } else { Link::Ethernet };
+    match packet::admit(&mut frame, &KernelEnv, link) {
+        Ok(_) => ADMITTED,
+        Err(verdict) => tc_action(&frame, verdict),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
 };
 use clusterip_common::{
     abi::{
         Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, Fragment, FragmentKey,
-        Service, ServiceKey, Settings, SocketFlow, SocketKey, Traffic, maps,
+        Inside, Service, ServiceKey, Settings, SocketFlow, SocketKey, Traffic, maps,
     },
     wire::Addr,
 };
@@ -51,6 +51,10 @@ pub(crate) static LIVE_FLOWS: Array<u64> = Array::with_max_entries(maps::LIVE_FL
 #[map]
 pub(crate) static SOCKETS: LruHashMap<SocketKey, SocketFlow> =
     LruHashMap::with_max_entries(maps::SOCKETS.entries, 0);
+
+#[map]
+pub(crate) static INSIDE: LpmTrie<Addr, Inside> =
+    LpmTrie::with_max_entries(maps::INSIDE.entries, 0);
 
 #[map]
 pub(crate) static CURSORS: Array<u64> = Array::with_max_entries(maps::CURSORS.entries, 0);

@@ -18,6 +18,10 @@ pub enum Hook {
     FromPod,
     /// What a pod receives.
     ToPod,
+    /// What comes in by an uplink.
+    FromUplink,
+    /// What leaves by an uplink.
+    ToUplink,
 }
 
 /// One thing that happens.
@@ -103,6 +107,24 @@ impl Case {
     #[must_use]
     pub fn receives_untouched(self, input: &Packet, verdict: Verdict) -> Self {
         self.frame(Hook::ToPod, input, verdict, input)
+    }
+
+    /// `input` comes in by an uplink and becomes `output`.
+    #[must_use]
+    pub fn comes_in(self, input: &Packet, verdict: Verdict, output: &Packet) -> Self {
+        self.frame(Hook::FromUplink, input, verdict, output)
+    }
+
+    /// A frame comes in by an uplink and is left as it is.
+    #[must_use]
+    pub fn comes_in_untouched(self, input: &Packet, verdict: Verdict) -> Self {
+        self.frame(Hook::FromUplink, input, verdict, input)
+    }
+
+    /// `input` is about to leave by an uplink and becomes `output`.
+    #[must_use]
+    pub fn leaves(self, input: &Packet, verdict: Verdict, output: &Packet) -> Self {
+        self.frame(Hook::ToUplink, input, verdict, output)
     }
 
     /// Leaves the case out in the kernel.

@@ -9,8 +9,8 @@ use clusterip_agent::plan::Tables;
 use clusterip_common::{
     abi::{
         Affinity, AffinityKey, Backend, BackendId, BackendState, Counters, Flow, FlowKey,
-        FlowState, Fragment, FragmentKey, Outcome, Service, ServiceId, ServiceKey, Settings,
-        SlotIndex, SocketFlow, SocketKey, Traffic,
+        FlowState, Fragment, FragmentKey, Inside, Outcome, Service, ServiceId, ServiceKey,
+        Settings, SlotIndex, SocketFlow, SocketKey, Traffic,
     },
     packet::{Env, FlowEntry, FlowError, Table, socket::SocketTable},
     wire::{Addr, Be16},
@@ -245,6 +245,17 @@ impl Env for HostEnv {
 
     fn set_errors_until(&self, client: Addr, until: u64) {
         self.errors.borrow_mut().insert(client, until);
+    }
+
+    fn inside(&self, address: Addr) -> Option<Inside> {
+        let tables = self.tables.borrow();
+        let holding = tables
+            .inside
+            .iter()
+            .filter(|(range, _)| range.contains(address));
+        holding
+            .max_by_key(|(range, _)| range.prefix)
+            .map(|(_, whose)| *whose)
     }
 
     fn flow(&self, table: Table, key: &FlowKey) -> Option<HostFlow<'_>> {

@@ -2,7 +2,10 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 
-use clusterip_agent::plan::Tables;
+use clusterip_agent::{
+    model::inside::{Inside, Ranges},
+    plan::{Tables, desired},
+};
 use clusterip_common::{
     abi::{
         Algorithm, Backend, BackendId, BackendState, Range, Service, ServiceFlags, ServiceId,
@@ -85,6 +88,17 @@ impl World {
                 ..head
             },
         );
+        self
+    }
+
+    /// With a range whose addresses are inside the cluster: `10.244.0.0/16`.
+    ///
+    /// # Panics
+    /// The text is no range.
+    #[must_use]
+    pub fn inside(mut self, range: &str, whose: Inside) -> Self {
+        let ranges = Ranges::from([(range.parse().expect("ADDRESS/PREFIX"), whose)]);
+        self.tables.inside.extend(desired::inside(&ranges));
         self
     }
 

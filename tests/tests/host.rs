@@ -56,7 +56,8 @@ fn pass(env: &HostEnv, hook: Hook, link: Link, input: &Bytes) -> Seen<Verdict> {
     let mut frame = SliceFrame::new(&mut buffer, input.len());
     let verdict = match hook {
         Hook::FromPod => packet::from_pod(&mut frame, env, link),
-        Hook::ToPod => packet::to_pod(&mut frame, env, link),
+        Hook::ToPod | Hook::ToUplink => packet::to_pod(&mut frame, env, link),
+        Hook::FromUplink => packet::from_uplink(&mut frame, env, link),
     };
     Seen {
         verdict,

@@ -148,7 +148,7 @@ mod tests {
             for (address, port) in &self.seen {
                 let is_there = self.maps.has_endpoint(*address, *port)?
                     || !endpoints.contains(*address, *port);
-                assert!(is_there, "{address} {port}\n{}", self.mirror);
+                assert!(is_there, "{address} {port:?}\n{}", self.mirror);
             }
             Ok(())
         }

@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     attachments,
-    config::{Config, SocketLb},
+    config::{Config, SocketLb, UplinkMode},
     dataplane::{
         attach::{Hooks, Mode},
         bpf::Bpf,
@@ -25,7 +25,7 @@ use crate::{
         sockets::SocketMaps,
     },
     dns::{self, access::Access, server::Responder, zone::Zone},
-    interfaces::{self, Globs},
+    interfaces::{self, Globs, Uplinks, Wanted},
     metrics::{Figures, Health, health_routes, metrics_routes, serve},
     plan::Limits,
     probe,
@@ -107,7 +107,8 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(address) = config.healthz_bind_address {
         serve("healthz", address, health_routes(health)).await?;
     }
-    let hooks = Hooks::new(loaded, pins, Mode::detect());
+    let hooks =
+        Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(); "started");
@@ -117,7 +118,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         () = resolving => {}
         () = probe::run(&config.node_name, given, probed) => anyhow::bail!("the probes ended"),
         () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
-        () = interfaces::watch(Globs::new(&config.pod_interfaces), devices) => {}
+        () = interfaces::watch(devices_of(&config), devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
         () = connected => {}
         _ = interrupt.recv() => {}
@@ -137,6 +138,19 @@ fn responder(config: &Config) -> anyhow::Result<Responder> {
         zone: Zone::new(&config.cluster_domain, ranges, config.dns_pod_records)?,
         access: Access::new(allowed),
     })
+}
+
+fn devices_of(config: &Config) -> Wanted {
+    Wanted {
+        pods: Globs::new(&config.pod_interfaces),
+        uplinks: match config.uplink_mode {
+            UplinkMode::Off => Uplinks::None,
+            UplinkMode::Tc | UplinkMode::Auto if config.uplinks.is_empty() => {
+                Uplinks::DefaultRoutes
+            }
+            UplinkMode::Tc | UplinkMode::Auto => Uplinks::Named(Globs::new(&config.uplinks)),
+        },
+    }
 }
 
 /// Whose sockets are translated.
@@ -186,6 +200,8 @@ fn options(config: &Config, pins: &Pins, sockets: Option<&Sockets>) -> LoadOptio
             ..Settings::DEFAULT
         },
         sockets: sockets.is_some(),
+        uplinks: config.uplink_mode != UplinkMode::Off,
+        drivers: config.uplink_mode == UplinkMode::Auto,
         log_level: if config.verbose >= DIAGNOSTICS {
             DEBUG
         } else {

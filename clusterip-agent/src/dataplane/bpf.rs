@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, fmt::Display};
 
 use aya::{
     Pod,
-    maps::{Array, HashMap, MapError, PerCpuArray, PerCpuValues},
+    maps::{Array, HashMap, LpmTrie, MapError, PerCpuArray, PerCpuValues, lpm_trie::Key},
 };
 use clusterip_common::{
     abi::{
-        Backend, BackendId, BackendState, Counters, Service, ServiceId, ServiceKey, SlotIndex, maps,
+        Backend, BackendId, BackendState, Counters, Inside, InsideKey, Service, ServiceId,
+        ServiceKey, SlotIndex, maps,
     },
     wire::{Addr, Be16},
 };
@@ -26,6 +27,7 @@ pub struct Bpf {
     services: HashMap<Data, Raw<ServiceKey>, Raw<Service>>,
     slots: Array<Data, u32>,
     backends: Array<Data, Raw<Backend>>,
+    inside: LpmTrie<Data, [u8; 16], Raw<Inside>>,
     cursors: Array<Data, u64>,
     live_flows: Array<Data, u64>,
     /// The bitmap of endpoints.
@@ -46,6 +48,7 @@ impl Bpf {
             services: loaded.map(&maps::SERVICES)?,
             slots: loaded.map(&maps::SLOTS)?,
             backends: loaded.map(&maps::BACKENDS)?,
+            inside: loaded.map(&maps::INSIDE)?,
             cursors: loaded.map(&maps::CURSORS)?,
             live_flows: loaded.map(&maps::LIVE_FLOWS)?,
             endpoint_words: loaded.map(&maps::ENDPOINTS)?,
@@ -110,6 +113,14 @@ impl Dataplane for Bpf {
                 tables.backends.insert(BackendId(id), backend);
             }
         }
+        for entry in &self.inside {
+            let (key, Raw(whose)) = entry.map_err(read_error(maps::INSIDE.name))?;
+            let range = InsideKey {
+                prefix: key.prefix_len(),
+                address: key.data(),
+            };
+            tables.inside.insert(range, whose);
+        }
         self.derive_endpoints(&tables)?;
         Ok(tables)
     }
@@ -159,15 +170,7 @@ impl Bpf {
     }
 
     fn remove(&mut self, key: ServiceKey) -> Result<(), DataplaneError> {
-        match self.services.remove(&Raw(key)) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(MapError::SyscallError(error))
-                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(write_error(maps::SERVICES.name, "delete", key, error)),
-        }
+        removed(self.services.remove(&Raw(key)), maps::SERVICES.name, key)
     }
 
     fn carry_out(&mut self, op: Op) -> Result<(), DataplaneError> {
@@ -191,7 +194,38 @@ impl Bpf {
             Op::RemoveService(key) => self.remove(key),
             Op::RemoveAddress(address) => self.remove(ServiceKey::address(address)),
             Op::FreeBackend(id, generation) => self.put_backend(id, free_backend(generation)),
+            Op::PutInside(range, whose) => self
+                .inside
+                .insert(&trie_key(range), Raw(whose), 0)
+                .map_err(|error| write_error(maps::INSIDE.name, "update", range, error)),
+            Op::RemoveInside(range) => removed(
+                self.inside.remove(&trie_key(range)),
+                maps::INSIDE.name,
+                range,
+            ),
         }
+    }
+}
+
+const fn trie_key(range: InsideKey) -> Key<[u8; 16]> {
+    let InsideKey { prefix, address } = range;
+    Key::new(prefix, address)
+}
+
+/// Not being there is as good as being removed.
+fn removed(
+    result: Result<(), MapError>,
+    map: &'static str,
+    key: impl Display,
+) -> Result<(), DataplaneError> {
+    match result {
+        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(write_error(map, "delete", key, error)),
     }
 }
 

@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod cgroup;
 pub mod counters;
 pub mod diagnostics;
+mod driver;
 pub mod endpoints;
 pub mod faulty;
 mod features;

@@ -2,8 +2,8 @@
 
 use clusterip_common::{
     abi::{
-        Affinity, AffinityKey, Backend, Counters, Flow, FlowKey, Fragment, FragmentKey, Service,
-        ServiceKey, Settings, SocketFlow, SocketKey, Traffic,
+        Affinity, AffinityKey, Backend, Counters, Flow, FlowKey, Fragment, FragmentKey, Inside,
+        Service, ServiceKey, Settings, SocketFlow, SocketKey, Traffic,
     },
     wire::Addr,
 };
@@ -24,6 +24,7 @@ pod!(
     Addr,
     Fragment,
     FragmentKey,
+    Inside,
     Affinity,
     AffinityKey,
     Backend,

@@ -2,7 +2,8 @@
 
 use super::{
     Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, Fragment, FragmentKey,
-    Outcome, Service, ServiceId, ServiceKey, SlotIndex, SocketFlow, SocketKey, Traffic, endpoint,
+    Inside, InsideKey, Outcome, Service, ServiceId, ServiceKey, SlotIndex, SocketFlow, SocketKey,
+    Traffic, endpoint,
 };
 use crate::wire::Addr;
 
@@ -17,6 +18,8 @@ pub enum Kind {
     Array,
     /// `BPF_MAP_TYPE_PERCPU_ARRAY`
     PerCpuArray,
+    /// `BPF_MAP_TYPE_LPM_TRIE`: the longest prefix that fits
+    LpmTrie,
 }
 
 /// Shape of one map.
@@ -65,6 +68,8 @@ pub mod capacity {
     pub const ERRORS: u32 = 8_192;
     /// Socket entries; a TCP socket takes one, a UDP socket two for each service it speaks with.
     pub const SOCKETS: u32 = 65_536;
+    /// Ranges of addresses inside the cluster. An entry takes memory when it is made: a node takes half a dozen.
+    pub const INSIDE: u32 = 65_536;
 }
 
 /// Frontends.
@@ -144,6 +149,13 @@ pub const SOCKETS: Shape = shape::<SocketKey, SocketFlow>(
     capacity::SOCKETS,
     "socket and address -> translation",
 );
+/// What counts as inside the cluster (E1).
+pub const INSIDE: Shape = shape::<InsideKey, Inside>(
+    "INSIDE",
+    Kind::LpmTrie,
+    capacity::INSIDE,
+    "address range -> pods or a node",
+);
 /// Round-robin counters, shared by all CPUs (B1).
 pub const CURSORS: Shape = shape::<ServiceId, u64>(
     "CURSORS",
@@ -174,7 +186,7 @@ pub const OUTCOMES: Shape = shape::<u32, Traffic>(
 );
 
 /// All of them.
-pub const ALL: [Shape; 15] = [
+pub const ALL: [Shape; 16] = [
     SERVICES,
     SLOTS,
     BACKENDS,
@@ -186,6 +198,7 @@ pub const ALL: [Shape; 15] = [
     ENDPOINTS,
     LIVE_FLOWS,
     SOCKETS,
+    INSIDE,
     CURSORS,
     SERVICE_COUNTERS,
     BACKEND_COUNTERS,

@@ -85,6 +85,8 @@ outcomes! {
     SocketReply = "socket-reply",
     /// A process of the node called a service without endpoints: the call was refused.
     SocketNoEndpoint = "socket-no-endpoint",
+    /// From outside the cluster to a service address, seen at an uplink: dropped (E1).
+    FromOutside = "from-outside",
 }
 
 impl Outcome {

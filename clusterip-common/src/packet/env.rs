@@ -3,7 +3,7 @@
 use crate::{
     abi::{
         Affinity, AffinityKey, Backend, BackendId, Flow, FlowKey, FlowState, Fragment, FragmentKey,
-        Service, ServiceId, ServiceKey, Settings, SlotIndex,
+        Inside, Service, ServiceId, ServiceKey, Settings, SlotIndex,
     },
     wire::{Addr, Be16},
 };
@@ -89,6 +89,9 @@ pub trait Env {
 
     /// Remembers it; forgets another client if there is no room.
     fn set_errors_until(&self, client: Addr, until: u64);
+
+    /// Whose an address inside the cluster is; none of one outside (E1).
+    fn inside(&self, address: Addr) -> Option<Inside>;
 
     /// The entry of a 5-tuple.
     fn flow(&self, table: Table, key: &FlowKey) -> Option<Self::Entry<'_>>;

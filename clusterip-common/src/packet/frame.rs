@@ -48,6 +48,21 @@ pub struct ChecksumFix {
     pub ipv6: bool,
 }
 
+impl ChecksumFix {
+    /// The checksum that a complete one becomes (RFC 1624).
+    #[inline(always)]
+    #[must_use]
+    pub fn of_complete(self, checksum: [u8; 2]) -> [u8; 2] {
+        if self.zero_is_none && checksum == [0; 2] {
+            return checksum;
+        }
+        match self.addresses.and(self.ports).fix(checksum) {
+            [0, 0] if self.zero_is_none => [0xff; 2],
+            fixed => fixed,
+        }
+    }
+}
+
 /// A frame, from its Ethernet header on if it has one.
 pub trait Frame {
     /// Where the IP header begins.
@@ -164,13 +179,7 @@ impl Frame for SliceFrame<'_> {
         let Some(field) = self.at_mut::<[u8; 2]>(offset) else {
             return false;
         };
-        if fix.zero_is_none && *field == [0; 2] {
-            return true;
-        }
-        *field = fix.addresses.and(fix.ports).fix(*field);
-        if fix.zero_is_none && *field == [0; 2] {
-            *field = [0xff; 2];
-        }
+        *field = fix.of_complete(*field);
         true
     }
 

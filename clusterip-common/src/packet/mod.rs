@@ -1,7 +1,8 @@
 //! The story of a packet.
 //!
 //! `from_pod` sees what a pod sends: a request to a service address gets a backend. `to_pod` sees what a pod
-//! receives: a reply of such a flow gets its service address back (docs/packet-walk.md, docs/adr/0001-where-replies-turn.md).
+//! receives: a reply of such a flow gets its service address back. `from_uplink` sees what comes from other machines
+//! (docs/packet-walk.md, docs/adr/0001-where-replies-turn.md).
 
 mod checksum;
 mod decide;
@@ -19,6 +20,7 @@ mod sctp;
 mod select;
 pub mod socket;
 mod translate;
+mod uplink;
 mod verdict;
 
 pub use checksum::Sum;
@@ -27,6 +29,7 @@ pub use frame::{ChecksumFix, Frame, SliceFrame, Wire};
 pub use link::{Link, Network, network};
 pub use parse::{Ethernet, Ports, TcpFlags};
 pub use sctp::advance as advance_crc;
+pub use uplink::{admit, from_uplink};
 pub use verdict::Verdict;
 
 use crate::abi::{Direction, FlowKey, Outcome};
@@ -37,9 +40,19 @@ use parse::{Packet, Read};
 /// What a pod sends, seen where it comes out of the pod.
 #[inline(always)]
 pub fn from_pod<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Verdict {
-    let Some(Network { offset, is_v6 }) = network(frame, link) else {
-        return Verdict::Pass(Outcome::NotOurs);
-    };
+    match network(frame, link) {
+        Some(network) => request(frame, env, network),
+        None => Verdict::Pass(Outcome::NotOurs),
+    }
+}
+
+/// What a client sends, wherever it was seen.
+#[inline(always)]
+fn request<F: Frame, E: Env>(
+    frame: &mut F,
+    env: &E,
+    Network { offset, is_v6 }: Network,
+) -> Verdict {
     frame.enter(offset);
     if is_icmp(frame, is_v6) {
         return icmp_from_pod(frame, env, is_v6);

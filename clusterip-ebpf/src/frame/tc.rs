@@ -5,7 +5,7 @@
     reason = "offsets and lengths within a frame, as the helpers want them"
 )]
 
-use core::{arch::asm, mem::size_of};
+use core::mem::size_of;
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
@@ -14,6 +14,7 @@ use aya_ebpf::{
 };
 use clusterip_common::packet::{ChecksumFix, Env as _, Frame, Wire, advance_crc};
 
+use super::opaque;
 use crate::env::KernelEnv;
 
 /// `BPF_ADJ_ROOM_MAC`: room between the Ethernet header and what follows it. The bindings leave this enum out.
@@ -65,16 +66,6 @@ impl TcFrame {
 #[unsafe(no_mangle)]
 extern "C" fn cip_advance_crc(change: u32, length: usize) -> u32 {
     advance_crc(change, length)
-}
-
-/// Hides from the compiler how a pointer came about. Otherwise it tests one sum of base and variable offset and reads
-/// through another that it takes for the same, and the verifier does not.
-#[inline(always)]
-fn opaque(mut pointer: usize) -> usize {
-    // An empty text would give two lines of debug information to one instruction, which the kernel refuses.
-    // SAFETY: moves a register to itself.
-    unsafe { asm!("{0} = {0}", inout(reg) pointer, options(nomem, nostack, preserves_flags)) };
-    pointer
 }
 
 impl Frame for TcFrame {

@@ -13,6 +13,7 @@ mod pieces;
 mod reject;
 mod sctp;
 mod times;
+mod uplink;
 
 use crate::case::Case;
 
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Case> {
         reject::cases(),
         sctp::cases(),
         times::cases(),
+        uplink::cases(),
     ]
     .into_iter()
     .flatten()

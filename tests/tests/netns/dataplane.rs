@@ -6,14 +6,17 @@ use anyhow::{Context as _, Result};
 use clusterip_agent::{
     dataplane::{
         Dataplane as _,
-        attach::{Hooks, Interface, Mode},
+        attach::{Hooks, Interface, Mode, Role},
         bpf::Bpf,
         load::{LoadOptions, load},
         pins::Pins,
     },
     plan::{Tables, diff},
 };
-use clusterip_common::wire::{Addr, Be16};
+use clusterip_common::{
+    packet::Link,
+    wire::{Addr, Be16},
+};
 use clusterip_tests::{
     agent::BPFFS,
     client,
@@ -64,7 +67,12 @@ fn run(lab: &Lab, world: &World, mode: Mode) -> Result<()> {
         let mut hooks = Hooks::new(loaded, pins, mode);
         for name in links {
             let index = if_nametoindex(name.as_str())?;
-            hooks.attach(&Interface { index, name })?;
+            hooks.attach(&Interface {
+                index,
+                name,
+                role: Role::Pod,
+                link: Link::Ethernet,
+            })?;
         }
         Ok(())
     };
