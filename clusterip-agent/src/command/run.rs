@@ -1,6 +1,9 @@
 //! `clusterip run`: the node agent put together.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
@@ -71,6 +74,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let resolver = super::resolver(&config, kept);
     let reconciler = Reconciler::new(maps, resolver, Some(store), limits);
     let sockets_of_dns = dns::server::Sockets::open(&config.dns_listen).await?;
+    tell_listeners(&sockets_of_dns.addresses());
     let responder = responder(&config)?;
     let (events, listed) = mpsc::channel(QUEUE);
     let (named, given) = mpsc::channel(QUEUE);
@@ -115,7 +119,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
         () = kube_dns => anyhow::bail!("the source of objects ended"),
-        () = resolving => {}
+        () = resolving => anyhow::bail!("the resolver ended"),
         () = probe::run(&config.node_name, given, probed) => anyhow::bail!("the probes ended"),
         () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
         () = interfaces::watch(devices_of(&config), devices) => {}
@@ -126,6 +130,19 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     }
     log::info!("stopped; the dataplane goes on");
     Ok(())
+}
+
+fn tell_listeners(listeners: &[SocketAddr]) {
+    if listeners.is_empty() {
+        return;
+    }
+    let all: Vec<String> = listeners.iter().map(ToString::to_string).collect();
+    log::info!(listeners = all.join(" "); "answering DNS");
+    if listeners.iter().all(|it| it.ip().is_loopback()) {
+        log::warn!(
+            "no pod reaches a loopback address: there is no service kube-dns; give --dns-listen another address of this node"
+        );
+    }
 }
 
 /// What answers to names are made with.
