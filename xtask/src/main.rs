@@ -5,6 +5,7 @@
 
 mod bench;
 mod lint;
+mod mutate;
 mod process;
 mod run;
 mod setup;
@@ -71,6 +72,14 @@ enum Verb {
     Lint,
     /// What must hold on main: `lint`, `test`, then `vm`; a part that cannot run is a failure
     Ci,
+    /// Break each rule on purpose, in a copy of the tree, and see whether the tests notice
+    Mutate {
+        /// Rules by number, such as C4; all without any
+        rules: Vec<String>,
+        /// Also what shows in network namespaces only (root)
+        #[arg(long)]
+        all: bool,
+    },
     /// Measure
     Bench {
         /// What to measure
@@ -119,6 +128,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<()> {
             };
             vm::command(workspace, &kernels, &selection, true)
         }
+        Verb::Mutate { rules, all } => mutate::command(workspace, &rules, all),
         Verb::Bench { subject } => bench::command(workspace, subject),
     }
 }
