@@ -11,6 +11,7 @@ pub mod command;
 pub mod config;
 pub mod dataplane;
 mod default_routes;
+pub mod dns;
 pub mod health;
 pub mod heap;
 pub mod interfaces;

@@ -13,6 +13,7 @@ use super::{
     cluster::Cluster,
     endpoints::{PortSpec, candidates, port_number},
     exposure::{self, Exposure},
+    naming::naming,
     node_ports::AssignedPort,
     object::{Object, ObjectName},
     problem::{Fault, Problem},
@@ -131,6 +132,8 @@ pub fn resolve(
             }
         }
     }
+    let all: Vec<PortSpec> = service.spec.iter().flat_map(ports).collect();
+    let naming = naming(context, (name, service), &all, &given.addresses);
     let algorithm = algorithm(context, object, service, &mut problems);
     problems.sort();
     problems.dedup();
@@ -141,6 +144,7 @@ pub fn resolve(
         balancers,
         external,
         health_check_node_port: given.health_check_node_port,
+        naming,
         problems,
     }))
 }

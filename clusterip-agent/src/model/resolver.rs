@@ -173,6 +173,7 @@ impl Resolver {
                 self.snapshot.inside = Arc::new(ranges);
             }
         }
+        self.snapshot.pods = self.cluster.pods_by_address().clone();
         for name in std::mem::take(&mut self.touched) {
             let context = Context {
                 cluster: &self.cluster,
@@ -199,13 +200,10 @@ impl Resolver {
             if old == new.as_ref() {
                 continue;
             }
-            if let Some(service) = new {
-                self.snapshot.set_problems(&name, service.problems.clone());
-                self.snapshot.services.insert_mut(name.clone(), service);
-            } else {
-                self.snapshot.set_problems(&name, Vec::new());
-                self.snapshot.services.remove_mut(&name);
-            }
+            let problems = new.as_ref().map(|service| service.problems.clone());
+            self.snapshot
+                .set_problems(&name, problems.unwrap_or_default());
+            self.snapshot.set_service(&name, new);
             changed.insert(name);
         }
         changed

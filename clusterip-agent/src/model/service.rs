@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
-use super::{object::ObjectName, problem::Problem};
+use super::{naming::Naming, object::ObjectName, problem::Problem};
 
 /// The protocols a service port may have.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -278,6 +278,8 @@ pub struct ResolvedService {
     pub external: Vec<Balancer>,
     /// Where load balancers ask each node whether it has an endpoint of its own (E7): reserved, and not answered yet.
     pub health_check_node_port: Option<u16>,
+    /// What its name leads to (J).
+    pub naming: Naming,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
 }
