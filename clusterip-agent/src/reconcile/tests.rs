@@ -10,6 +10,7 @@ use crate::{
     health::Progress,
     model::{
         event::Event,
+        object::Spec,
         objects_for_tests::{app, listing, name, pod, put, remove, service, slice},
         range::ServiceRange,
         resolver::Resolver,
@@ -98,6 +99,24 @@ fn an_event_that_changes_nothing_writes_nothing_and_is_not_published() {
     let report = agent.handle(listing(objects));
     assert_eq!((report.services, report.ops), (0, 0));
     assert_eq!(agent.dataplane().writes(), writes);
+    assert!(Arc::ptr_eq(&before, &agent.published().snapshot));
+}
+
+/// F5
+#[test]
+fn an_object_that_changes_without_effect_changes_no_service() {
+    let mut agent = reconciler();
+    let mut web_1 = pod("web-1", "web", "10.1.0.1");
+    agent.handle(listing([app("web"), web_1.clone()]));
+    let before = agent.published().snapshot.clone();
+    if let Spec::Pod(pod) = &mut web_1.spec {
+        let annotations = &mut Arc::make_mut(pod).metadata.annotations;
+        annotations
+            .get_or_insert_default()
+            .insert("note".to_owned(), "seen".to_owned());
+    }
+    let report = agent.handle(vec![put(web_1)]);
+    assert_eq!((report.services, report.ops), (0, 0));
     assert!(Arc::ptr_eq(&before, &agent.published().snapshot));
 }
 
