@@ -278,6 +278,8 @@ pub struct ResolvedService {
     pub external: Vec<Balancer>,
     /// What its name leads to (J).
     pub naming: Naming,
+    /// Where load balancers ask each node whether it has an endpoint of its own (E7): reserved, and not answered yet.
+    pub health_check_node_port: Option<u16>,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
 }

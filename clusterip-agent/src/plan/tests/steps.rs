@@ -130,6 +130,7 @@ pub(super) fn resolved(
         balancers: balancers.collect(),
         external: Vec::new(),
         naming: Naming::Members(Vec::new()),
+        health_check_node_port: None,
         problems: Vec::new(),
     }
 }
