@@ -2,6 +2,7 @@
 
 mod check;
 mod cleanup;
+mod names;
 mod output;
 pub mod plan;
 mod reload;

@@ -1,9 +1,6 @@
 //! `clusterip run`: the node agent put together.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-};
+use std::{net::IpAddr, path::PathBuf};
 
 use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
@@ -13,7 +10,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::reload::Options;
+use super::{names, reload::Options};
 use crate::{
     attachments,
     clock::Clock,
@@ -29,7 +26,7 @@ use crate::{
         pins::Pins,
         sockets::SocketMaps,
     },
-    dns::{self, access::Access, server::Responder, zone::Zone},
+    dns,
     health::{self, Answers, Health, Progress},
     interfaces,
     metrics::{self, Figures, serve},
@@ -80,9 +77,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
 
     let resolver = super::resolver(&config, kept);
     let reconciler = Reconciler::new(maps, resolver, Some(store), limits);
-    let sockets_of_dns = dns::server::Sockets::open(&config.dns_listen).await?;
-    tell_listeners(&sockets_of_dns.addresses());
-    let responder = responder(&config)?;
+    let (listening, responder) = names::open(&config).await?;
     let (events, listed) = mpsc::channel(QUEUE);
     let (named, given) = mpsc::channel(QUEUE);
     let (probed, inbox) = mpsc::channel(QUEUE);
@@ -108,7 +103,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         None => futures::future::Either::Right(std::future::pending()),
     };
 
-    let resolving = dns::server::run(sockets_of_dns, responder, seen.clone());
+    let resolving = dns::server::run(listening, responder, seen.clone());
     let kube_dns = kube_dns::run(super::kube_dns(&config), listed, named);
 
     let health = Health {
@@ -170,31 +165,6 @@ async fn reload(mut signal: Signal, manifests: Reload, mut options: Options) {
         manifests.now().await;
         supervisor::ready();
     }
-}
-
-fn tell_listeners(listeners: &[SocketAddr]) {
-    if listeners.is_empty() {
-        return;
-    }
-    let all: Vec<String> = listeners.iter().map(ToString::to_string).collect();
-    log::info!(listeners = all.join(" "); "answering DNS");
-    if listeners.iter().all(|it| it.ip().is_loopback()) {
-        log::warn!(
-            "no pod reaches a loopback address: there is no service kube-dns; give --dns-listen another address of this node"
-        );
-    }
-}
-
-/// What answers to names are made with.
-fn responder(config: &Config) -> anyhow::Result<Responder> {
-    let ranges = config.service_cidrs.clone();
-    // This node asks itself from the very address that it asks.
-    let own = config.dns_listen.iter().map(|it| it.ip().into());
-    let allowed = config.dns_allow.iter().copied().chain(own).collect();
-    Ok(Responder {
-        zone: Zone::new(&config.cluster_domain, ranges, config.dns_pod_records)?,
-        access: Access::new(allowed),
-    })
 }
 
 /// Whose sockets are translated.

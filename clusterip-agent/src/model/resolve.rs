@@ -143,8 +143,8 @@ pub fn resolve(
         affinity_seconds: affinity(service),
         balancers,
         external,
-        health_check_node_port: given.health_check_node_port,
         naming,
+        health_check_node_port: given.health_check_node_port,
         problems,
     }))
 }

@@ -3,6 +3,8 @@
 //! [`Reconciler`] is the core, without a clock; [`run`] drives it.
 
 mod drive;
+#[cfg(test)]
+mod held;
 mod measures;
 #[cfg(test)]
 mod tests;
