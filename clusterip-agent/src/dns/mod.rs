@@ -1,0 +1,4 @@
+//! Names: the resolver of the node.
+
+pub mod forward;
+pub mod metrics;
