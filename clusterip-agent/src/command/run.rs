@@ -24,13 +24,14 @@ use crate::{
         pins::Pins,
         sockets::SocketMaps,
     },
+    dns::{self, access::Access, server::Responder, zone::Zone},
     interfaces::{self, Globs},
     metrics::{Figures, Health, health_routes, metrics_routes, serve},
     plan::Limits,
     probe,
     reconcile::{self, Published, Reconciler, Timing},
     reconnect,
-    source::manifests::Watch,
+    source::{kube_dns, manifests::Watch},
     state::Store,
 };
 
@@ -69,7 +70,10 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
 
     let resolver = super::resolver(&config, kept);
     let reconciler = Reconciler::new(maps, resolver, Some(store), limits);
-    let (events, given) = mpsc::channel(QUEUE);
+    let sockets_of_dns = dns::server::Sockets::open(&config.dns_listen).await?;
+    let responder = responder(&config)?;
+    let (events, listed) = mpsc::channel(QUEUE);
+    let (named, given) = mpsc::channel(QUEUE);
     let (probed, inbox) = mpsc::channel(QUEUE);
     let (published, seen) = watch::channel(Published::default());
     let reconcile = reconcile::run(reconciler, inbox, published, Timing::default());
@@ -83,6 +87,9 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         }
         None => futures::future::Either::Right(std::future::pending()),
     };
+
+    let resolving = dns::server::run(sockets_of_dns, responder, seen.clone());
+    let kube_dns = kube_dns::run(super::kube_dns(&config), listed, named);
 
     let health = Health {
         published: seen.clone(),
@@ -106,6 +113,8 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(); "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
+        () = kube_dns => anyhow::bail!("the source of objects ended"),
+        () = resolving => {}
         () = probe::run(&config.node_name, given, probed) => anyhow::bail!("the probes ended"),
         () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
         () = interfaces::watch(Globs::new(&config.pod_interfaces), devices) => {}
@@ -116,6 +125,18 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     }
     log::info!("stopped; the dataplane goes on");
     Ok(())
+}
+
+/// What answers to names are made with.
+fn responder(config: &Config) -> anyhow::Result<Responder> {
+    let ranges = config.service_cidrs.clone();
+    // This node asks itself from the very address that it asks.
+    let own = config.dns_listen.iter().map(|it| it.ip().into());
+    let allowed = config.dns_allow.iter().copied().chain(own).collect();
+    Ok(Responder {
+        zone: Zone::new(&config.cluster_domain, ranges, config.dns_pod_records)?,
+        access: Access::new(allowed),
+    })
 }
 
 /// Whose sockets are translated.

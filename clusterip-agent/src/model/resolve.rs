@@ -13,6 +13,7 @@ use super::{
     cluster::Cluster,
     endpoints::{PortSpec, candidates, port_number},
     exposure::{self, Exposure},
+    naming::naming,
     node_ports::AssignedPort,
     object::{Object, ObjectName},
     problem::{Fault, Problem},
@@ -127,6 +128,8 @@ pub fn resolve(
             }
         }
     }
+    let all: Vec<PortSpec> = service.spec.iter().flat_map(ports).collect();
+    let naming = naming(context, (name, service), &all, &given.addresses);
     let algorithm = algorithm(context, object, service, &mut problems);
     problems.sort();
     problems.dedup();
@@ -136,6 +139,7 @@ pub fn resolve(
         affinity_seconds: affinity(service),
         balancers,
         external,
+        naming,
         problems,
     }))
 }

@@ -88,9 +88,19 @@ pub async fn run<D: Dataplane>(
         }
         published.send_if_modified(|seen| {
             let now = reconciler.published();
-            let is_new = !Arc::ptr_eq(&seen.snapshot, &now.snapshot);
+            let is_new = !Arc::ptr_eq(&seen.snapshot, &now.snapshot)
+                || !Arc::ptr_eq(&seen.unanswered, &now.unanswered)
+                || !is_same(seen.held.as_ref(), now.held.as_ref());
             *seen = now.clone();
             is_new
         });
+    }
+}
+
+fn is_same<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
     }
 }

@@ -30,6 +30,10 @@ pub struct Published {
     pub programmed: bool,
     /// How many services do not fit into the dataplane.
     pub waiting: usize,
+    /// The model as the dataplane held all of it last: what names may lead to. None before the first time.
+    pub held: Option<Arc<Snapshot>>,
+    /// Services some address of which is not in the dataplane, for want of room.
+    pub unanswered: Arc<BTreeSet<ObjectName>>,
 }
 
 /// What one step did.
@@ -263,6 +267,18 @@ impl<D: Dataplane> Reconciler<D> {
         self.published.index = self.index.clone();
         self.published.programmed = self.resolver.is_synced() && self.is_clean;
         self.published.waiting = self.waiting.len();
+        if self.is_clean {
+            self.published.held = Some(self.published.snapshot.clone());
+            let lacks_address = |full: &&Full| matches!(full, Full::Services { .. });
+            let waiting = self.waiting.iter();
+            let unanswered: BTreeSet<ObjectName> = waiting
+                .filter(|(_, full)| full.iter().any(|it| lacks_address(&it)))
+                .map(|(name, _)| name.clone())
+                .collect();
+            if *self.published.unanswered != unanswered {
+                self.published.unanswered = Arc::new(unanswered);
+            }
+        }
     }
 }
 

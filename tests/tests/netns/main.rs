@@ -11,6 +11,7 @@ mod choosing;
 mod dataplane;
 mod demo;
 mod lifecycle;
+mod names;
 mod packets;
 mod probes;
 mod refusals;
