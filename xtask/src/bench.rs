@@ -17,6 +17,8 @@ pub(crate) enum Subject {
     Packet,
     /// Nanoseconds of a connect, with and without the programs at sockets (root)
     Socket,
+    /// Questions a second that the resolver answers, by dnsperf (root)
+    Dns,
 }
 
 /// `cargo xtask bench`.
@@ -28,6 +30,10 @@ pub(crate) fn command(workspace: &Path, subject: Subject) -> anyhow::Result<()> 
     let subject = match subject {
         Subject::Packet => "packet",
         Subject::Socket => "socket",
+        Subject::Dns => {
+            setup::programs(&[("dnsperf", "dnsperf")])?;
+            "dns"
+        }
     };
     program(workspace, "bench", Profile::Release, &[subject.into()])
 }

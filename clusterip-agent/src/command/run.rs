@@ -24,9 +24,18 @@ use crate::{
         pins::Pins,
         sockets::SocketMaps,
     },
-    dns::{self, access::Access, server::Responder, zone::Zone},
+    dns::{
+        self,
+        access::Access,
+        account::Account,
+        forward::{self, Forwarder, Settings as Forwarding, Upstreams},
+        metrics::{ForwardFigures, Names},
+        responder::{Outside, Responder},
+        zone::Zone,
+    },
     interfaces::{self, Globs},
     metrics::{Figures, Health, health_routes, metrics_routes, serve},
+    model::range::ServiceRange,
     plan::Limits,
     probe,
     reconcile::{self, Published, Reconciler, Timing},
@@ -71,7 +80,12 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let resolver = super::resolver(&config, kept);
     let reconciler = Reconciler::new(maps, resolver, Some(store), limits);
     let sockets_of_dns = dns::server::Sockets::open(&config.dns_listen).await?;
-    let responder = responder(&config)?;
+    let forwarder = forwarder(&config)?;
+    let responder = responder(&config, &forwarder)?;
+    let told = Names {
+        served: responder.account.served().clone(),
+        forwarded: ForwardFigures::new(forwarder.clone(), &config.dns_listen),
+    };
     let (events, listed) = mpsc::channel(QUEUE);
     let (named, given) = mpsc::channel(QUEUE);
     let (probed, inbox) = mpsc::channel(QUEUE);
@@ -102,7 +116,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         capacity,
     };
     if let Some(address) = config.metrics_bind_address {
-        serve("metrics", address, metrics_routes(figures)).await?;
+        serve("metrics", address, metrics_routes(figures, told)).await?;
     }
     if let Some(address) = config.healthz_bind_address {
         serve("healthz", address, health_routes(health)).await?;
@@ -115,6 +129,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
         () = kube_dns => anyhow::bail!("the source of objects ended"),
         () = resolving => {}
+        () = forwarder.run() => {}
         () = probe::run(&config.node_name, given, probed) => anyhow::bail!("the probes ended"),
         () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
         () = interfaces::watch(Globs::new(&config.pod_interfaces), devices) => {}
@@ -127,15 +142,49 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where the node's own upstreams are named.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const MEBIBYTE: usize = 1 << 20;
+
+/// Who is asked for names outside.
+fn forwarder(config: &Config) -> anyhow::Result<Forwarder> {
+    let upstreams = if config.dns_upstreams.is_empty() {
+        Upstreams::File(RESOLV_CONF.into())
+    } else {
+        Upstreams::Given(config.dns_upstreams.clone())
+    };
+    let ranges = config.service_cidrs.iter().copied();
+    let ranges: Vec<ServiceRange> = ranges.map(ServiceRange::new).collect();
+    let own = kube_dns::addresses(&ranges).chain(config.dns_listen.iter().copied());
+    let settings = Forwarding {
+        upstreams,
+        stubs: config.dns_stubs.clone(),
+        own: own.collect(),
+        cache: usize::try_from(config.dns_cache)?.saturating_mul(MEBIBYTE),
+        timing: forward::Timing::default(),
+    };
+    Ok(Forwarder::new(settings)?)
+}
+
 /// What answers to names are made with.
-fn responder(config: &Config) -> anyhow::Result<Responder> {
+fn responder(config: &Config, forwarder: &Forwarder) -> anyhow::Result<Responder> {
     let ranges = config.service_cidrs.clone();
     // This node asks itself from the very address that it asks.
     let own = config.dns_listen.iter().map(|it| it.ip().into());
     let allowed = config.dns_allow.iter().copied().chain(own).collect();
+    let zone = Zone::new(&config.cluster_domain, ranges, config.dns_pod_records)?;
+    let search = config.dns_autopath.then(|| {
+        let text = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
+        forward::address::search_list(&text)
+    });
     Ok(Responder {
-        zone: Zone::new(&config.cluster_domain, ranges, config.dns_pod_records)?,
         access: Access::new(allowed),
+        outside: Some(Outside {
+            forwarder: forwarder.clone(),
+            search,
+        }),
+        account: Account::new(&config.dns_listen, &zone, config.dns_log),
+        zone,
     })
 }
 

@@ -9,6 +9,7 @@
 //! answer. A name leads to an address only after the maps hold it.
 
 pub mod access;
+pub mod account;
 pub mod answer;
 mod connections;
 pub mod forward;
@@ -16,6 +17,7 @@ mod message;
 pub mod metrics;
 mod records;
 pub mod reply;
+pub mod responder;
 mod reverse;
 pub mod server;
 pub mod state;

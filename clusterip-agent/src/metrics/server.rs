@@ -15,7 +15,7 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::{net::TcpListener, sync::watch, task::spawn_blocking};
 
 use super::Figures;
-use crate::{interfaces::Devices, reconcile::Published};
+use crate::{dns::metrics::Names, interfaces::Devices, reconcile::Published};
 
 /// `OpenMetrics`, as the encoder writes it.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -30,9 +30,12 @@ pub struct Health {
 }
 
 /// `/metrics`.
-pub fn metrics_routes(figures: Figures) -> Router {
-    let mut registry = Registry::with_prefix("clusterip");
-    registry.register_collector(Box::new(figures));
+pub fn metrics_routes(figures: Figures, names: Names) -> Router {
+    let mut registry = Registry::default();
+    names.register(registry.sub_registry_with_prefix("coredns"));
+    registry
+        .sub_registry_with_prefix("clusterip")
+        .register_collector(Box::new(figures));
     Router::new()
         .route("/metrics", get(metrics))
         .with_state(Arc::new(registry))

@@ -164,7 +164,11 @@ impl Forwarder {
             return Reply::failure(ResponseCode::Refused);
         }
         let key = Key::new(question);
-        match self.find(key.bytes(), question) {
+        let found = self.find(key.bytes(), question);
+        if !matches!(found, Found::Fresh { .. }) {
+            self.0.figures.miss();
+        }
+        match found {
             Found::Fresh { reply, age, .. } => reply.reply(age),
             Found::Expired {
                 reply,
@@ -206,18 +210,15 @@ impl Forwarder {
         }
     }
 
-    /// What the cache knows; counts it, and has a reply fetched again that is popular and about to expire.
+    /// What the cache knows; counts what it has, and has a reply fetched again that is popular and about to expire.
     fn find(&self, key: &[u8], question: &Query) -> Found {
         let found = self.part(key).get(key, Instant::now());
-        match &found {
-            Found::Fresh { reply, refresh, .. } => {
-                self.0.figures.hit(reply.kind());
-                if *refresh {
-                    self.0.figures.prefetch();
-                    drop(self.board(&Key::new(question), question, None));
-                }
+        if let Found::Fresh { reply, refresh, .. } = &found {
+            self.0.figures.hit(reply.kind());
+            if *refresh {
+                self.0.figures.prefetch();
+                drop(self.board(&Key::new(question), question, None));
             }
-            Found::Nothing | Found::Expired { .. } | Found::Failed => self.0.figures.miss(),
         }
         found
     }

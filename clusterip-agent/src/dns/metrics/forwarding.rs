@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, metri
 
 use super::{
     CODE_NAMES, CODES, Histogram, Labels, NANOSECONDS, TIME_BOUNDS, TIMES, code_place, counter,
-    histogram::Sums,
+    histogram::Sums, server_label,
 };
 use crate::dns::forward::{Forwarder, Kind};
 
@@ -94,10 +95,8 @@ impl UpstreamFigures {
 /// The figures of a forwarder, read when they are asked for.
 #[derive(Clone, Debug)]
 pub struct ForwardFigures {
-    /// Whose.
-    pub forwarder: Forwarder,
-    /// Label of the server, as [`server_label`](super::server_label) has it.
-    pub server: String,
+    forwarder: Forwarder,
+    server: String,
 }
 
 impl Collector for ForwardFigures {
@@ -108,6 +107,15 @@ impl Collector for ForwardFigures {
 }
 
 impl ForwardFigures {
+    /// The figures of a server that listens there.
+    #[must_use]
+    pub fn new(forwarder: Forwarder, listen: &[SocketAddr]) -> Self {
+        Self {
+            forwarder,
+            server: server_label(listen),
+        }
+    }
+
     fn cache(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let server = ("server", &*self.server);
         let zones = ("zones", ".");

@@ -9,11 +9,31 @@ use std::fmt;
 use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeLabelSet, LabelSetEncoder, NoLabelSet},
     metrics::MetricType,
+    registry::Registry,
 };
 
 pub use forwarding::{CacheFigures, ForwardFigures, UpstreamFigures};
 pub use histogram::Histogram;
-pub use served::{Exchanged, Served, server_label};
+use served::server_label;
+pub use served::{Exchanged, Served};
+
+/// All that the resolver tells.
+#[derive(Debug)]
+pub struct Names {
+    /// The questions of clients.
+    pub served: Served,
+    /// Cache and upstreams.
+    pub forwarded: ForwardFigures,
+}
+
+impl Names {
+    /// Adds them to a registry, whose prefix is to be `coredns`.
+    pub fn register(self, registry: &mut Registry) {
+        let Self { served, forwarded } = self;
+        registry.register_collector(Box::new(served));
+        registry.register_collector(Box::new(forwarded));
+    }
+}
 
 /// Labels in order.
 struct Labels<'a>(&'a [(&'a str, &'a str)]);

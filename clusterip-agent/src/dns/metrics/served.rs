@@ -193,8 +193,7 @@ impl Served {
 }
 
 /// `CoreDNS`'s name of a server: where it listens.
-#[must_use]
-pub fn server_label(listen: &[SocketAddr]) -> String {
+pub(super) fn server_label(listen: &[SocketAddr]) -> String {
     match listen.first() {
         Some(address) => format!("dns://{address}"),
         None => "dns://".to_owned(),
