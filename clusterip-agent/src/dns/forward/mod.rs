@@ -245,7 +245,7 @@ impl Forwarder {
                 Some(waiting)
             }
             Boarding::Full => {
-                log::warn!(name:% = question.name, client:?; "too many questions are on their way upstream: refused");
+                log::debug!(name:% = question.name, client:?; "too many questions are on their way upstream: refused");
                 None
             }
         }
