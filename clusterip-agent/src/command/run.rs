@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     attachments,
-    config::{Config, SocketLb},
+    config::{Config, SocketLb, UplinkMode},
     dataplane::{
         attach::{Hooks, Mode},
         bpf::Bpf,
@@ -33,7 +33,7 @@ use crate::{
         responder::{Outside, Responder},
         zone::Zone,
     },
-    interfaces::{self, Globs},
+    interfaces::{self, Globs, Uplinks, Wanted},
     metrics::{Figures, Health, health_routes, metrics_routes, serve},
     model::range::ServiceRange,
     plan::Limits,
@@ -121,7 +121,8 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(address) = config.healthz_bind_address {
         serve("healthz", address, health_routes(health)).await?;
     }
-    let hooks = Hooks::new(loaded, pins, Mode::detect());
+    let hooks =
+        Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(); "started");
@@ -132,7 +133,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         () = forwarder.run() => {}
         () = probe::run(&config.node_name, given, probed) => anyhow::bail!("the probes ended"),
         () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
-        () = interfaces::watch(Globs::new(&config.pod_interfaces), devices) => {}
+        () = interfaces::watch(devices_of(&config), devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
         () = connected => {}
         _ = interrupt.recv() => {}
@@ -188,6 +189,19 @@ fn responder(config: &Config, forwarder: &Forwarder) -> anyhow::Result<Responder
     })
 }
 
+fn devices_of(config: &Config) -> Wanted {
+    Wanted {
+        pods: Globs::new(&config.pod_interfaces),
+        uplinks: match config.uplink_mode {
+            UplinkMode::Off => Uplinks::None,
+            UplinkMode::Tc | UplinkMode::Auto if config.uplinks.is_empty() => {
+                Uplinks::DefaultRoutes
+            }
+            UplinkMode::Tc | UplinkMode::Auto => Uplinks::Named(Globs::new(&config.uplinks)),
+        },
+    }
+}
+
 /// Whose sockets are translated.
 struct Sockets {
     cgroup: PathBuf,
@@ -235,6 +249,8 @@ fn options(config: &Config, pins: &Pins, sockets: Option<&Sockets>) -> LoadOptio
             ..Settings::DEFAULT
         },
         sockets: sockets.is_some(),
+        uplinks: config.uplink_mode != UplinkMode::Off,
+        drivers: config.uplink_mode == UplinkMode::Auto,
         log_level: if config.verbose >= DIAGNOSTICS {
             DEBUG
         } else {

@@ -20,7 +20,7 @@ use ipnet::IpNet;
 
 pub use file::FileError;
 pub use flags::{CHECK, Flags, PLAN, RUN};
-pub use values::{DnsLog, LogFormat, SocketLb};
+pub use values::{DnsLog, LogFormat, SocketLb, UplinkMode};
 
 use crate::model::{exposure::NodePortAddresses, service::Algorithm};
 
@@ -30,12 +30,11 @@ const API_VERSION: &str = "clusterip.dev/v1alpha1";
 const KIND: &str = "AgentConfiguration";
 
 /// Documented options that are for later: an error, since an option without effect would be a trap.
-const NOT_YET: [&str; 6] = [
+const NOT_YET: [&str; 5] = [
     "kubeconfig",
     "in-cluster",
     "kube-api-server",
     "forwarding",
-    "uplinks",
     "socket",
 ];
 
@@ -90,6 +89,12 @@ options! {
     service_cidrs: Vec<IpNet> = "service-cidr" "CIDR[,CIDR]", Some("10.96.0.0/16"), RUN | PLAN | CHECK, values::one_per_family, as_is;
     /// Host sides of the pods' devices: names with * and ?
     pod_interfaces: Vec<String> = "pod-interfaces" "GLOB[,GLOB]", Some("veth*"), RUN, values::globs, as_is;
+    /// Devices that lead to the outside: names with * and ? (those with a default route if left out)
+    uplinks: Vec<String> = "uplinks" "GLOB[,GLOB]", Some(""), RUN, values::globs, as_is;
+    /// How services are kept from clients outside: tc, auto (at the driver too where it has native XDP), or off
+    uplink_mode: UplinkMode = "uplink-mode" "tc|auto|off", Some("tc"), RUN, values::uplink_mode, as_is;
+    /// Ranges of pods' addresses, which are inside beside what the Node objects say
+    pod_cidrs: Vec<IpNet> = "pod-cidr" "CIDR[,CIDR]", Some(""), RUN, values::ranges, as_is;
     /// How a backend is chosen unless the service says otherwise: round-robin, random, maglev or least-connections
     algorithm: Algorithm = "algorithm" "NAME", Some("round-robin"), RUN | PLAN, values::algorithm, algorithm_name;
     /// Whose sockets are translated in their calls: host (processes of the node's own network namespace), all, or off
@@ -104,14 +109,12 @@ options! {
     allow_external_ips: bool = "allow-external-ips" "on|off", Some("off"), PLAN | CHECK, values::switch, values::switch_text;
     /// Ranges from which load balancers without an address get one, at most one of each family
     load_balancer_pool: Vec<IpNet> = "load-balancer-pool" "CIDR[,CIDR]", Some(""), PLAN | CHECK, values::pool, as_is;
-    /// What counts as inside the cluster, besides the pod ranges of Node objects
-    pod_cidrs: Vec<IpNet> = "pod-cidr" "CIDR[,CIDR]", Some(""), RUN, values::cidrs, as_is;
     /// Where the agent answers DNS, over UDP and TCP: addresses of this node that pods reach; repeatable
     dns_listen: Vec<SocketAddr> = "dns-listen" "ADDR:PORT", Some(""), RUN | PLAN, values::dns_listeners, as_is;
     /// Domain of the cluster's names
     cluster_domain: String = "cluster-domain" "DOMAIN", Some("cluster.local"), RUN | PLAN | CHECK, values::domain, as_is;
     /// Who may ask for names besides this node, the cluster's nodes and its pods
-    dns_allow: Vec<IpNet> = "dns-allow" "CIDR[,CIDR]", Some(""), RUN, values::cidrs, as_is;
+    dns_allow: Vec<IpNet> = "dns-allow" "CIDR[,CIDR]", Some(""), RUN, values::ranges, as_is;
     /// Give pods names made of their addresses, such as 10-244-0-7.default.pod.cluster.local: on or off
     dns_pod_records: bool = "dns-pod-records" "on|off", Some("off"), RUN, values::switch, values::switch_text;
     /// Who is asked for names outside the cluster, the first that answers (those of the node's resolv.conf if left out)

@@ -42,6 +42,8 @@ fn the_defaults_are_those_of_the_documentation() {
             node_name: "a".into(),
             service_cidrs: vec!["10.96.0.0/16".parse().expect("a range")],
             pod_interfaces: vec!["veth*".into()],
+            uplinks: vec![],
+            uplink_mode: UplinkMode::Tc,
             algorithm: Algorithm::RoundRobin,
             socket_lb: SocketLb::Host,
             cgroup: None,

@@ -6,6 +6,8 @@ pub mod bpf;
 pub mod cgroup;
 pub mod counters;
 pub mod diagnostics;
+mod driver;
+pub mod endpoints;
 pub mod faulty;
 mod features;
 mod links;
@@ -13,7 +15,6 @@ pub mod load;
 pub mod memory;
 pub mod netns;
 pub mod pins;
-pub mod ports;
 pub mod raw;
 pub mod sockets;
 
