@@ -113,12 +113,20 @@ impl Responder {
                     }
                 }
                 Answer::Reply(reply) => reply,
-                Answer::Elsewhere { aliases, question } => match self.kept(&question) {
-                    Some((packed, age)) => led(aliases, said(&packed, age)),
-                    None => {
+                Answer::Elsewhere { aliases, question } => {
+                    let Some((packed, age)) = self.kept(&question) else {
                         return later(asked, request, Find::Forward { aliases, question });
+                    };
+                    if aliases.is_empty()
+                        && let Some(bytes) = request.relay(&packed, age, transport)
+                    {
+                        let is_own = false;
+                        self.account
+                            .note(&asked, Some((&request.query, is_own)), &bytes);
+                        return Response::Now(bytes);
                     }
-                },
+                    led(aliases, packed.reply(age).into())
+                }
             }
         } else if state.is_none() {
             // Who is inside is not known yet either (J6).
@@ -222,11 +230,6 @@ fn later(asked: Asked, request: Request, find: Find) -> Response {
         request,
         find,
     }))
-}
-
-/// What others said before.
-fn said(packed: &Packed, age: Age) -> Reply {
-    packed.reply(age).into()
 }
 
 /// A reply behind the aliases that led to it.

@@ -82,6 +82,10 @@ struct Figure {
     rate: f64,
     /// Microseconds of one question at a time: the median.
     latency: f64,
+    /// Microseconds of a processor that the agent spends on an answer: whoever else is busy does not matter here.
+    work: f64,
+    /// MiB of the agent's memory.
+    memory: f64,
 }
 
 /// Prints the table.
@@ -95,14 +99,19 @@ pub fn run(seconds: u32) -> Result<()> {
         "bench dns starts the agent in a namespace: it needs root"
     );
     println!(
-        "{:<18} {:>9} {:>12} {:>14} {:>9}",
-        "names", "services", "answers/s", "median, us", "MiB"
+        "{:<18} {:>9} {:>12} {:>12} {:>12} {:>8}",
+        "names", "services", "answers/s", "median, us", "work, us", "MiB"
     );
     for services in SERVICES {
-        for (names, figure, memory) in measure(services, seconds)? {
-            let Figure { rate, latency } = figure;
+        for (names, figure) in measure(services, seconds)? {
+            let Figure {
+                rate,
+                latency,
+                work,
+                memory,
+            } = figure;
             println!(
-                "{:<18} {services:>9} {rate:>12.0} {latency:>14.1} {memory:>9.1}",
+                "{:<18} {services:>9} {rate:>12.0} {latency:>12.1} {work:>12.2} {memory:>8.1}",
                 names.words()
             );
         }
@@ -110,7 +119,7 @@ pub fn run(seconds: u32) -> Result<()> {
     Ok(())
 }
 
-fn measure(services: u32, seconds: u32) -> Result<Vec<(Names, Figure, f64)>> {
+fn measure(services: u32, seconds: u32) -> Result<Vec<(Names, Figure)>> {
     let node = Node::anonymous()?;
     let upstream = Upstream::start(node.namespace(), 3_600)?;
     let manifests = Manifests::new()?;
@@ -151,11 +160,18 @@ fn measure(services: u32, seconds: u32) -> Result<Vec<(Names, Figure, f64)>> {
         // Once through all of them: names outside are kept from then on.
         dnsperf(&node, &file, &["-n", "1"])?;
         let many = ["-l", &seconds.to_string(), "-q", OUTSTANDING, "-c", CLIENTS];
-        let rate = rate(&dnsperf(&node, &file, &many)?)?;
+        let before = spent(&agent)?;
+        let (rate, answers) = rate(&dnsperf(&node, &file, &many)?)?;
+        let work = (spent(&agent)? - before) / answers;
         let one = dnsperf(&node, &file, &["-n", "5", "-q", "1", "-v"])?;
         let latency = median_latency(&one)?;
-        let memory = memory(&agent)?;
-        figures.push((names, Figure { rate, latency }, memory));
+        let figure = Figure {
+            rate,
+            latency,
+            work,
+            memory: memory(&agent)?,
+        };
+        figures.push((names, figure));
     }
     Ok(figures)
 }
@@ -182,8 +198,8 @@ fn dnsperf(node: &Node, questions: &Path, arguments: &[&str]) -> Result<String> 
     Ok(text)
 }
 
-/// Answers a second, of dnsperf's summary. Lost ones make the figure worthless.
-fn rate(summary: &str) -> Result<f64> {
+/// Answers a second and in all, of dnsperf's summary. Lost ones make the figure worthless.
+fn rate(summary: &str) -> Result<(f64, f64)> {
     let after = |mark: &str| {
         let line = summary
             .lines()
@@ -196,7 +212,8 @@ fn rate(summary: &str) -> Result<f64> {
     if lost > sent / 1_000 {
         bail!("{lost} of {sent} questions were lost\n{summary}");
     }
-    Ok(after("Queries per second:")?.parse()?)
+    let completed = after("Queries completed:")?.parse()?;
+    Ok((after("Queries per second:")?.parse()?, completed))
 }
 
 /// Median of the times that dnsperf tells of each question, in microseconds: `> NOERROR name A 0.000123`.
@@ -215,6 +232,19 @@ fn median_latency(lines: &str) -> Result<f64> {
     let median = times.get(times.len() / 2);
     let median = median.with_context(|| format!("dnsperf told no times\n{lines}"))?;
     Ok(median * 1e6)
+}
+
+/// Microseconds of a processor that the agent has had: `utime` and `stime` of proc(5), in hundredths of a second.
+fn spent(agent: &Agent) -> Result<f64> {
+    let id = agent.id().context("the agent ended")?;
+    let text = fs::read_to_string(format!("/proc/{id}/stat"))?;
+    // The name before it may have blanks.
+    let (_, fields) = text.rsplit_once(") ").context("no fields")?;
+    let mut times = fields.split_whitespace().skip(11).map(str::parse::<f64>);
+    let (Some(Ok(user)), Some(Ok(system))) = (times.next(), times.next()) else {
+        bail!("no times in {text}");
+    };
+    Ok((user + system) * 1e4)
 }
 
 /// MiB of memory that the agent has.

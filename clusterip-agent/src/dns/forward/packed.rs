@@ -57,6 +57,8 @@ pub struct Packed {
     ttls: Box<[u16]>,
     code: ResponseCode,
     kind: Kind,
+    /// It has several addresses, of which every client shall find another one first.
+    has_turns: bool,
     /// Seconds that it may be kept; 0 for not at all.
     life: u32,
 }
@@ -95,6 +97,11 @@ impl Packed {
                 record.ttl.min(cap)
             };
         }
+        let addresses = message
+            .answers
+            .iter()
+            .filter(|record| matches!(record.record_type(), RecordType::A | RecordType::AAAA));
+        let has_turns = addresses.count() > 1;
         let bytes = message.to_vec()?;
         let ttls = ttl_places(&bytes).unwrap_or_default();
         // Without the places of its TTLs it could not grow old.
@@ -108,6 +115,7 @@ impl Packed {
             ttls: ttls.into(),
             code,
             kind,
+            has_turns,
             life,
         })
     }
@@ -128,6 +136,12 @@ impl Packed {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Whether it has several addresses, which take turns at being the first.
+    #[must_use]
+    pub const fn has_turns(&self) -> bool {
+        self.has_turns
     }
 
     /// Bytes of memory.
