@@ -4,6 +4,7 @@ mod check;
 mod cleanup;
 mod output;
 pub mod plan;
+mod reload;
 mod run;
 
 use std::{
@@ -105,7 +106,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
                 .enable_all()
                 .build()
                 .context("start the runtime")?
-                .block_on(run::run(config))?;
+                .block_on(run::run(config, flags))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Check(Shown { flags, output }) => {

@@ -67,6 +67,7 @@ impl Cluster {
                 }
             }
             Event::Problems(problems) => self.problems = problems,
+            Event::Changed(_) => {}
         }
     }
 

@@ -3,9 +3,11 @@ use std::{path::Path, sync::Arc, time::Duration};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
-use super::{Published, Reconciler, Timing, run};
+use super::{Measures, Observers, Published, Reconciler, Timing, run};
 use crate::{
+    clock::Clock,
     dataplane::{Dataplane, DataplaneError, Faulty, Memory},
+    health::Progress,
     model::{
         event::Event,
         objects_for_tests::{app, listing, name, pod, put, remove, service, slice},
@@ -79,9 +81,9 @@ fn one_endpoint_costs_the_same_beside_a_thousand_services() {
         }
         agent.dataplane().writes() - writes
     };
-    // ClearBackend, PutBackend, two PutSlot, PutService.
-    assert_eq!(cost(0), 5);
-    assert_eq!(cost(1000), 5);
+    // PutBackend, two PutSlot, PutService.
+    assert_eq!(cost(0), 4);
+    assert_eq!(cost(1000), 4);
 }
 
 #[test]
@@ -308,7 +310,15 @@ async fn the_loop_programs_retries_and_publishes() {
         first_retry: Duration::from_millis(1),
         last_retry: Duration::from_millis(2),
     };
-    let task = tokio::spawn(run(agent, inbox, writer, timing));
+    let clock = Clock::start();
+    let (progress, progressed) = watch::channel(Progress::new(clock.now()));
+    let observers = Observers {
+        clock,
+        published: writer,
+        progress,
+        measures: Measures::default(),
+    };
+    let task = tokio::spawn(run(agent, inbox, observers, timing));
     let web = service(
         "web",
         &json!({ "clusterIP": "10.96.0.10", "ports": [{ "port": 80 }] }),
@@ -330,6 +340,10 @@ async fn the_loop_programs_retries_and_publishes() {
     }
     drop(events);
     let mut agent = task.await.unwrap();
+    // F7: what failed was seen waiting, and no longer.
+    let progress = progressed.borrow().clone();
+    assert!(progress.has_begun());
+    assert_eq!(progress.is_settled(), !agent.needs_retry());
     while agent.needs_retry() {
         agent.resync();
     }

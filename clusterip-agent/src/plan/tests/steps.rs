@@ -128,6 +128,7 @@ pub(super) fn resolved(
         affinity_seconds: u32::from(vip),
         balancers: balancers.collect(),
         external: Vec::new(),
+        health_check_node_port: None,
         problems: Vec::new(),
     }
 }
