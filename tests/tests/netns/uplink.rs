@@ -37,14 +37,14 @@ const PING_V4: [u8; 8] = [8, 0, 0xf7, 0xfd, 0, 1, 0, 1];
 const PING_V6: [u8; 8] = [128, 0, 0, 0, 0, 1, 0, 1];
 
 /// A service `web` at 10 with a backend, a service `none` at 20 without one, a machine outside, and the agent.
-fn stage(mode: &str, more: &[&str]) -> Result<(Lab, Outside)> {
+fn stage(mode: &str, arguments: &[&str]) -> Result<(Lab, Outside)> {
     let mut lab = Lab::new()?;
     let outside = Outside::join(&lab.node, UPLINK, 1)?;
     lab.service("web", 10)?;
     lab.backend("web", 11)?;
     lab.service("none", 20)?;
-    let arguments = ["--node-name", manifests::NODE, "--uplink-mode", mode];
-    lab.start_with(&[&arguments, more].concat())?;
+    let always = ["--node-name", manifests::NODE, "--uplink-mode", mode];
+    lab.start_with(&[&always, arguments].concat())?;
     is_attached(&lab, UPLINK, "uplink")?;
     Ok((lab, outside))
 }
