@@ -53,6 +53,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let sockets = sockets(&config)?;
     let mut loaded =
         load(&options(&config, &pins, sockets.as_ref())).context("load the dataplane")?;
+    let map_bytes: u64 = loaded.footprint().values().sum();
     let maps = Bpf::new(&mut loaded)?;
     let counters = CounterMaps::open(&pins)?;
     let limits = limits(&loaded);
@@ -104,7 +105,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(); "started");
+    log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(), map_bytes; "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
         () = probe::run(&config.node_name, given, probed) => anyhow::bail!("the probes ended"),

@@ -10,6 +10,7 @@ mod driver;
 pub mod endpoints;
 pub mod faulty;
 mod features;
+pub mod footprint;
 mod links;
 pub mod load;
 pub mod memory;
