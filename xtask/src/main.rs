@@ -85,6 +85,9 @@ enum Verb {
         /// What to measure
         #[arg(value_enum, default_value_t)]
         subject: bench::Subject,
+        /// Arguments for the measurement, such as `--quick` of `agent`
+        #[arg(last = true)]
+        arguments: Vec<String>,
     },
 }
 
@@ -129,6 +132,6 @@ fn dispatch(verb: Verb) -> anyhow::Result<()> {
             vm::command(workspace, &kernels, &selection, true)
         }
         Verb::Mutate { rules, all } => mutate::command(workspace, &rules, all),
-        Verb::Bench { subject } => bench::command(workspace, subject),
+        Verb::Bench { subject, arguments } => bench::command(workspace, subject, &arguments),
     }
 }

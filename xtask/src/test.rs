@@ -74,6 +74,8 @@ const PARTS: [Part; 4] = [
                 "architecture",
                 "--test",
                 "abi",
+                "--test",
+                "complexity",
             ],
         ],
         privileged: false,

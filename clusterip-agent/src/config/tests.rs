@@ -44,7 +44,6 @@ fn the_defaults_are_those_of_the_documentation() {
             pod_interfaces: vec!["veth*".into()],
             uplinks: vec![],
             uplink_mode: UplinkMode::Tc,
-            pod_cidrs: vec![],
             algorithm: Algorithm::RoundRobin,
             socket_lb: SocketLb::Host,
             cgroup: None,
@@ -52,6 +51,11 @@ fn the_defaults_are_those_of_the_documentation() {
             nodeport_range: 30_000..=32_767,
             allow_external_ips: false,
             load_balancer_pool: vec![],
+            pod_cidrs: vec![],
+            dns_listen: vec![],
+            cluster_domain: "cluster.local".into(),
+            dns_allow: vec![],
+            dns_pod_records: false,
             state_dir: "/var/lib/clusterip".into(),
             bpffs: "/sys/fs/bpf/clusterip".into(),
             metrics_bind_address: Some("127.0.0.1:10249".parse().expect("an address")),
@@ -201,8 +205,8 @@ fn a_bad_file_says_where() {
             ":2:12: max-flows: unknown key",
         ),
         (
-            "dnsListen: 127.0.0.1:53\n",
-            ":1:12: dnsListen: not supported yet",
+            "dnsUpstream: 127.0.0.1:53\n",
+            ":1:14: dnsUpstream: not supported yet",
         ),
         (
             "kind: Config\n",
@@ -228,6 +232,21 @@ fn a_bad_file_says_where() {
 }
 
 #[test]
+fn what_differs_is_named_by_its_flag() {
+    let with = |more: &[&str]| {
+        let args = [&["--manifests", "/m", "--node-name", "n"], more].concat();
+        load(&args, &[]).expect("a configuration")
+    };
+    let before = with(&["--max-flows", "8"]);
+    assert_eq!(before.differences(&before), [""; 0]);
+    let after = with(&["--pod-interfaces", "a*", "-v"]);
+    assert_eq!(
+        before.differences(&after),
+        ["pod-interfaces", "max-flows", "verbose"]
+    );
+}
+
+#[test]
 fn each_option_is_one_word_in_three_spellings() {
     assert_eq!(variable("max-flows"), "CLUSTERIP_MAX_FLOWS");
     assert_eq!(key("metrics-bind-address"), "metricsBindAddress");
@@ -248,5 +267,38 @@ fn the_documentation_has_every_option_and_its_default() {
         if let Some(default) = option.default.filter(|d| !d.is_empty()) {
             assert!(row.contains(&format!("| `{default}` |")), "{row}");
         }
+    }
+}
+
+#[test]
+fn dns_listeners_are_addresses_of_this_node_and_may_be_given_one_by_one() {
+    let args = |more: &[&str]| load(&[&["--manifests", "/m"], more].concat(), &[]);
+    let twice = [
+        "--dns-listen",
+        "10.0.0.1:53",
+        "--dns-listen",
+        "[fd00::1]:53,10.0.0.2:53",
+    ];
+    let config = args(&twice).expect("a configuration");
+    let all = ["10.0.0.1:53", "[fd00::1]:53", "10.0.0.2:53"];
+    assert_eq!(
+        config.dns_listen,
+        all.map(|it| it.parse().expect("an address"))
+    );
+    let domain = args(&["--cluster-domain", "K8s.Example."]).expect("a configuration");
+    assert_eq!(domain.cluster_domain, "k8s.example");
+    for wrong in [
+        ["--dns-listen", "0.0.0.0:53"],
+        ["--dns-listen", "[::]:53"],
+        ["--dns-listen", "10.0.0.1"],
+        ["--dns-listen", "10.0.0.1:53,10.0.0.1:53"],
+        ["--dns-allow", "10.0.0.0"],
+        ["--cluster-domain", "a..b"],
+    ] {
+        let found = error(args(&wrong));
+        assert!(
+            found.contains(wrong[0]) && found.contains("must be"),
+            "{found}"
+        );
     }
 }

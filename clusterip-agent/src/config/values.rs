@@ -1,6 +1,6 @@
 //! Values of options: from text, with what is allowed if it is wrong.
 
-use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf};
+use std::{collections::BTreeSet, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -100,6 +100,28 @@ pub(super) fn ranges(text: &str) -> Result<Vec<IpNet>, String> {
     items(text)
         .map(|item| validate::cidr(item).map_err(|allowed| format!("{item} {allowed}")))
         .collect()
+}
+
+/// Answers must come from the address that was asked, hence none that stands for all.
+pub(super) fn dns_listeners(text: &str) -> Result<Vec<SocketAddr>, String> {
+    let listener = |item: &str| match item.parse::<SocketAddr>() {
+        Ok(address) if !address.ip().is_unspecified() => Ok(address),
+        _ => Err(format!(
+            "{item} must be ADDR:PORT with an address of this node, such as 169.254.20.10:53 or [fd00::53]:53"
+        )),
+    };
+    let all: Vec<SocketAddr> = items(text).map(listener).collect::<Result<_, String>>()?;
+    let mut seen = BTreeSet::new();
+    match all.iter().find(|address| !seen.insert(**address)) {
+        Some(twice) => Err(format!("{twice} must be there once")),
+        None => Ok(all),
+    }
+}
+
+pub(super) fn domain(text: &str) -> Result<String, String> {
+    let domain = text.trim_end_matches('.').to_lowercase();
+    validate::dns_name(&domain)?;
+    Ok(domain)
 }
 
 /// None, or what [`one_per_family`] takes.

@@ -1,6 +1,9 @@
 //! The cluster as it was given, and which services an event touches.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
 
 use k8s_openapi::{
     api::{
@@ -9,12 +12,15 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
+use rpds::RedBlackTreeSetSync;
 
 use super::{
+    endpoints::has_ended,
     event::Event,
     labels::{Labels, selects},
     object::{Kind, Object, ObjectKey, ObjectName, Spec},
     problem::Problem,
+    service::parse_address,
 };
 
 /// Label of a slice: the service it belongs to.
@@ -31,6 +37,8 @@ pub struct Cluster {
     objects: BTreeMap<ObjectKey, Object>,
     slices_of: HashMap<ObjectName, BTreeSet<ObjectName>>,
     pods_with: HashMap<Pair, BTreeSet<ObjectName>>,
+    /// Pods by their own addresses.
+    pods_at: RedBlackTreeSetSync<(IpAddr, ObjectName)>,
     /// Services by the first pair of their selector: a pod that lacks it is not selected.
     services_by: HashMap<Pair, BTreeSet<ObjectName>>,
     /// What was put since `Reset`.
@@ -67,6 +75,7 @@ impl Cluster {
                 }
             }
             Event::Problems(problems) => self.problems = problems,
+            Event::Changed(_) => {}
         }
     }
 
@@ -118,6 +127,12 @@ impl Cluster {
             Spec::Pod(pod) => Some((object, pod)),
             _ => None,
         }
+    }
+
+    /// The pods that have an address of their own, by it. Cloning costs nothing.
+    #[must_use]
+    pub const fn pods_by_address(&self) -> &RedBlackTreeSetSync<(IpAddr, ObjectName)> {
+        &self.pods_at
     }
 
     /// A node.
@@ -242,6 +257,9 @@ impl Cluster {
                 for pair in label_pairs(name, pod) {
                     self.pods_with.entry(pair).or_default().insert(name.clone());
                 }
+                for address in own_addresses(pod) {
+                    self.pods_at.insert_mut((address, name.clone()));
+                }
                 self.touch_selecting(name, pod, touched);
             }
             Spec::Namespace(_) | Spec::Node(_) => {}
@@ -270,6 +288,9 @@ impl Cluster {
             Spec::Pod(pod) => {
                 for pair in label_pairs(name, &pod) {
                     detach(&mut self.pods_with, &pair, name);
+                }
+                for address in own_addresses(&pod) {
+                    self.pods_at.remove_mut(&(address, name.clone()));
                 }
                 self.touch_selecting(name, &pod, touched);
             }
@@ -323,6 +344,17 @@ pub fn node_of(pod: &Pod) -> &str {
         .as_ref()
         .and_then(|spec| spec.node_name.as_deref())
         .unwrap_or_default()
+}
+
+/// The addresses that a pod has to itself: none on the node's network, and none after its end.
+fn own_addresses(pod: &Pod) -> impl Iterator<Item = IpAddr> {
+    let on_host = pod.spec.as_ref().and_then(|spec| spec.host_network);
+    let has_own = !on_host.unwrap_or_default() && !has_ended(pod);
+    let status = pod.status.as_ref().filter(|_| has_own);
+    let several = status.and_then(|status| status.pod_ips.as_ref());
+    let several = several.into_iter().flatten().map(|it| it.ip.as_str());
+    let single = status.and_then(|status| status.pod_ip.as_deref());
+    several.chain(single).filter_map(parse_address)
 }
 
 fn zone_of(node: &Node) -> &str {

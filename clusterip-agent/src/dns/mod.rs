@@ -1,0 +1,22 @@
+//! Names: what pods resolve, from the snapshot that the maps were written from.
+//!
+//! ```text
+//! socket --bytes--> message::read --Query--> answer(&Zone, &State, &Query) --Reply--> message::write --bytes--> socket
+//!                   (garbage, classes,       pure: no clock, no tokio      |          (EDNS, truncation)
+//!                    opcodes, transfers)                                   '-- names outside the zone: forwarded
+//! ```
+//! The socket's task holds an `Arc` of the state and looks for a newer one by an atomic number: no lock is taken for an
+//! answer. A name leads to an address only after the maps hold it.
+
+pub mod access;
+pub mod answer;
+mod connections;
+mod message;
+mod records;
+pub mod reply;
+mod reverse;
+pub mod server;
+pub mod state;
+#[cfg(test)]
+mod tests;
+pub mod zone;
