@@ -5,7 +5,7 @@
 #![expect(unused_crate_dependencies, reason = "they are the library's")]
 #![expect(
     clippy::tests_outside_test_module,
-    clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a test target is nothing but tests"
 )]
 
