@@ -61,6 +61,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let sockets = sockets(&config)?;
     let mut loaded =
         load(&options(&config, &pins, sockets.as_ref())).context("load the dataplane")?;
+    let map_bytes: u64 = loaded.footprint().values().sum();
     let maps = Bpf::new(&mut loaded)?;
     let counters = CounterMaps::open(&pins)?;
     let limits = limits(&loaded);
@@ -137,7 +138,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         supervisor::keep(health).await;
         std::future::pending::<()>().await;
     };
-    log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(); "started");
+    log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(), map_bytes; "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
         () = kube_dns => anyhow::bail!("the source of objects ended"),
