@@ -34,6 +34,7 @@ pub mod resolv;
 pub mod scenario;
 pub mod server;
 mod sys;
+pub mod upstream;
 pub mod vectors;
 pub mod wait;
 pub mod world;

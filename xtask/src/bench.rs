@@ -19,6 +19,8 @@ pub(crate) enum Subject {
     Socket,
     /// Speed and memory of the agent with up to 50,000 services (root)
     Agent,
+    /// Questions a second that the resolver answers, by dnsperf (root)
+    Dns,
 }
 
 /// `cargo xtask bench`.
@@ -35,6 +37,10 @@ pub(crate) fn command(
         Subject::Packet => "packet",
         Subject::Socket => "socket",
         Subject::Agent => "agent",
+        Subject::Dns => {
+            setup::programs(&[("dnsperf", "dnsperf")])?;
+            "dns"
+        }
     };
     let mut all = vec![subject.to_owned()];
     all.extend_from_slice(arguments);

@@ -77,7 +77,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
 
     let resolver = super::resolver(&config, kept);
     let reconciler = Reconciler::new(maps, resolver, Some(store), limits);
-    let (listening, responder) = names::open(&config).await?;
+    let names = names::open(&config).await?;
     let (events, listed) = mpsc::channel(QUEUE);
     let (named, given) = mpsc::channel(QUEUE);
     let (probed, inbox) = mpsc::channel(QUEUE);
@@ -103,7 +103,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         None => futures::future::Either::Right(std::future::pending()),
     };
 
-    let resolving = dns::server::run(listening, responder, seen.clone());
+    let resolving = dns::server::run(names.sockets, names.responder, seen.clone());
     let kube_dns = kube_dns::run(super::kube_dns(&config), listed, named);
 
     let health = Health {
@@ -120,7 +120,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         capacity,
     };
     if let Some(address) = config.metrics_bind_address {
-        let registry = metrics::registry(figures, &measures, &health.answers, &results);
+        let registry = metrics::registry(figures, &measures, &health.answers, &results, names.told);
         serve("metrics", address, metrics::routes(registry)).await?;
     }
     if let Some(address) = config.healthz_bind_address {
@@ -142,6 +142,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
         () = kube_dns => anyhow::bail!("the source of objects ended"),
         () = resolving => anyhow::bail!("the resolver ended"),
+        () = names.forwarder.run() => {}
         () = probe::run(&config.node_name, results.clone(), given, probed) => anyhow::bail!("the probes ended"),
         () = reload(hang_up, watch.reload(), reloaded) => anyhow::bail!("the signals ended"),
         () = supervised => {}

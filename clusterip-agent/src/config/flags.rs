@@ -17,7 +17,7 @@ const CONFIG: &str = "config";
 const WRITE_CONFIG_TO: &str = "write-config-to";
 const VERBOSE: &str = "verbose";
 /// Options that may be given several times, each time with more values.
-const REPEATABLE: [&str; 1] = ["dns-listen"];
+const REPEATABLE: [&str; 2] = ["dns-listen", "dns-stub"];
 
 /// What was given on the command line of a command: the options that have an effect on it.
 #[derive(Clone, Debug, Default)]

@@ -15,11 +15,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use hickory_proto::rr::Name;
 use ipnet::IpNet;
 
 pub use file::FileError;
 pub use flags::{CHECK, Flags, PLAN, RUN};
-pub use values::{LogFormat, SocketLb, UplinkMode};
+pub use values::{DnsLog, LogFormat, SocketLb, UplinkMode};
 
 use crate::model::{exposure::NodePortAddresses, service::Algorithm};
 
@@ -29,12 +30,11 @@ const API_VERSION: &str = "clusterip.dev/v1alpha1";
 const KIND: &str = "AgentConfiguration";
 
 /// Documented options that are for later: an error, since an option without effect would be a trap.
-const NOT_YET: [&str; 6] = [
+const NOT_YET: [&str; 5] = [
     "kubeconfig",
     "in-cluster",
     "kube-api-server",
     "forwarding",
-    "dns-upstream",
     "socket",
 ];
 
@@ -127,6 +127,16 @@ options! {
     dns_allow: Vec<IpNet> = "dns-allow" "CIDR[,CIDR]", Some(""), RUN, values::ranges, as_is;
     /// Give pods names made of their addresses, such as 10-244-0-7.default.pod.cluster.local: on or off
     dns_pod_records: bool = "dns-pod-records" "on|off", Some("off"), RUN, values::switch, values::switch_text;
+    /// Who is asked for names outside the cluster, the first that answers (those of the node's resolv.conf if left out)
+    dns_upstreams: Vec<SocketAddr> = "dns-upstream" "ADDR[:PORT][,..]", Some(""), RUN, values::upstreams, as_is;
+    /// A zone whose names are asked of an upstream of its own; repeatable
+    dns_stubs: Vec<(Name, SocketAddr)> = "dns-stub" "ZONE=ADDR[:PORT]", Some(""), RUN, values::stubs, values::stub_texts;
+    /// Walk through the search list of a pod in its place, so that it asks once: on or off
+    dns_autopath: bool = "dns-autopath" "on|off", Some("off"), RUN, values::switch, values::switch_text;
+    /// MiB of memory for answers of upstreams; 0 keeps none
+    dns_cache: u32 = "dns-cache" "MIB", Some("16"), RUN, values::mebibytes, as_is;
+    /// Which questions to the resolver are logged: off, errors or all
+    dns_log: DnsLog = "dns-log" "off|errors|all", Some("off"), RUN, values::dns_log, as_is;
     /// Directory that keeps what must survive a restart: the addresses and node ports that services got
     state_dir: PathBuf = "state-dir" "DIR", Some("/var/lib/clusterip"), RUN, values::path, as_is;
     /// Directory for pins, on a mounted bpffs

@@ -56,6 +56,11 @@ fn the_defaults_are_those_of_the_documentation() {
             cluster_domain: "cluster.local".into(),
             dns_allow: vec![],
             dns_pod_records: false,
+            dns_upstreams: vec![],
+            dns_stubs: vec![],
+            dns_autopath: false,
+            dns_cache: 16,
+            dns_log: DnsLog::Off,
             state_dir: "/var/lib/clusterip".into(),
             bpffs: "/sys/fs/bpf/clusterip".into(),
             metrics_bind_address: Some("127.0.0.1:10249".parse().expect("an address")),
@@ -104,6 +109,14 @@ fn what_is_written_is_read_again() {
         "[::1]:1",
         "--log-format",
         "json",
+        "--dns-upstream",
+        "192.0.2.1,[2001:db8::1]:5353",
+        "--dns-stub",
+        "corp.example=192.0.2.2",
+        "--dns-stub",
+        "lab.example=192.0.2.3:5353",
+        "--dns-log",
+        "errors",
         "-v",
     ];
     let config = load(&args, &[]).expect("a configuration");
@@ -169,6 +182,18 @@ fn a_bad_value_names_where_it_was_given_and_what_is_allowed() {
             ["--nodeport-range", "9-8"],
             "--nodeport-range \"9-8\": must be FIRST-LAST",
         ),
+        (
+            ["--dns-upstream", "dns.example"],
+            "--dns-upstream \"dns.example\": dns.example must be ADDR or ADDR:PORT",
+        ),
+        (
+            ["--dns-stub", "corp.example"],
+            "--dns-stub \"corp.example\": corp.example must be ZONE=ADDR[:PORT]",
+        ),
+        (
+            ["--dns-log", "some"],
+            "--dns-log \"some\": must be off, errors or all",
+        ),
         (["--state-dir", ""], "--state-dir \"\": must be a path"),
     ] {
         let found = with(&args);
@@ -204,10 +229,7 @@ fn a_bad_file_says_where() {
             "manifests: /m\nmax-flows: 1\n",
             ":2:12: max-flows: unknown key",
         ),
-        (
-            "dnsUpstream: 127.0.0.1:53\n",
-            ":1:14: dnsUpstream: not supported yet",
-        ),
+        ("kubeconfig: /k\n", ":1:13: kubeconfig: not supported yet"),
         (
             "kind: Config\n",
             ":1:7: kind: is \"Config\", must be AgentConfiguration",

@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
+use hickory_proto::rr::Name;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::dns::forward::address;
 use crate::model::{exposure::NodePortAddresses, service::Algorithm, validate};
 
 /// How log lines are written.
@@ -27,6 +29,18 @@ pub enum SocketLb {
     All,
     /// None.
     Off,
+}
+
+/// Which questions to the resolver are logged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DnsLog {
+    /// None.
+    Off,
+    /// Those that could not be answered: neither success nor denial.
+    Errors,
+    /// All.
+    All,
 }
 
 /// How uplinks are guarded.
@@ -251,6 +265,35 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
 )]
 pub(super) const fn switch_text(is_on: &bool) -> &'static str {
     if *is_on { "on" } else { "off" }
+}
+
+pub(super) fn upstreams(text: &str) -> Result<Vec<SocketAddr>, String> {
+    items(text).map(address::upstream).collect()
+}
+
+pub(super) fn stubs(text: &str) -> Result<Vec<(Name, SocketAddr)>, String> {
+    items(text).map(address::stub).collect()
+}
+
+pub(super) fn stub_texts(stubs: &[(Name, SocketAddr)]) -> Vec<String> {
+    let texts = stubs
+        .iter()
+        .map(|(zone, address)| format!("{zone}={address}"));
+    texts.collect()
+}
+
+/// At most a tenth of a terabyte, so that bytes fit everywhere.
+pub(super) fn mebibytes(text: &str) -> Result<u32, String> {
+    number(text, 0, 100_000)
+}
+
+pub(super) fn dns_log(text: &str) -> Result<DnsLog, String> {
+    match text {
+        "off" => Ok(DnsLog::Off),
+        "errors" => Ok(DnsLog::Errors),
+        "all" => Ok(DnsLog::All),
+        _ => Err("must be off, errors or all".to_owned()),
+    }
 }
 
 pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {

@@ -1,5 +1,6 @@
 //! Questions and answers as bytes: what may be asked, and what of an answer fits.
 
+use clusterip_common::wire::Be16;
 use hickory_proto::{
     ProtoError,
     op::{Edns, Header, Message, MessageType, Metadata, OpCode, Query, ResponseCode},
@@ -7,10 +8,16 @@ use hickory_proto::{
     serialize::binary::{BinDecodable as _, BinDecoder, BinEncodable as _, BinEncoder},
 };
 
-use super::reply::Reply;
+use super::{
+    forward::{Age, Packed},
+    reply::Reply,
+};
 
 /// Bytes of a header: what is shorter is no message.
 const HEADER: usize = 12;
+/// Bits of a header's third and fourth byte.
+const RECURSION_DESIRED: u8 = 1;
+const CHECKING_DISABLED: u8 = 0x10;
 /// What a UDP answer may have without EDNS, and at least with it.
 const PLAIN: u16 = 512;
 /// Bytes of a record besides its data: a name, type, class, TTL and length.
@@ -138,12 +145,45 @@ impl Request {
         message.additionals = additionals;
         message.edns = self.edns.as_ref().map(own_edns);
         turn(&mut message.answers, self.query.query_type(), self.head.id);
-        let limit = match (transport, &self.edns) {
+        fitted(message, self.limit(transport)).ok()
+    }
+
+    /// A reply of others that is kept in its bytes, without taking it apart. None if it has to be: it does not fit, or its
+    /// addresses take turns.
+    pub(super) fn relay(&self, kept: &Packed, age: Age, transport: Transport) -> Option<Vec<u8>> {
+        if kept.has_turns() {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(PLAIN.into());
+        kept.write(age, &mut bytes);
+        let [id @ .., flags, more] = bytes.first_chunk_mut::<4>()?;
+        id.copy_from_slice(&Be16::new(self.head.id).0);
+        *flags = *flags & !RECURSION_DESIRED | u8::from(self.head.recursion_desired);
+        *more |= u8::from(self.head.checking_disabled) * CHECKING_DISABLED;
+        // The name as this client wrote it; it has the length of the one that is there.
+        let mut place = HEADER;
+        for label in self.query.name().iter() {
+            place += 1;
+            let end = place + label.len();
+            bytes.get_mut(place..end)?.copy_from_slice(label);
+            place = end;
+        }
+        if let Some(edns) = &self.edns {
+            let end = u32::try_from(bytes.len()).ok()?;
+            let mut encoder = BinEncoder::with_offset(&mut bytes, end);
+            own_edns(edns).emit(&mut encoder).ok()?;
+            let additionals = bytes.get_mut(HEADER - 2..HEADER)?;
+            additionals.copy_from_slice(&Be16::new(1).0);
+        }
+        (bytes.len() <= self.limit(transport).into()).then_some(bytes)
+    }
+
+    fn limit(&self, transport: Transport) -> u16 {
+        match (transport, &self.edns) {
             (Transport::Tcp, _) => u16::MAX,
             (Transport::Udp, None) => PLAIN,
             (Transport::Udp, Some(edns)) => edns.max_payload().clamp(PLAIN, MOST),
-        };
-        fitted(message, limit).ok()
+        }
     }
 }
 
@@ -202,4 +242,79 @@ fn encoded(message: &Message, limit: u16) -> Result<Vec<u8>, ProtoError> {
     encoder.set_max_size(limit);
     message.emit(&mut encoder)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::rr::{Name, RData, rdata::A};
+
+    use super::*;
+
+    fn request(name: &str, edns: Option<u16>, change: fn(&mut Message)) -> Request {
+        let mut message = Message::new(0x1234, MessageType::Query, OpCode::Query);
+        message.metadata.recursion_desired = true;
+        message.add_query(Query::query(Name::from_ascii(name).unwrap(), RecordType::A));
+        message.edns = edns.map(|payload| {
+            let mut edns = Edns::new();
+            edns.set_max_payload(payload).set_dnssec_ok(true);
+            edns
+        });
+        change(&mut message);
+        match read(&message.to_vec().unwrap()) {
+            Read::Request(request) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn kept(addresses: u8) -> Packed {
+        let name = Name::from_ascii("www.example.test.").unwrap();
+        let mut message = Message::response(0, OpCode::Query);
+        message.answers = (0..addresses)
+            .map(|last| {
+                let data = RData::A(A::new(192, 0, 2, last));
+                Record::from_rdata(name.clone(), 60, data)
+            })
+            .collect();
+        Packed::new(&Query::query(name, RecordType::A), message).unwrap()
+    }
+
+    #[test]
+    fn what_is_relayed_is_what_would_be_written() {
+        let kept = kept(1);
+        let plain: fn(&mut Message) = |_| {};
+        for (name, edns, change) in [
+            ("www.example.test.", None, plain),
+            ("WWW.Example.TEST.", Some(1232), plain),
+            ("wWw.example.test.", None, |m| {
+                m.metadata.recursion_desired = false
+            }),
+            ("www.example.test.", Some(4096), |m| {
+                m.metadata.checking_disabled = true
+            }),
+        ] {
+            let request = request(name, edns, change);
+            let age = Age::Fresh(20);
+            let relayed = request.relay(&kept, age, Transport::Udp).unwrap();
+            let written = request.write(kept.reply(age).into(), Transport::Udp, true);
+            let [relayed, written] =
+                [relayed, written.unwrap()].map(|bytes| Message::from_vec(&bytes).unwrap());
+            assert_eq!(relayed, written, "{name}");
+            assert!(relayed.queries[0].name().eq_case(request.query.name()));
+            assert_eq!(relayed.answers[0].ttl, 40);
+        }
+    }
+
+    #[test]
+    fn what_takes_turns_or_does_not_fit_is_not_relayed() {
+        let request = request("www.example.test.", None, |_| {});
+        let relay = |kept: &Packed, transport| request.relay(kept, Age::Stale, transport);
+        assert_eq!(relay(&kept(2), Transport::Tcp), None);
+        let mut long = Message::response(0, OpCode::Query);
+        let text = hickory_proto::rr::rdata::TXT::new(vec!["x".repeat(250); 3]);
+        let name = Name::from_ascii("www.example.test.").unwrap();
+        long.answers = vec![Record::from_rdata(name, 60, RData::TXT(text))];
+        let long = Packed::new(&request.query, long).unwrap();
+        assert_eq!(relay(&long, Transport::Udp), None);
+        assert!(relay(&long, Transport::Tcp).is_some());
+    }
 }

@@ -2,6 +2,8 @@
 
 use hickory_proto::{op::ResponseCode, rr::Record};
 
+use super::forward;
+
 /// The records of an answer.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Reply {
@@ -26,6 +28,23 @@ impl Reply {
             authoritative,
             answers: Vec::new(),
             authorities: Vec::new(),
+            additionals: Vec::new(),
+        }
+    }
+}
+
+impl From<forward::Reply> for Reply {
+    fn from(said: forward::Reply) -> Self {
+        let forward::Reply {
+            code,
+            answers,
+            authorities,
+        } = said;
+        Self {
+            code,
+            authoritative: false,
+            answers,
+            authorities,
             additionals: Vec::new(),
         }
     }

@@ -7,10 +7,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use hickory_proto::{
-    op::{Query, ResponseCode},
-    rr::Record,
-};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, BufStream},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -19,14 +15,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+pub use super::responder::Responder;
 use super::{
-    access::{Access, is_host},
-    answer::{Answer, answer},
     connections::Connections,
-    message::{self, MOST, Read, Request, Transport},
-    reply::Reply,
+    message::{MOST, Transport},
+    responder::Response,
     state::State,
-    zone::Zone,
 };
 use crate::reconcile::Published;
 
@@ -87,99 +81,6 @@ impl Sockets {
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let addresses = self.pairs.iter().map(|(udp, _)| udp.local_addr());
         addresses.filter_map(Result::ok).collect()
-    }
-}
-
-/// What answers are made with.
-#[derive(Debug)]
-pub struct Responder {
-    /// The cluster's names.
-    pub zone: Zone,
-    /// Who may ask.
-    pub access: Access,
-}
-
-/// What becomes of a message.
-pub(super) enum Response {
-    Now(Vec<u8>),
-    /// Somebody else knows.
-    Later(Box<Elsewhere>),
-    Never,
-}
-
-/// A question that is somebody else's.
-pub(super) struct Elsewhere {
-    request: Request,
-    aliases: Vec<Record>,
-    question: Query,
-    client: IpAddr,
-    transport: Transport,
-}
-
-impl Responder {
-    pub(super) fn respond(
-        &self,
-        state: Option<&State>,
-        bytes: &[u8],
-        client: IpAddr,
-        transport: Transport,
-    ) -> Response {
-        if !is_host(client) {
-            return Response::Never;
-        }
-        let request = match message::read(bytes) {
-            Read::Request(request) => request,
-            Read::Refused(bytes) => return Response::Now(bytes),
-            Read::Ignored => return Response::Never,
-        };
-        let snapshot = state.map(|state| &*state.snapshot);
-        let reply = if self.access.allows(client, snapshot) {
-            match answer(&self.zone, state, &request.query) {
-                Answer::Reply(reply) => reply,
-                Answer::Elsewhere { aliases, question } => {
-                    return Response::Later(Box::new(Elsewhere {
-                        request,
-                        aliases,
-                        question,
-                        client,
-                        transport,
-                    }));
-                }
-            }
-        } else if state.is_none() {
-            // Who is inside is not known yet either (J6).
-            Reply::empty(ResponseCode::ServFail, false)
-        } else {
-            Reply::empty(ResponseCode::Refused, false)
-        };
-        Self::written(&request, reply, transport).map_or(Response::Never, Response::Now)
-    }
-
-    async fn ask_elsewhere(&self, elsewhere: Box<Elsewhere>) -> Option<Vec<u8>> {
-        let Elsewhere {
-            request,
-            aliases,
-            question,
-            client,
-            transport,
-        } = *elsewhere;
-        let mut reply = self.forwarded(&question, client).await;
-        if !aliases.is_empty() {
-            reply.answers.splice(..0, aliases);
-            // The alias is the zone's own.
-            reply.authoritative = true;
-        }
-        Self::written(&request, reply, transport)
-    }
-
-    /// The answer of others; there is nobody to ask so far.
-    #[expect(clippy::unused_async, reason = "others take their time")]
-    async fn forwarded(&self, _question: &Query, _client: IpAddr) -> Reply {
-        Reply::empty(ResponseCode::Refused, false)
-    }
-
-    fn written(request: &Request, reply: Reply, transport: Transport) -> Option<Vec<u8>> {
-        request.write(reply, transport, false)
     }
 }
 

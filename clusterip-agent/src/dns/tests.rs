@@ -14,12 +14,14 @@ use serde_json::json;
 
 use super::{
     access::Access,
+    account::Account,
     message::{MOST, Transport},
-    server::{Responder, Response},
+    responder::{Responder, Response},
     state::State,
     zone::Zone,
 };
 use crate::{
+    config::DnsLog,
     model::{
         allocate::Allocations,
         object::Object,
@@ -37,9 +39,12 @@ const POD: &str = "10.1.0.7";
 
 fn responder() -> Responder {
     let zone = Zone::new("cluster.local", vec!["10.96.0.0/16".parse().unwrap()], true).unwrap();
+    let account = Account::new(&[], &zone, DnsLog::Off);
     Responder {
         zone,
         access: Access::new(vec!["192.0.2.0/24".parse().unwrap()]),
+        outside: None,
+        account,
     }
 }
 

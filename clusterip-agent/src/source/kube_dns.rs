@@ -26,7 +26,7 @@ use crate::model::{
 pub const NAME: (&str, &str) = ("kube-system", "kube-dns");
 /// Its place in each range, counted from the range's own address.
 const PLACE: u128 = 10;
-const PORT: i32 = 53;
+const PORT: u16 = 53;
 const METRICS_PORT: i32 = 9153;
 /// Where its objects come from, for problems with them.
 const ORIGIN: &str = "--dns-listen";
@@ -224,6 +224,12 @@ fn metadata(name: &str) -> ObjectMeta {
     }
 }
 
+/// Where such a service answers DNS unless a manifest says otherwise.
+pub fn addresses(ranges: &[ServiceRange]) -> impl Iterator<Item = SocketAddr> {
+    let addresses = ranges.iter().filter_map(|range| range.address(PLACE));
+    addresses.map(|address| SocketAddr::new(address, PORT))
+}
+
 fn service(ranges: &[&ServiceRange]) -> Service {
     let addresses = ranges.iter().map(|range| range.address(PLACE));
     // In a range that is so small any address will do.
@@ -252,8 +258,8 @@ fn service(ranges: &[&ServiceRange]) -> Service {
             ip_families: Some(families.collect()),
             ip_family_policy: Some(policy.to_owned()),
             ports: Some(vec![
-                port("dns", "UDP", PORT),
-                port("dns-tcp", "TCP", PORT),
+                port("dns", "UDP", PORT.into()),
+                port("dns-tcp", "TCP", PORT.into()),
                 port("metrics", "TCP", METRICS_PORT),
             ]),
             ..ServiceSpec::default()

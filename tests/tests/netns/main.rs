@@ -10,6 +10,7 @@ mod changes;
 mod choosing;
 mod dataplane;
 mod demo;
+mod forwarding;
 mod health;
 mod lifecycle;
 mod mtu;
