@@ -28,6 +28,7 @@ pub mod packet;
 pub mod pattern;
 pub mod pod;
 pub mod process;
+pub mod property;
 pub mod require;
 pub mod resolv;
 pub mod scenario;
@@ -37,6 +38,10 @@ pub mod upstream;
 pub mod vectors;
 pub mod wait;
 pub mod world;
+
+// The targets of this crate share its dependencies; this one is for `tests/properties.rs`.
+#[cfg(test)]
+use proptest as _;
 
 pub use agent::Agent;
 pub use caller::Caller;

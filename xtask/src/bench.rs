@@ -19,13 +19,19 @@ pub(crate) enum Subject {
     Socket,
     /// Questions a second that the resolver answers, by dnsperf (root)
     Dns,
+    /// Speed and memory of the agent with up to 50,000 services (root)
+    Agent,
 }
 
 /// `cargo xtask bench`.
 ///
 /// # Errors
 /// When set-up or the build fails, or the rights are missing.
-pub(crate) fn command(workspace: &Path, subject: Subject) -> anyhow::Result<()> {
+pub(crate) fn command(
+    workspace: &Path,
+    subject: Subject,
+    arguments: &[String],
+) -> anyhow::Result<()> {
     setup::ensure(workspace, Purpose::Run)?;
     let subject = match subject {
         Subject::Packet => "packet",
@@ -34,6 +40,9 @@ pub(crate) fn command(workspace: &Path, subject: Subject) -> anyhow::Result<()> 
             setup::programs(&[("dnsperf", "dnsperf")])?;
             "dns"
         }
+        Subject::Agent => "agent",
     };
-    program(workspace, "bench", Profile::Release, &[subject.into()])
+    let mut all = vec![subject.to_owned()];
+    all.extend_from_slice(arguments);
+    program(workspace, "bench", Profile::Release, &all)
 }

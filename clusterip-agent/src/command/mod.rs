@@ -2,8 +2,10 @@
 
 mod check;
 mod cleanup;
+mod names;
 mod output;
 pub mod plan;
+mod reload;
 mod run;
 
 use std::{
@@ -105,7 +107,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
                 .enable_all()
                 .build()
                 .context("start the runtime")?
-                .block_on(run::run(config))?;
+                .block_on(run::run(config, flags))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Check(Shown { flags, output }) => {

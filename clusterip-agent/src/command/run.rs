@@ -1,18 +1,23 @@
 //! `clusterip run`: the node agent put together.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
 use ipnet::IpNet;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
 };
 
+use super::{names, reload::Options};
 use crate::{
     attachments,
-    config::{Config, SocketLb, UplinkMode},
+    clock::Clock,
+    config::{Config, Flags, RUN, SocketLb, UplinkMode},
     dataplane::{
         attach::{Hooks, Mode},
         bpf::Bpf,
@@ -26,22 +31,21 @@ use crate::{
     },
     dns::{
         self,
-        access::Access,
-        account::Account,
-        forward::{self, Forwarder, Settings as Forwarding, Upstreams},
         metrics::{ForwardFigures, Names},
-        responder::{Outside, Responder},
-        zone::Zone,
     },
-    interfaces::{self, Globs, Uplinks, Wanted},
-    metrics::{Figures, Health, health_routes, metrics_routes, serve},
-    model::range::ServiceRange,
+    health::{self, Answers, Health, Progress},
+    interfaces,
+    metrics::{self, Figures, serve},
     plan::Limits,
     probe,
-    reconcile::{self, Published, Reconciler, Timing},
+    reconcile::{self, Measures, Observers, Published, Reconciler, Timing},
     reconnect,
-    source::{kube_dns, manifests::Watch},
+    source::{
+        kube_dns,
+        manifests::{Reload, Watch},
+    },
     state::Store,
+    supervisor,
 };
 
 /// Batches of events that may wait; the reconciler takes all that wait as one.
@@ -52,7 +56,7 @@ const DIAGNOSTICS: u8 = 2;
 const DEBUG: u8 = 4;
 
 /// Serves until it is told to stop. The dataplane goes on without the agent (F4).
-pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()> {
     // First what can be wrong with the call, then what the kernel may refuse.
     let watch = Watch::start(&config.manifests, super::rules(&config))?;
     let store = Store::new(&config.state_dir);
@@ -80,8 +84,9 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let resolver = super::resolver(&config, kept);
     let reconciler = Reconciler::new(maps, resolver, Some(store), limits);
     let sockets_of_dns = dns::server::Sockets::open(&config.dns_listen).await?;
-    let forwarder = forwarder(&config)?;
-    let responder = responder(&config, &forwarder)?;
+    tell_listeners(&sockets_of_dns.addresses());
+    let forwarder = names::forwarder(&config)?;
+    let responder = names::responder(&config, &forwarder)?;
     let told = Names {
         served: responder.account.served().clone(),
         forwarded: ForwardFigures::new(forwarder.clone(), &config.dns_listen),
@@ -90,7 +95,16 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let (named, given) = mpsc::channel(QUEUE);
     let (probed, inbox) = mpsc::channel(QUEUE);
     let (published, seen) = watch::channel(Published::default());
-    let reconcile = reconcile::run(reconciler, inbox, published, Timing::default());
+    let clock = Clock::start();
+    let (progress, progressed) = watch::channel(Progress::new(clock.now()));
+    let (measures, results) = (Measures::default(), probe::Results::default());
+    let observers = Observers {
+        clock,
+        published,
+        progress,
+        measures: measures.clone(),
+    };
+    let reconcile = reconcile::run(reconciler, inbox, observers, Timing::default());
     let (devices, wanted) = watch::channel(None);
     let (attached, held) = watch::channel(None);
 
@@ -106,8 +120,11 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let kube_dns = kube_dns::run(super::kube_dns(&config), listed, named);
 
     let health = Health {
+        clock,
+        progress: progressed,
         published: seen.clone(),
         attached: held.clone(),
+        answers: Answers::default(),
     };
     let figures = Figures {
         published: seen,
@@ -116,89 +133,65 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         capacity,
     };
     if let Some(address) = config.metrics_bind_address {
-        serve("metrics", address, metrics_routes(figures, told)).await?;
+        let mut registry = metrics::registry(figures, &measures, &health.answers, &results);
+        told.register(registry.sub_registry_with_prefix("coredns"));
+        serve("metrics", address, metrics::routes(registry)).await?;
     }
     if let Some(address) = config.healthz_bind_address {
-        serve("healthz", address, health_routes(health)).await?;
+        serve("healthz", address, health::routes(health.clone())).await?;
     }
     let hooks =
         Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
+    let (reloaded, interfaces) = Options::new(flags, config.clone());
+    let hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    // It ends where no service manager listens any more; the agent does not.
+    let supervised = async {
+        supervisor::keep(health).await;
+        std::future::pending::<()>().await;
+    };
     log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(); "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
         () = kube_dns => anyhow::bail!("the source of objects ended"),
-        () = resolving => {}
-        () = forwarder.run() => {}
-        () = probe::run(&config.node_name, given, probed) => anyhow::bail!("the probes ended"),
+        () = resolving => anyhow::bail!("the resolver ended"),
+        () = forwarder.run() => anyhow::bail!("the watch on upstreams ended"),
+        () = probe::run(&config.node_name, results.clone(), given, probed) => anyhow::bail!("the probes ended"),
+        () = reload(hang_up, watch.reload(), reloaded) => anyhow::bail!("the signals ended"),
+        () = supervised => {}
         () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
-        () = interfaces::watch(devices_of(&config), devices) => {}
+        () = interfaces::watch_by(interfaces, devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
         () = connected => {}
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
+    supervisor::stopping();
     log::info!("stopped; the dataplane goes on");
     Ok(())
 }
 
-/// Where the node's own upstreams are named.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-const MEBIBYTE: usize = 1 << 20;
-
-/// Who is asked for names outside.
-fn forwarder(config: &Config) -> anyhow::Result<Forwarder> {
-    let upstreams = if config.dns_upstreams.is_empty() {
-        Upstreams::File(RESOLV_CONF.into())
-    } else {
-        Upstreams::Given(config.dns_upstreams.clone())
-    };
-    let ranges = config.service_cidrs.iter().copied();
-    let ranges: Vec<ServiceRange> = ranges.map(ServiceRange::new).collect();
-    let own = kube_dns::addresses(&ranges).chain(config.dns_listen.iter().copied());
-    let settings = Forwarding {
-        upstreams,
-        stubs: config.dns_stubs.clone(),
-        own: own.collect(),
-        cache: usize::try_from(config.dns_cache)?.saturating_mul(MEBIBYTE),
-        timing: forward::Timing::default(),
-    };
-    Ok(Forwarder::new(settings)?)
+/// At each SIGHUP: options and manifests are read again.
+async fn reload(mut signal: Signal, manifests: Reload, mut options: Options) {
+    while signal.recv().await.is_some() {
+        supervisor::reloading();
+        options.reload();
+        manifests.now().await;
+        supervisor::ready();
+    }
 }
 
-/// What answers to names are made with.
-fn responder(config: &Config, forwarder: &Forwarder) -> anyhow::Result<Responder> {
-    let ranges = config.service_cidrs.clone();
-    // This node asks itself from the very address that it asks.
-    let own = config.dns_listen.iter().map(|it| it.ip().into());
-    let allowed = config.dns_allow.iter().copied().chain(own).collect();
-    let zone = Zone::new(&config.cluster_domain, ranges, config.dns_pod_records)?;
-    let search = config.dns_autopath.then(|| {
-        let text = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
-        forward::address::search_list(&text)
-    });
-    Ok(Responder {
-        access: Access::new(allowed),
-        outside: Some(Outside {
-            forwarder: forwarder.clone(),
-            search,
-        }),
-        account: Account::new(&config.dns_listen, &zone, config.dns_log),
-        zone,
-    })
-}
-
-fn devices_of(config: &Config) -> Wanted {
-    Wanted {
-        pods: Globs::new(&config.pod_interfaces),
-        uplinks: match config.uplink_mode {
-            UplinkMode::Off => Uplinks::None,
-            UplinkMode::Tc | UplinkMode::Auto if config.uplinks.is_empty() => {
-                Uplinks::DefaultRoutes
-            }
-            UplinkMode::Tc | UplinkMode::Auto => Uplinks::Named(Globs::new(&config.uplinks)),
-        },
+fn tell_listeners(listeners: &[SocketAddr]) {
+    if listeners.is_empty() {
+        return;
+    }
+    let all: Vec<String> = listeners.iter().map(ToString::to_string).collect();
+    log::info!(listeners = all.join(" "); "answering DNS");
+    if listeners.iter().all(|it| it.ip().is_loopback()) {
+        log::warn!(
+            "no pod reaches a loopback address: there is no service kube-dns; give --dns-listen another address of this node"
+        );
     }
 }
 

@@ -73,6 +73,16 @@ macro_rules! options {
                 Ok(Self { $($field: given.read($flag, $default, $read)?,)* })
             }
 
+            /// The flags of the options that have another value in `other`.
+            #[must_use]
+            pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+                let mut flags = Vec::new();
+                $(if self.$field != other.$field {
+                    flags.push($flag);
+                })*
+                flags
+            }
+
             fn entries(&self) -> Vec<(String, serde_json::Result<serde_json::Value>)> {
                 vec![$((key($flag), serde_json::to_value($show(&self.$field))),)*]
             }

@@ -254,6 +254,21 @@ fn a_bad_file_says_where() {
 }
 
 #[test]
+fn what_differs_is_named_by_its_flag() {
+    let with = |more: &[&str]| {
+        let args = [&["--manifests", "/m", "--node-name", "n"], more].concat();
+        load(&args, &[]).expect("a configuration")
+    };
+    let before = with(&["--max-flows", "8"]);
+    assert_eq!(before.differences(&before), [""; 0]);
+    let after = with(&["--pod-interfaces", "a*", "-v"]);
+    assert_eq!(
+        before.differences(&after),
+        ["pod-interfaces", "max-flows", "verbose"]
+    );
+}
+
+#[test]
 fn each_option_is_one_word_in_three_spellings() {
     assert_eq!(variable("max-flows"), "CLUSTERIP_MAX_FLOWS");
     assert_eq!(key("metrics-bind-address"), "metricsBindAddress");

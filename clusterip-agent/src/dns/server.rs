@@ -105,7 +105,7 @@ impl Current {
     }
 }
 
-/// Answers until the agent ends.
+/// Answers until the agent ends, or one of its tasks does, which is a fault.
 pub async fn run(sockets: Sockets, responder: Responder, seen: watch::Receiver<Published>) {
     let responder = Arc::new(responder);
     let (states, state) = watch::channel(None);
@@ -115,9 +115,13 @@ pub async fn run(sockets: Sockets, responder: Responder, seen: watch::Receiver<P
         tasks.spawn(datagrams(Arc::new(udp), responder.clone(), current));
         tasks.spawn(connections(tcp, responder.clone(), state.clone()));
     }
-    follow(seen, states).await;
-    // The agent's own end; until then nobody comes here.
-    tasks.shutdown().await;
+    tokio::select! {
+        () = follow(seen, states) => {}
+        Some(ended) = tasks.join_next() => {
+            let reason = ended.err().map_or_else(String::new, |error| error.to_string());
+            log::error!(reason; "DNS: a socket is read no more");
+        }
+    }
 }
 
 /// Hands on what the dataplane holds.

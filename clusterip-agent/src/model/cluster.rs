@@ -75,6 +75,7 @@ impl Cluster {
                 }
             }
             Event::Problems(problems) => self.problems = problems,
+            Event::Changed(_) => {}
         }
     }
 

@@ -18,6 +18,8 @@ use super::{
     service::{Family, Protocol, Target, parse_address},
 };
 
+/// Annotation of a slice: when the oldest change in it happened (F8).
+pub const TRIGGER_TIME_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// Annotation of a pod: its share of the flows.
 pub const WEIGHT_ANNOTATION: &str = "clusterip.dev/weight";
 const MAX_WEIGHT: u32 = 100;

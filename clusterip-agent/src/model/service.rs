@@ -276,6 +276,8 @@ pub struct ResolvedService {
     /// The same for its addresses towards the outside, which are not programmed yet. Where pods and nodes reach
     /// another set by such an address than clients outside do, that is a balancer of its own (E3).
     pub external: Vec<Balancer>,
+    /// Where load balancers ask each node whether it has an endpoint of its own (E7): reserved, and not answered yet.
+    pub health_check_node_port: Option<u16>,
     /// What its name leads to (J).
     pub naming: Naming,
     /// What is wrong with it.

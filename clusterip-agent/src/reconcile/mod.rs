@@ -3,21 +3,29 @@
 //! [`Reconciler`] is the core, without a clock; [`run`] drives it.
 
 mod drive;
+mod measures;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
-pub use self::drive::{Timing, run};
+use clusterip_common::wire::Addr;
+
+pub use self::{
+    drive::{Observers, Timing, run},
+    measures::Measures,
+};
 use crate::{
     dataplane::{Dataplane, DataplaneError},
     model::{
-        event::Event, inside::Ranges, object::ObjectName, resolver::Resolver, snapshot::Snapshot,
+        event::Event, inside::Ranges, object::ObjectName, resolver::Resolver, service::Family,
+        snapshot::Snapshot,
     },
-    plan::{Full, Index, Layout, Limits, diff},
+    plan::{Full, Index, Layout, Limits, Op, diff},
     state::{StateError, Store},
 };
 
@@ -45,8 +53,45 @@ pub struct Report {
     pub services: usize,
     /// How many operations were carried out, or tried.
     pub ops: usize,
+    /// The families of the addresses in those operations.
+    pub families: BTreeSet<Family>,
+    /// Whether the whole of the dataplane was compared.
+    pub is_full: bool,
     /// The write or read that failed; the next step computes the difference again (F6).
     pub failure: Option<DataplaneError>,
+}
+
+impl Report {
+    fn note(&mut self, ops: &[Op]) {
+        self.ops = ops.len();
+        self.families = ops.iter().filter_map(family).collect();
+    }
+
+    /// The families that still want something written; a failure that does not say of which is one of both.
+    #[must_use]
+    pub fn wanting(&self) -> BTreeSet<Family> {
+        match &self.failure {
+            None => BTreeSet::new(),
+            Some(_) if self.families.is_empty() => BTreeSet::from([Family::V4, Family::V6]),
+            Some(_) => self.families.clone(),
+        }
+    }
+}
+
+/// Whose address an operation writes; most have none.
+fn family(op: &Op) -> Option<Family> {
+    let of = |address: Addr| Some(Family::of(IpAddr::from(address)));
+    match op {
+        Op::PutService(key, _) | Op::RemoveService(key) => of(key.address),
+        Op::RemoveAddress(address) => of(*address),
+        Op::PutBackend(_, backend) => of(backend.address),
+        Op::ClearService(_)
+        | Op::ClearBackend(_)
+        | Op::PutSlot(..)
+        | Op::FreeBackend(..)
+        | Op::PutInside(..)
+        | Op::RemoveInside(_) => None,
+    }
 }
 
 /// Brings the dataplane to what the events say.
@@ -95,6 +140,12 @@ impl<D: Dataplane> Reconciler<D> {
     /// The dataplane as it is.
     pub const fn dataplane(&mut self) -> &mut D {
         &mut self.dataplane
+    }
+
+    /// How much the dataplane holds.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Ends it: the dataplane stays as it is (F4).
@@ -191,7 +242,7 @@ impl<D: Dataplane> Reconciler<D> {
         self.place(&mut layout);
         let ops = layout.take_change().ops();
         self.layout = Some(layout);
-        report.ops = ops.len();
+        report.note(&ops);
         if ops.is_empty() {
             return Ok(());
         }
@@ -200,6 +251,7 @@ impl<D: Dataplane> Reconciler<D> {
 
     /// The difference of everything.
     fn write_all(&mut self, report: &mut Report) -> Result<(), DataplaneError> {
+        report.is_full = true;
         let actual = self.dataplane.dump()?;
         let layout = if let Some(mut layout) = self.layout.take() {
             self.place(&mut layout);
@@ -215,7 +267,7 @@ impl<D: Dataplane> Reconciler<D> {
         let layout = self.layout.insert(layout);
         let _change = layout.take_change();
         let ops = diff(&actual, layout.tables());
-        report.ops = ops.len();
+        report.note(&ops);
         if ops.is_empty() {
             return Ok(());
         }

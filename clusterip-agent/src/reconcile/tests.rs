@@ -3,11 +3,14 @@ use std::{path::Path, sync::Arc, time::Duration};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
-use super::{Published, Reconciler, Timing, run};
+use super::{Measures, Observers, Published, Reconciler, Timing, run};
 use crate::{
+    clock::Clock,
     dataplane::{Dataplane, DataplaneError, Faulty, Memory},
+    health::Progress,
     model::{
         event::Event,
+        object::Spec,
         objects_for_tests::{app, listing, name, pod, put, remove, service, slice},
         range::ServiceRange,
         resolver::Resolver,
@@ -79,9 +82,9 @@ fn one_endpoint_costs_the_same_beside_a_thousand_services() {
         }
         agent.dataplane().writes() - writes
     };
-    // ClearBackend, PutBackend, two PutSlot, PutService.
-    assert_eq!(cost(0), 5);
-    assert_eq!(cost(1000), 5);
+    // PutBackend, two PutSlot, PutService.
+    assert_eq!(cost(0), 4);
+    assert_eq!(cost(1000), 4);
 }
 
 #[test]
@@ -96,6 +99,24 @@ fn an_event_that_changes_nothing_writes_nothing_and_is_not_published() {
     let report = agent.handle(listing(objects));
     assert_eq!((report.services, report.ops), (0, 0));
     assert_eq!(agent.dataplane().writes(), writes);
+    assert!(Arc::ptr_eq(&before, &agent.published().snapshot));
+}
+
+/// F5
+#[test]
+fn an_object_that_changes_without_effect_changes_no_service() {
+    let mut agent = reconciler();
+    let mut web_1 = pod("web-1", "web", "10.1.0.1");
+    agent.handle(listing([app("web"), web_1.clone()]));
+    let before = agent.published().snapshot.clone();
+    if let Spec::Pod(pod) = &mut web_1.spec {
+        let annotations = &mut Arc::make_mut(pod).metadata.annotations;
+        annotations
+            .get_or_insert_default()
+            .insert("note".to_owned(), "seen".to_owned());
+    }
+    let report = agent.handle(vec![put(web_1)]);
+    assert_eq!((report.services, report.ops), (0, 0));
     assert!(Arc::ptr_eq(&before, &agent.published().snapshot));
 }
 
@@ -308,7 +329,15 @@ async fn the_loop_programs_retries_and_publishes() {
         first_retry: Duration::from_millis(1),
         last_retry: Duration::from_millis(2),
     };
-    let task = tokio::spawn(run(agent, inbox, writer, timing));
+    let clock = Clock::start();
+    let (progress, progressed) = watch::channel(Progress::new(clock.now()));
+    let observers = Observers {
+        clock,
+        published: writer,
+        progress,
+        measures: Measures::default(),
+    };
+    let task = tokio::spawn(run(agent, inbox, observers, timing));
     let web = service(
         "web",
         &json!({ "clusterIP": "10.96.0.10", "ports": [{ "port": 80 }] }),
@@ -330,6 +359,10 @@ async fn the_loop_programs_retries_and_publishes() {
     }
     drop(events);
     let mut agent = task.await.unwrap();
+    // F7: what failed was seen waiting, and no longer.
+    let progress = progressed.borrow().clone();
+    assert!(progress.has_begun());
+    assert_eq!(progress.is_settled(), !agent.needs_retry());
     while agent.needs_retry() {
         agent.resync();
     }
@@ -466,7 +499,14 @@ async fn a_write_that_succeeds_late_is_told() {
         last_retry: Duration::from_millis(1),
         ..Timing::default()
     };
-    let running = tokio::spawn(run(agent, inbox, published, timing));
+    let clock = Clock::start();
+    let observers = Observers {
+        clock,
+        published,
+        progress: watch::channel(Progress::new(clock.now())).0,
+        measures: Measures::default(),
+    };
+    let running = tokio::spawn(run(agent, inbox, observers, timing));
     let objects = (0..40).map(|index| app(&format!("app-{index}")));
     events.send(listing(objects)).await.unwrap();
     let wait = seen.wait_for(|published| published.held.is_some());

@@ -114,7 +114,7 @@ impl KubeDns {
                     self.is_listing = false;
                     self.tell(&mut all);
                 }
-                Event::Problems(_) => {}
+                Event::Problems(_) | Event::Changed(_) => {}
             }
             all.push(event);
         }

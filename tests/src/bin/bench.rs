@@ -27,6 +27,15 @@ enum Subject {
         #[arg(long, default_value_t = 5)]
         seconds: u32,
     },
+    /// Speed and memory of the agent
+    Agent {
+        /// Rounds; the median counts
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// A tenth of the size, one round, no goals
+        #[arg(long)]
+        quick: bool,
+    },
     /// The process that makes the calls of `socket`
     #[command(hide = true)]
     Caller,
@@ -37,6 +46,7 @@ fn main() -> anyhow::Result<()> {
         Subject::Packet { rounds } => clusterip_tests::bench::packet::run(rounds),
         Subject::Socket { rounds } => clusterip_tests::bench::socket::run(rounds),
         Subject::Dns { seconds } => clusterip_tests::bench::dns::run(seconds),
+        Subject::Agent { rounds, quick } => clusterip_tests::bench::agent::run(rounds, quick),
         Subject::Caller => {
             clusterip_tests::caller::serve(std::io::stdin().lock(), std::io::stdout().lock())?;
             Ok(())

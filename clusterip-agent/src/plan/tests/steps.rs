@@ -129,6 +129,7 @@ pub(super) fn resolved(
         affinity_seconds: u32::from(vip),
         balancers: balancers.collect(),
         external: Vec::new(),
+        health_check_node_port: None,
         naming: Naming::Members(Vec::new()),
         problems: Vec::new(),
     }

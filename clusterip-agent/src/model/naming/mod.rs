@@ -1,5 +1,8 @@
 //! What the name of a service leads to (J): pure, and without a word of the wire.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -236,31 +239,4 @@ pub fn undashed(label: &str) -> Option<IpAddr> {
     let v4 = || parse_address(&label.replace('-', "."));
     let v6 = || parse_address(&label.replace('-', ":"));
     v4().or_else(v6).filter(|address| dashed(*address) == label)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_and_its_label_lead_to_each_other() {
-        for (address, label) in [
-            ("10.244.0.7", "10-244-0-7"),
-            ("fd00:10:244::7", "fd00-10-244--7"),
-            ("::1", "--1"),
-        ] {
-            let address = address.parse().unwrap();
-            assert_eq!(dashed(address), label);
-            assert_eq!(undashed(label), Some(address));
-        }
-        for label in [
-            "",
-            "web",
-            "10-244-0",
-            "10-244-0-07",
-            "fd00-10-244-0-0-0-0-7",
-        ] {
-            assert_eq!(undashed(label), None, "{label}");
-        }
-    }
 }
