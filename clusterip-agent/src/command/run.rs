@@ -80,7 +80,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let reconciler = Reconciler::new(maps, resolver, Some(store), limits);
     let names = names::open(&config).await?;
     let (events, listed) = mpsc::channel(QUEUE);
-    let (named, given) = mpsc::channel(QUEUE);
+    let (completed, given) = mpsc::channel(QUEUE);
     let (probed, inbox) = mpsc::channel(QUEUE);
     let (published, seen) = watch::channel(Published::default());
     let clock = Clock::start();
@@ -105,7 +105,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     };
 
     let resolving = dns::server::run(names.sockets, names.responder, seen.clone());
-    let kube_dns = kube_dns::run(super::kube_dns(&config), listed, named);
+    let kube_dns = kube_dns::run(super::kube_dns(&config), listed, completed);
 
     let health = Health {
         clock,
