@@ -1,6 +1,7 @@
 //! Where the tables go. The only importers of aya are below this folder.
 
 pub mod attach;
+mod batch;
 pub mod borrow;
 pub mod bpf;
 pub mod cgroup;
@@ -8,6 +9,7 @@ pub mod counters;
 pub mod diagnostics;
 pub mod faulty;
 mod features;
+pub mod flows;
 mod links;
 pub mod load;
 pub mod memory;

@@ -1,0 +1,128 @@
+//! Reads the tables that the program fills: flows, clients and their backends, and how full each is.
+
+use std::io;
+
+use aya::maps::{Array, Map, MapData};
+use clusterip_common::abi::{
+    Affinity, AffinityKey, Backend, BackendId, Flow, FlowKey, Fragment, FragmentKey, SocketFlow,
+    SocketKey,
+    maps::{self, Shape},
+};
+
+use super::{
+    DataplaneError, batch,
+    load::{Data, LoadError},
+    pins::Pins,
+    raw::Raw,
+};
+
+/// The maps, by way of their pins.
+pub struct FlowMaps {
+    flows: MapData,
+    half_open: MapData,
+    affinity: MapData,
+    fragments: MapData,
+    sockets: MapData,
+    backends: Array<Data, Raw<Backend>>,
+}
+
+impl FlowMaps {
+    /// Opens them.
+    ///
+    /// # Errors
+    /// A pin that is not there, or not permitted.
+    pub fn open(pins: &Pins) -> Result<Self, LoadError> {
+        let backends = Map::from_map_data(open(pins, &maps::BACKENDS)?);
+        Ok(Self {
+            flows: open(pins, &maps::FLOWS)?,
+            half_open: open(pins, &maps::HALF_OPEN)?,
+            affinity: open(pins, &maps::AFFINITY)?,
+            fragments: open(pins, &maps::FRAGMENTS)?,
+            sockets: open(pins, &maps::SOCKETS)?,
+            backends: backends
+                .and_then(Array::try_from)
+                .map_err(|source| map_error(&maps::BACKENDS, source))?,
+        })
+    }
+
+    /// Every entry of the flow tables, those of both directions; also those that are dead and not removed yet.
+    ///
+    /// # Errors
+    /// A map could not be read.
+    pub fn flows(&self, mut each: impl FnMut(FlowKey, Flow)) -> Result<(), DataplaneError> {
+        let mut each = |Raw(key), Raw(flow)| each(key, flow);
+        batch::for_each(&self.flows, &mut each).map_err(read_error(&maps::FLOWS))?;
+        batch::for_each(&self.half_open, &mut each).map_err(read_error(&maps::HALF_OPEN))
+    }
+
+    /// Every client that is remembered.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn affinity(
+        &self,
+        mut each: impl FnMut(AffinityKey, Affinity),
+    ) -> Result<(), DataplaneError> {
+        batch::for_each(&self.affinity, |Raw(key), Raw(entry)| each(key, entry))
+            .map_err(read_error(&maps::AFFINITY))
+    }
+
+    /// A backend as the program sees it.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn backend(&self, id: BackendId) -> Result<Backend, DataplaneError> {
+        let backend = self.backends.get(&id.0, 0);
+        backend
+            .map(|Raw(backend)| backend)
+            .map_err(|source| DataplaneError::Read {
+                map: maps::BACKENDS.name,
+                source: source.into(),
+            })
+    }
+
+    /// Entries in use of the tables that the program fills, by name of the map. Reads all of them.
+    ///
+    /// # Errors
+    /// A map could not be read.
+    pub fn entries(&self) -> Result<Vec<(&'static str, u64)>, DataplaneError> {
+        Ok(vec![
+            count::<FlowKey, Flow>(&self.flows, &maps::FLOWS)?,
+            count::<FlowKey, Flow>(&self.half_open, &maps::HALF_OPEN)?,
+            count::<AffinityKey, Affinity>(&self.affinity, &maps::AFFINITY)?,
+            count::<FragmentKey, Fragment>(&self.fragments, &maps::FRAGMENTS)?,
+            count::<SocketKey, SocketFlow>(&self.sockets, &maps::SOCKETS)?,
+        ])
+    }
+}
+
+fn count<K: Copy, V: Copy>(
+    map: &MapData,
+    shape: &Shape,
+) -> Result<(&'static str, u64), DataplaneError>
+where
+    Raw<K>: aya::Pod,
+    Raw<V>: aya::Pod,
+{
+    let mut count = 0;
+    batch::for_each(map, |_: Raw<K>, _: Raw<V>| count += 1).map_err(read_error(shape))?;
+    Ok((shape.name, count))
+}
+
+fn open(pins: &Pins, shape: &Shape) -> Result<Data, LoadError> {
+    Data::from_pin(pins.map(shape)).map_err(|source| map_error(shape, source))
+}
+
+fn map_error(shape: &Shape, source: aya::maps::MapError) -> LoadError {
+    LoadError::Map {
+        map: shape.name,
+        source: Box::new(source),
+    }
+}
+
+fn read_error(shape: &Shape) -> impl Fn(io::Error) -> DataplaneError {
+    move |source| DataplaneError::Read {
+        map: shape.name,
+        source: source.into(),
+    }
+}
