@@ -171,6 +171,8 @@ impl Figures {
             index,
             programmed,
             waiting,
+            synced: _,
+            resting: _,
         } = published;
         let placed = index.services.values().flat_map(|places| places.iter());
         let (mut frontends, mut backends, mut addresses) = (0, 0, BTreeSet::new());

@@ -1,6 +1,9 @@
 //! The cluster as it was given, and which services an event touches.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
 
 use k8s_openapi::{
     api::{
@@ -9,12 +12,14 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
+use rpds::RedBlackTreeMapSync;
 
 use super::{
     event::Event,
     labels::{Labels, selects},
     object::{Kind, Object, ObjectKey, ObjectName, Spec},
     problem::Problem,
+    service::parse_address,
 };
 
 /// Label of a slice: the service it belongs to.
@@ -29,6 +34,8 @@ type Pair = (String, String, String);
 #[derive(Default, Debug)]
 pub struct Cluster {
     objects: BTreeMap<ObjectKey, Object>,
+    /// Pods by their addresses.
+    pods_at: RedBlackTreeMapSync<IpAddr, ObjectName>,
     slices_of: HashMap<ObjectName, BTreeSet<ObjectName>>,
     pods_with: HashMap<Pair, BTreeSet<ObjectName>>,
     /// Services by the first pair of their selector: a pod that lacks it is not selected.
@@ -108,6 +115,12 @@ impl Cluster {
             .service(name)
             .and_then(|(_, service)| service.metadata.creation_timestamp.clone());
         (created.is_none(), created)
+    }
+
+    /// The pods by their addresses; where several share one, that of a node, any of them. Cloning costs nothing.
+    #[must_use]
+    pub const fn pods_at(&self) -> &RedBlackTreeMapSync<IpAddr, ObjectName> {
+        &self.pods_at
     }
 
     /// A pod.
@@ -242,6 +255,9 @@ impl Cluster {
                 for pair in label_pairs(name, pod) {
                     self.pods_with.entry(pair).or_default().insert(name.clone());
                 }
+                for address in addresses_of(pod) {
+                    self.pods_at.insert_mut(address, name.clone());
+                }
                 self.touch_selecting(name, pod, touched);
             }
             Spec::Namespace(_) | Spec::Node(_) => {}
@@ -270,6 +286,11 @@ impl Cluster {
             Spec::Pod(pod) => {
                 for pair in label_pairs(name, &pod) {
                     detach(&mut self.pods_with, &pair, name);
+                }
+                for address in addresses_of(&pod) {
+                    if self.pods_at.get(&address) == Some(name) {
+                        self.pods_at.remove_mut(&address);
+                    }
                 }
                 self.touch_selecting(name, &pod, touched);
             }
@@ -323,6 +344,15 @@ pub fn node_of(pod: &Pod) -> &str {
         .as_ref()
         .and_then(|spec| spec.node_name.as_deref())
         .unwrap_or_default()
+}
+
+fn addresses_of(pod: &Pod) -> impl Iterator<Item = IpAddr> {
+    let status = pod.status.iter();
+    let texts = status.flat_map(|status| {
+        let all = status.pod_ips.iter().flatten().map(|it| it.ip.as_str());
+        all.chain(status.pod_ip.as_deref())
+    });
+    texts.filter_map(parse_address)
 }
 
 fn zone_of(node: &Node) -> &str {

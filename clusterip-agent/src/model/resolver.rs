@@ -1,6 +1,11 @@
 //! Events in, snapshot out: the model put together. No dataplane, no clock; `plan` and `run` share it.
 
-use std::{collections::BTreeSet, net::IpAddr, ops::RangeInclusive, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    ops::RangeInclusive,
+    sync::Arc,
+};
 
 use super::{
     allocate::{Allocations, Allocator},
@@ -125,6 +130,12 @@ impl Resolver {
         self.node_ports.saved(&mut self.touched);
     }
 
+    /// Released addresses that rest, and who had them last (G4).
+    #[must_use]
+    pub fn resting(&self) -> BTreeMap<IpAddr, ObjectName> {
+        self.allocator.resting()
+    }
+
     /// Once, after the first `allocate`: addresses that belong to another service than in the earlier run.
     pub fn handed_over(&mut self) -> BTreeSet<IpAddr> {
         self.allocator.handed_over()
@@ -139,6 +150,7 @@ impl Resolver {
         if *self.snapshot.source_problems != *self.cluster.problems() {
             self.snapshot.source_problems = self.cluster.problems().into();
         }
+        self.snapshot.pods = self.cluster.pods_at().clone();
         self.see_node();
         for name in std::mem::take(&mut self.touched) {
             let context = Context {

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
-use super::{object::ObjectName, problem::Problem};
+use super::{about::About, object::ObjectName, problem::Problem};
 
 /// The protocols a service port may have.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -276,6 +276,8 @@ pub struct ResolvedService {
     /// The same for its addresses towards the outside, which are not programmed yet. Where pods and nodes reach
     /// another set by such an address than clients outside do, that is a balancer of its own (E3).
     pub external: Vec<Balancer>,
+    /// What it says of itself, for those who show it.
+    pub about: About,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
 }

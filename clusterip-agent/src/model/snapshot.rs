@@ -1,6 +1,6 @@
 //! What every reader sees.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use rpds::RedBlackTreeMapSync;
 
@@ -13,6 +13,8 @@ pub struct Snapshot {
     pub node: NodeInfo,
     /// Every service, those without an entry in the dataplane too.
     pub services: RedBlackTreeMapSync<ObjectName, Arc<ResolvedService>>,
+    /// Pods by their addresses, for names beside them.
+    pub pods: RedBlackTreeMapSync<IpAddr, ObjectName>,
     /// What the source found wrong.
     pub source_problems: Arc<[Problem]>,
     /// What is wrong with services, those that do not fit included.
@@ -39,11 +41,13 @@ impl Snapshot {
         let Self {
             node,
             services,
+            pods,
             source_problems,
             service_problems,
         } = self;
         *node == other.node
             && services.ptr_eq(&other.services)
+            && pods.ptr_eq(&other.pods)
             && Arc::ptr_eq(source_problems, &other.source_problems)
             && service_problems.ptr_eq(&other.service_problems)
     }

@@ -8,6 +8,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -30,6 +31,10 @@ pub struct Published {
     pub programmed: bool,
     /// How many services do not fit into the dataplane.
     pub waiting: usize,
+    /// Whether the source has listed everything once.
+    pub synced: bool,
+    /// Released addresses that rest, and who had them last.
+    pub resting: Arc<BTreeMap<IpAddr, ObjectName>>,
 }
 
 /// What one step did.
@@ -260,6 +265,11 @@ impl<D: Dataplane> Reconciler<D> {
         if !self.published.snapshot.is_same(snapshot) {
             self.published.snapshot = Arc::new(snapshot.clone());
         }
+        let resting = self.resolver.resting();
+        if *self.published.resting != resting {
+            self.published.resting = Arc::new(resting);
+        }
+        self.published.synced = self.resolver.is_synced();
         self.published.index = self.index.clone();
         self.published.programmed = self.resolver.is_synced() && self.is_clean;
         self.published.waiting = self.waiting.len();
