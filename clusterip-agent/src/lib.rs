@@ -5,6 +5,7 @@
 //! ```
 //! One writer, one model: `reconcile` owns the snapshot; everyone else reads it.
 
+pub mod api;
 pub mod attachments;
 pub mod command;
 pub mod config;
@@ -21,3 +22,4 @@ pub mod reconnect;
 mod repeatable;
 pub mod source;
 pub mod state;
+pub mod view;

@@ -28,6 +28,7 @@ pub mod pod;
 pub mod process;
 pub mod require;
 pub mod scenario;
+pub mod schema;
 pub mod server;
 mod sys;
 pub mod vectors;

@@ -2,9 +2,14 @@
 
 mod check;
 mod cleanup;
+mod get;
+mod manual;
 mod output;
 pub mod plan;
+mod reach;
 mod run;
+mod table;
+mod version;
 
 use std::{
     env,
@@ -14,7 +19,8 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 use ipnet::IpNet;
 
 use self::{output::Format, plan::Plan};
@@ -58,8 +64,22 @@ enum Command {
         )]
         bpffs: PathBuf,
     },
-    /// Tell the version
-    Version,
+    /// Tell what the running agent knows, as tables
+    #[command(subcommand)]
+    Get(get::Get),
+    /// Write the completions of a shell: `source <(clusterip completion bash)`
+    Completion {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Write the manual page, or one for each command into a directory
+    Man {
+        /// Directory for all pages
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+    },
+    /// Tell the versions: of this program, of the pinned layout, of the kernel, of the agent that runs
+    Version(reach::Asking),
 }
 
 #[derive(Args, Debug)]
@@ -122,8 +142,20 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             cleanup::cleanup(&bpffs)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Version => {
-            output::print(&format!("clusterip {}\n", env!("CARGO_PKG_VERSION")))?;
+        Command::Get(what) => {
+            get::get(&what)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Completion { shell } => {
+            output::print(&manual::completion(Cli::command(), shell)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { to } => {
+            manual::man(Cli::command(), to.as_deref())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Version(asking) => {
+            version::version(&asking.reach.socket, asking.output)?;
             Ok(ExitCode::SUCCESS)
         }
     }

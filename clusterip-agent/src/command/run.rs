@@ -1,6 +1,10 @@
 //! `clusterip run`: the node agent put together.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
@@ -11,6 +15,7 @@ use tokio::{
 };
 
 use crate::{
+    api::{self, socket::Socket},
     attachments,
     config::{Config, SocketLb},
     dataplane::{
@@ -24,7 +29,7 @@ use crate::{
         pins::Pins,
         sockets::SocketMaps,
     },
-    interfaces::{self, Globs},
+    interfaces::{self, Devices, Globs},
     metrics::{Figures, Health, health_routes, metrics_routes, serve},
     plan::Limits,
     probe,
@@ -32,6 +37,7 @@ use crate::{
     reconnect,
     source::manifests::Watch,
     state::Store,
+    view::status::AgentFacts,
 };
 
 /// Batches of events that may wait; the reconciler takes all that wait as one.
@@ -72,6 +78,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let (events, given) = mpsc::channel(QUEUE);
     let (probed, inbox) = mpsc::channel(QUEUE);
     let (published, seen) = watch::channel(Published::default());
+    let (results, found) = watch::channel(probe::Results::default());
     let reconcile = reconcile::run(reconciler, inbox, published, Timing::default());
     let (devices, wanted) = watch::channel(None);
     let (attached, held) = watch::channel(None);
@@ -84,6 +91,19 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         None => futures::future::Either::Right(std::future::pending()),
     };
 
+    let api = match &config.socket {
+        Some(path) => {
+            let served = Served {
+                published: seen.clone(),
+                attached: held.clone(),
+                probes: found,
+                capacity: capacity.clone(),
+                sockets: sockets.is_some(),
+            };
+            futures::future::Either::Left(api(&config, path, &pins, served).await?)
+        }
+        None => futures::future::Either::Right(std::future::pending()),
+    };
     let health = Health {
         published: seen.clone(),
         attached: held.clone(),
@@ -106,16 +126,75 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(); "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
-        () = probe::run(&config.node_name, given, probed) => anyhow::bail!("the probes ended"),
+        () = probe::run(&config.node_name, given, probed, results) => anyhow::bail!("the probes ended"),
         () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
         () = interfaces::watch(Globs::new(&config.pod_interfaces), devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
         () = connected => {}
+        () = api => anyhow::bail!("the API ended"),
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
     log::info!("stopped; the dataplane goes on");
     Ok(())
+}
+
+/// What the API is made of.
+struct Served {
+    published: watch::Receiver<Published>,
+    attached: watch::Receiver<Option<Devices>>,
+    probes: watch::Receiver<probe::Results>,
+    capacity: Vec<(&'static str, u32)>,
+    /// Whether calls of sockets are translated.
+    sockets: bool,
+}
+
+/// Listens on the socket; the future serves.
+async fn api(
+    config: &Config,
+    path: &Path,
+    pins: &Pins,
+    served: Served,
+) -> anyhow::Result<impl Future<Output = ()> + use<>> {
+    let Served {
+        published,
+        attached,
+        probes,
+        capacity,
+        sockets,
+    } = served;
+    let socket = Socket::bind(path).await?;
+    let (writer, ages) = watch::channel(api::Ages::default());
+    let follow = api::follow_ages(published.clone(), writer);
+    let routes = api::routes(api::Sources {
+        published,
+        attached,
+        probes,
+        ages,
+        kernel: api::KernelTables::open(pins)?,
+        capacity,
+        facts: AgentFacts {
+            node: config.node_name.clone(),
+            pid: std::process::id(),
+            mode: Mode::detect().to_string(),
+            socket_lb: match config.socket_lb {
+                SocketLb::Host if sockets => "host",
+                SocketLb::All if sockets => "all",
+                SocketLb::Host | SocketLb::All | SocketLb::Off => "off",
+            }
+            .to_owned(),
+            bpffs: config.bpffs.display().to_string(),
+            ..super::version::facts()
+        },
+        source: ("manifests", config.manifests.display().to_string()),
+        started: Instant::now(),
+    });
+    Ok(async move {
+        tokio::select! {
+            () = socket.serve(routes) => {}
+            () = follow => {}
+        }
+    })
 }
 
 /// Whose sockets are translated.

@@ -2,10 +2,9 @@
 
 use std::io;
 
-use aya::maps::{Array, Map, MapData};
+use aya::maps::MapData;
 use clusterip_common::abi::{
-    Affinity, AffinityKey, Backend, BackendId, Flow, FlowKey, Fragment, FragmentKey, SocketFlow,
-    SocketKey,
+    Affinity, AffinityKey, Flow, FlowKey, Fragment, FragmentKey, SocketFlow, SocketKey,
     maps::{self, Shape},
 };
 
@@ -23,7 +22,6 @@ pub struct FlowMaps {
     affinity: MapData,
     fragments: MapData,
     sockets: MapData,
-    backends: Array<Data, Raw<Backend>>,
 }
 
 impl FlowMaps {
@@ -32,27 +30,27 @@ impl FlowMaps {
     /// # Errors
     /// A pin that is not there, or not permitted.
     pub fn open(pins: &Pins) -> Result<Self, LoadError> {
-        let backends = Map::from_map_data(open(pins, &maps::BACKENDS)?);
         Ok(Self {
             flows: open(pins, &maps::FLOWS)?,
             half_open: open(pins, &maps::HALF_OPEN)?,
             affinity: open(pins, &maps::AFFINITY)?,
             fragments: open(pins, &maps::FRAGMENTS)?,
             sockets: open(pins, &maps::SOCKETS)?,
-            backends: backends
-                .and_then(Array::try_from)
-                .map_err(|source| map_error(&maps::BACKENDS, source))?,
         })
     }
 
-    /// Every entry of the flow tables, those of both directions; also those that are dead and not removed yet.
+    /// Every entry of the flow tables, those of both directions, and whether both sides have spoken; also those that are
+    /// dead and not removed yet.
     ///
     /// # Errors
     /// A map could not be read.
-    pub fn flows(&self, mut each: impl FnMut(FlowKey, Flow)) -> Result<(), DataplaneError> {
-        let mut each = |Raw(key), Raw(flow)| each(key, flow);
-        batch::for_each(&self.flows, &mut each).map_err(read_error(&maps::FLOWS))?;
-        batch::for_each(&self.half_open, &mut each).map_err(read_error(&maps::HALF_OPEN))
+    pub fn flows(&self, mut each: impl FnMut(FlowKey, Flow, bool)) -> Result<(), DataplaneError> {
+        batch::for_each(&self.flows, |Raw(key), Raw(flow)| each(key, flow, true))
+            .map_err(read_error(&maps::FLOWS))?;
+        batch::for_each(&self.half_open, |Raw(key), Raw(flow)| {
+            each(key, flow, false)
+        })
+        .map_err(read_error(&maps::HALF_OPEN))
     }
 
     /// Every client that is remembered.
@@ -65,20 +63,6 @@ impl FlowMaps {
     ) -> Result<(), DataplaneError> {
         batch::for_each(&self.affinity, |Raw(key), Raw(entry)| each(key, entry))
             .map_err(read_error(&maps::AFFINITY))
-    }
-
-    /// A backend as the program sees it.
-    ///
-    /// # Errors
-    /// The map could not be read.
-    pub fn backend(&self, id: BackendId) -> Result<Backend, DataplaneError> {
-        let backend = self.backends.get(&id.0, 0);
-        backend
-            .map(|Raw(backend)| backend)
-            .map_err(|source| DataplaneError::Read {
-                map: maps::BACKENDS.name,
-                source: source.into(),
-            })
     }
 
     /// Entries in use of the tables that the program fills, by name of the map. Reads all of them.

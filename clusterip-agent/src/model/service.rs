@@ -281,3 +281,19 @@ pub struct ResolvedService {
     /// What is wrong with it.
     pub problems: Vec<Problem>,
 }
+
+#[cfg(test)]
+impl ResolvedService {
+    /// A service of which nothing is known but its name.
+    pub(crate) fn nothing(name: ObjectName) -> Self {
+        Self {
+            name,
+            algorithm: Algorithm::RoundRobin,
+            affinity_seconds: 0,
+            balancers: Vec::new(),
+            external: Vec::new(),
+            about: About::default(),
+            problems: Vec::new(),
+        }
+    }
+}

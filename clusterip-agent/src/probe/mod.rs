@@ -14,6 +14,7 @@ mod definition;
 mod exec;
 mod grpc;
 mod pods;
+mod results;
 mod schedule;
 mod state;
 #[cfg(test)]
@@ -23,5 +24,6 @@ mod tracked;
 pub use agenda::ProbeId;
 pub use definition::{Check, Definition, NETNS_ANNOTATION, Purpose, Timing, definitions};
 pub use pods::{Job, Now, Pods};
+pub use results::{ProbeResult, Results, Standing};
 pub use schedule::run;
 pub use state::{Thresholds, Verdict};

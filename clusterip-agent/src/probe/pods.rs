@@ -11,6 +11,7 @@ use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use super::{
     agenda::{Agenda, ProbeId, again},
     definition::{Check, Definition, Purpose, definitions},
+    results::{self, Results},
     tracked::{Probe, Tracked},
 };
 use crate::model::{
@@ -59,6 +60,7 @@ pub struct Pods {
     problems: Vec<Problem>,
     /// Pods with probes that cannot be carried out.
     impossible: BTreeMap<ObjectName, Vec<Problem>>,
+    results: Results,
 }
 
 impl Pods {
@@ -76,6 +78,7 @@ impl Pods {
             incarnations: 0,
             problems: Vec::new(),
             impossible: BTreeMap::new(),
+            results: Results::default(),
         }
     }
 
@@ -127,6 +130,12 @@ impl Pods {
             out.push(Event::Problems(all));
         }
         out
+    }
+
+    /// What the probes found so far.
+    #[must_use]
+    pub const fn results(&self) -> &Results {
+        &self.results
     }
 
     /// When there is something to do next.
@@ -181,6 +190,8 @@ impl Pods {
             && let Some(probe) = tracked.probes.get_mut(id.index)
         {
             probe.is_running = false;
+            let reason = result.as_ref().err();
+            probe.reason = reason.map(String::as_str).unwrap_or_default().into();
             if probe.verdict.observe(result.is_ok()) {
                 tell(&id.pod, probe, result.err().as_deref());
                 if probe.is_for(Purpose::Startup) {
@@ -196,6 +207,7 @@ impl Pods {
                 out.extend(after.filter(|_| is_new));
             }
         }
+        self.note_results(&id.pod);
         out.extend(self.release(now));
         out
     }
@@ -242,6 +254,7 @@ impl Pods {
             _ => self.begin(&object, definitions, now),
         };
         self.tracked.insert(name.clone(), tracked);
+        self.note_results(&name);
         match self.show(&name) {
             Some(event) => event,
             None => Event::Put(Box::new(object)),
@@ -371,11 +384,24 @@ impl Pods {
         Some(Event::Put(Box::new(tracked.shown.clone())))
     }
 
+    /// Keeps what is shown of a pod's probes up to date.
+    fn note_results(&mut self, name: &ObjectName) {
+        let now = self.tracked.get(name).map(results::of).unwrap_or_default();
+        if now.is_empty() {
+            if self.results.contains_key(name) {
+                self.results.remove_mut(name);
+            }
+        } else if self.results.get(name).is_none_or(|before| **before != *now) {
+            self.results.insert_mut(name.clone(), now.into());
+        }
+    }
+
     fn forget(&mut self, name: &ObjectName) {
         if let Some(ends) = self.tracked.remove(name).and_then(|tracked| tracked.ends) {
             self.ends.remove(ends, name.clone());
         }
         self.impossible.remove(name);
+        self.note_results(name);
     }
 }
 

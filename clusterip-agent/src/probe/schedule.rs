@@ -7,7 +7,7 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -17,6 +17,7 @@ use super::{
     check::check,
     definition::Check,
     pods::{Job, Now, Pods},
+    results::Results,
 };
 use crate::model::event::Event;
 
@@ -34,6 +35,7 @@ pub async fn run(
     node: &str,
     mut inbox: mpsc::Receiver<Vec<Event>>,
     outbox: mpsc::Sender<Vec<Event>>,
+    results: watch::Sender<Results>,
 ) {
     let start = Instant::now();
     let now = || Now {
@@ -70,6 +72,10 @@ pub async fn run(
             };
             running.spawn(carry_out(job, limit.clone()));
         }
+        results.send_if_modified(|seen| {
+            seen.clone_from(pods.results());
+            false
+        });
         if !events.is_empty() && outbox.send(events).await.is_err() {
             return;
         }

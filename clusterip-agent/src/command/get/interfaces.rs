@@ -1,0 +1,31 @@
+//! `get interfaces`
+
+use super::{
+    super::{
+        reach::{Asking, ask},
+        table::{aligned, head},
+    },
+    show,
+};
+use crate::view::interfaces::Interfaces;
+
+pub(super) fn get(asking: &Asking) -> anyhow::Result<()> {
+    let document: Interfaces = ask(&asking.reach, "/v1/interfaces")?;
+    show(&document, asking.output, table)
+}
+
+pub(super) fn table(document: &Interfaces) -> String {
+    if document.interfaces.is_empty() {
+        return "no device has hooks; --pod-interfaces of `clusterip run` says which may\n"
+            .to_owned();
+    }
+    let mut rows = vec![head(&["INDEX", "NAME", "MODE"])];
+    rows.extend(document.interfaces.iter().map(|device| {
+        vec![
+            device.index.to_string(),
+            device.name.clone(),
+            device.mode.clone(),
+        ]
+    }));
+    aligned(&rows)
+}
