@@ -1,6 +1,6 @@
 //! What the kernel holds, as the documents want it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use clusterip_common::abi::{BackendId, Counters, Outcome, ServiceId, Traffic};
 use nix::time::{ClockId, clock_gettime};
@@ -58,8 +58,8 @@ impl KernelTables {
     }
 
     /// How many flows each backend has.
-    pub(super) fn tally(&self) -> Result<HashMap<BackendId, FlowCount>, DataplaneError> {
-        let mut counts = HashMap::new();
+    pub(super) fn tally(&self) -> Result<BTreeMap<BackendId, FlowCount>, DataplaneError> {
+        let mut counts = BTreeMap::new();
         self.flows.flows(|key, flow, answered| {
             let entry = Entry {
                 key,

@@ -1,6 +1,6 @@
 //! Which question is answered by which document.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
@@ -159,7 +159,7 @@ async fn endpoints(State(shared): State<Arc<Shared>>, question: Question) -> Ans
     let document = aside(shared, move |shared| {
         let probes = shared.sources.probes.borrow().clone();
         let readings = &shared.sources.kernel;
-        let counts: HashMap<_, _> = readings.tally()?;
+        let counts = readings.tally()?;
         Ok(endpoints::endpoints(
             &published,
             &selection,

@@ -56,10 +56,11 @@ fn text(versions: &Versions) -> String {
     } = &versions.client;
     let mut text = format!("clusterip {version}\nABI       {abi}\nkernel    {kernel}\n");
     if let Some(agent) = &versions.agent {
-        text += &format!(
-            "agent     {} (ABI {}, process {})\n",
-            agent.version, agent.abi, agent.pid
-        );
+        let AgentFacts {
+            version, abi, pid, ..
+        } = agent;
+        let more = format!("agent     {version} (ABI {abi}, process {pid})\n");
+        text.push_str(&more);
     }
     text
 }

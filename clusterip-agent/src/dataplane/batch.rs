@@ -17,8 +17,8 @@ const MOST_ENTRIES: u32 = 1 << 20;
 /// The part of `union bpf_attr` for batches.
 #[repr(C)]
 struct Batch {
-    in_batch: u64,
-    out_batch: u64,
+    from: u64,
+    next: u64,
     keys: u64,
     values: u64,
     count: u32,
@@ -44,8 +44,8 @@ pub(super) fn for_each<K: Pod, V: Pod>(
     let (mut from, mut next) = (None::<u32>, 0_u32);
     loop {
         let mut batch = Batch {
-            in_batch: from.as_ref().map_or(0, |from| &raw const *from as u64),
-            out_batch: &raw mut next as u64,
+            from: from.as_ref().map_or(0, |from| &raw const *from as u64),
+            next: &raw mut next as u64,
             keys: keys.as_mut_ptr() as u64,
             values: values.as_mut_ptr() as u64,
             count: room,

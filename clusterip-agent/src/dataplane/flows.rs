@@ -48,7 +48,7 @@ impl FlowMaps {
         batch::for_each(&self.flows, |Raw(key), Raw(flow)| each(key, flow, true))
             .map_err(read_error(&maps::FLOWS))?;
         batch::for_each(&self.half_open, |Raw(key), Raw(flow)| {
-            each(key, flow, false)
+            each(key, flow, false);
         })
         .map_err(read_error(&maps::HALF_OPEN))
     }

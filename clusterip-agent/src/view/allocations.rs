@@ -59,7 +59,7 @@ pub fn allocations(
         let held = service.about.addresses.iter();
         addresses.extend(held.map(|assigned| of_address(name, assigned, age)));
         let held = service.about.node_ports.iter();
-        ports.extend(held.map(|assigned| of_port(name, assigned, age)));
+        ports.extend(held.map(|assigned| of_port(name, *assigned, age)));
     }
     addresses.sort_by_key(|it: &Allocation| it.address);
     let resting = published.resting.iter();
@@ -91,13 +91,13 @@ fn of_address(name: &ObjectName, assigned: &Assigned, age_seconds: u64) -> Alloc
     }
 }
 
-fn of_port(name: &ObjectName, assigned: &AssignedPort, age_seconds: u64) -> Allocation {
+fn of_port(name: &ObjectName, assigned: AssignedPort, age_seconds: u64) -> Allocation {
     let AssignedPort {
         key,
         node_port,
         automatic,
         provisional,
-    } = *assigned;
+    } = assigned;
     Allocation {
         node_port: Some(node_port),
         port: format!("{}/{}", key.port, key.protocol),

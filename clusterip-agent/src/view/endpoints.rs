@@ -1,7 +1,7 @@
 //! `get endpoints`
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
 };
 
@@ -92,7 +92,7 @@ pub fn endpoints(
     selection: &Selection,
     readings: &impl Readings,
     probes: &Results,
-    flows: Option<&HashMap<BackendId, FlowCount>>,
+    flows: Option<&BTreeMap<BackendId, FlowCount>>,
 ) -> Endpoints {
     let wanted = published.snapshot.services.iter();
     let wanted = wanted.filter(|(name, _)| selection.has(name));

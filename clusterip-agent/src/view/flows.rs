@@ -1,7 +1,7 @@
 //! `get flows`
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
 };
 
@@ -78,7 +78,7 @@ pub struct Entry {
 }
 
 /// Adds an entry to the counts of backends. That its backend is another one by now is not looked at.
-pub fn tally(counts: &mut HashMap<BackendId, FlowCount>, entry: &Entry) {
+pub fn tally(counts: &mut BTreeMap<BackendId, FlowCount>, entry: &Entry) {
     if entry.flow.direction != Direction::REQUEST {
         return;
     }
@@ -132,18 +132,18 @@ fn view(names: &Names<'_>, entry: &Entry, now: u64) -> FlowView {
         flow,
         answered,
     } = entry;
-    let named = names.backend(flow.backend);
-    let stands = named.is_some_and(|(_, place)| {
+    let owner = names.backend(flow.backend);
+    let stands = owner.is_some_and(|(_, place)| {
         let mut backends = place.backends.iter();
         backends.any(|(id, it)| (*id, it.generation) == (flow.backend, flow.generation))
     });
     // The id's new owner has nothing to do with it.
-    let named = named.filter(|_| stands);
+    let owner = owner.filter(|_| stands);
     let (client, backend) = (ip(key.source), ip(flow.address));
     FlowView {
-        namespace: named.map_or_else(String::new, |(it, _)| it.namespace.to_string()),
-        service: named.map_or_else(String::new, |(it, _)| it.name.to_string()),
-        port_name: named.map_or_else(String::new, |(_, it)| it.port_name.to_string()),
+        namespace: owner.map_or_else(String::new, |(it, _)| it.namespace.to_string()),
+        service: owner.map_or_else(String::new, |(it, _)| it.name.to_string()),
+        port_name: owner.map_or_else(String::new, |(_, it)| it.port_name.to_string()),
         protocol: protocol(key.protocol),
         client: socket(key.source, key.source_port),
         client_pod: names.pod(client),
@@ -157,7 +157,7 @@ fn view(names: &Names<'_>, entry: &Entry, now: u64) -> FlowView {
     }
 }
 
-fn state(state: FlowState, stands: bool) -> &'static str {
+const fn state(state: FlowState, stands: bool) -> &'static str {
     match state {
         _ if !stands => "stale",
         FlowState::OPENING => "opening",

@@ -21,7 +21,8 @@ pub fn unknown(snapshot: &Snapshot, selection: &Selection) -> Option<String> {
     let mut text = format!("there is no service {name}{within}");
     let elsewhere: Vec<&ObjectName> = all().filter(|it| &*it.name == name).take(MOST).collect();
     if let [first, ..] = elsewhere.as_slice() {
-        text += &format!("; there is {}: -n {}", list(&elsewhere), first.namespace);
+        let more = format!("; there is {}: -n {}", list(&elsewhere), first.namespace);
+        text.push_str(&more);
         return Some(text);
     }
     let is_near_by = |it: &&ObjectName| {
@@ -36,7 +37,8 @@ pub fn unknown(snapshot: &Snapshot, selection: &Selection) -> Option<String> {
     scored.sort();
     let near: Vec<&ObjectName> = scored.into_iter().map(|(_, it)| it).take(MOST).collect();
     if !near.is_empty() {
-        text += &format!("; did you mean {}?", list(&near));
+        let more = format!("; did you mean {}?", list(&near));
+        text.push_str(&more);
     }
     Some(text)
 }

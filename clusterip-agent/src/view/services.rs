@@ -159,8 +159,8 @@ fn view(
     for balancer in &balancers {
         traffic += balancer.traffic;
     }
-    let placed = published.snapshot.service_problems.get(name);
-    let problems = placed.map_or(problems.as_slice(), |all| all);
+    let told = published.snapshot.service_problems.get(name);
+    let problems = told.map_or(problems.as_slice(), |all| all);
     let policy = |is_local: bool| if is_local { "Local" } else { "Cluster" }.to_owned();
     let (endpoints_chosen, endpoints_listed) = count(service);
     Service {

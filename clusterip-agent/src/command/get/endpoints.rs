@@ -30,7 +30,10 @@ pub(super) fn get(args: &EndpointsArgs) -> anyhow::Result<()> {
     }
     let mut shown = cells(&first, everywhere, wide);
     output::print(&aligned(&shown))?;
-    while args.watch {
+    if !args.watch {
+        return Ok(());
+    }
+    loop {
         thread::sleep(PAUSE);
         let all = cells(&look()?, everywhere, wide);
         let changed: Vec<Vec<String>> = all
@@ -39,11 +42,10 @@ pub(super) fn get(args: &EndpointsArgs) -> anyhow::Result<()> {
             .cloned()
             .collect();
         if !changed.is_empty() && !output::print_or_stop(&aligned(&changed))? {
-            break;
+            return Ok(());
         }
         shown = all;
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -65,7 +65,9 @@ pub(super) fn table(flows: &Flows, wide: bool) -> String {
     rows.extend(flows.iter().map(|flow| row(flow, wide)));
     let mut text = aligned(&rows);
     if flows.len() < *total {
-        text += &format!("{} of {total} flows; --limit 0 lists all\n", flows.len());
+        let listed = flows.len();
+        let more = format!("{listed} of {total} flows; --limit 0 lists all\n");
+        text.push_str(&more);
     }
     text
 }

@@ -20,10 +20,11 @@ pub(super) fn table(services: &Services, endpoints: &Endpoints) -> String {
         for balancer in &service.balancers {
             for frontend in &balancer.frontends {
                 let protocol = &balancer.protocol;
-                text += &format!("{protocol:<4} {frontend} {scheduler}{persistent}\n");
+                let head = format!("{protocol:<4} {frontend} {scheduler}{persistent}\n");
+                text.push_str(&head);
                 let behind = endpoints.endpoints.iter();
                 for endpoint in behind.filter(|it| is_behind(service, balancer, it)) {
-                    text += &line(endpoint);
+                    text.push_str(&line(endpoint));
                 }
             }
         }
