@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, io, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::{
-    Handle, MulticastGroup, new_multicast_connection, packet_route::link::LinkAttribute,
+    Handle, MulticastGroup, new_multicast_connection,
+    packet_route::link::{LinkAttribute, LinkXdp},
 };
 use tokio::{
     sync::watch,
@@ -112,6 +113,46 @@ async fn list(handle: &Handle, globs: &Globs) -> Result<Devices, InterfaceError>
             devices.insert(link.header.index, name);
         }
     }
+    Ok(devices)
+}
+
+/// A network device.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Device {
+    /// Name.
+    pub name: String,
+    /// Bytes of its largest packet, less the header of the link layer.
+    pub mtu: u32,
+    /// Whether it has an XDP program.
+    pub xdp: bool,
+}
+
+/// All devices of this network namespace, by the kernel's number.
+///
+/// # Errors
+/// The kernel did not list them.
+pub async fn devices() -> Result<Vec<Device>, InterfaceError> {
+    let (connection, handle, _messages) =
+        rtnetlink::new_connection().map_err(InterfaceError::Socket)?;
+    let connection = tokio::spawn(connection);
+    let mut links = handle.link().get().execute();
+    let mut devices = Vec::new();
+    while let Some(link) = links.try_next().await.map_err(InterfaceError::List)? {
+        let mut device = Device::default();
+        for attribute in link.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => device.name = name,
+                LinkAttribute::Mtu(mtu) => device.mtu = mtu,
+                LinkAttribute::Xdp(xdp) => {
+                    let is_on = |it: &LinkXdp| matches!(it, LinkXdp::ProgId(id) if *id > 0);
+                    device.xdp = xdp.iter().any(is_on);
+                }
+                _ => {}
+            }
+        }
+        devices.push(device);
+    }
+    connection.abort();
     Ok(devices)
 }
 

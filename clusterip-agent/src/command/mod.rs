@@ -2,12 +2,14 @@
 
 mod check;
 mod cleanup;
+mod doctor;
 mod get;
 mod manual;
 mod output;
 pub mod plan;
 mod reach;
 mod run;
+mod status;
 mod table;
 mod version;
 
@@ -67,6 +69,16 @@ enum Command {
     /// Tell what the running agent knows, as tables
     #[command(subcommand)]
     Get(get::Get),
+    /// Tell how the running agent is: source, dataplane, maps, problems; exit 1 if it is not well
+    Status {
+        #[command(flatten)]
+        asking: reach::Asking,
+        /// In one line, for probes
+        #[arg(long)]
+        brief: bool,
+    },
+    /// Look whether this machine can do what the agent wants of it; exit 1 if something needs a look
+    Doctor(doctor::DoctorArgs),
     /// Write the completions of a shell: `source <(clusterip completion bash)`
     Completion {
         /// Which shell
@@ -145,6 +157,14 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Get(what) => {
             get::get(&what)?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Status { asking, brief } => {
+            let is_good = status::status(&asking, brief)?;
+            Ok(ExitCode::from(if is_good { 0 } else { FINDING }))
+        }
+        Command::Doctor(args) => {
+            let is_good = doctor::doctor(&args)?;
+            Ok(ExitCode::from(if is_good { 0 } else { FINDING }))
         }
         Command::Completion { shell } => {
             output::print(&manual::completion(Cli::command(), shell)?)?;

@@ -125,7 +125,67 @@ fn every_table_and_document_tells_what_is_programmed() -> Result<()> {
     document(&mut lab, "allocations", &["get", "allocations", "-A"])?;
     document(&mut lab, "affinity", &["get", "affinity", "-A"])?;
     document(&mut lab, "version", &["version"])?;
+
+    let text = table(&mut lab, &["status"])?;
+    assert!(text.starts_with("status      healthy\n"), "{text}");
+    assert!(text.contains("  FLOWS      16/262144  0%"), "{text}");
+    document(&mut lab, "status", &["status"])?;
+    let text = table(&mut lab, &["status", "--brief"])?;
+    assert_eq!(
+        text,
+        "healthy: 1 services, 4 frontends, 8 backends, 3 interfaces, 0 problems\n"
+    );
     drop(open);
+    Ok(())
+}
+
+#[test]
+fn doctor_finds_what_is_wrong_with_a_node_and_needs_no_agent() -> Result<()> {
+    require_root!();
+    let mut lab = lab()?;
+    let good = ask(&mut lab, &["doctor"])?;
+    for check in [
+        "✓ kernel",
+        "✓ capabilities",
+        "✓ bpffs",
+        "✓ pins",
+        "✓ interfaces",
+        "✓ forwarding",
+        "✓ mtu",
+        "✓ other programs",
+        "✓ kube-proxy",
+    ] {
+        assert!(good.out.contains(check), "{check} is not in {good:?}");
+    }
+    lab.agent()?.stop()?;
+    let name = lab.client.link().to_owned();
+    lab.node
+        .namespace()
+        .ip(&format!("link set {name} mtu 1400\n"))?;
+    lab.node
+        .namespace()
+        .run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "0"))?;
+    let bad = ask(
+        &mut lab,
+        &[
+            "doctor",
+            "--pod-interfaces",
+            "veth*,cali*",
+            "--bpffs",
+            "/tmp/x",
+        ],
+    )?;
+    assert_eq!(bad.code, Some(1), "{bad:?}");
+    for finding in [
+        "✗ bpffs           /tmp/x is not on one",
+        "✗ interfaces      nothing matches cali*",
+        "✗ forwarding      net.ipv4.ip_forward is off",
+        "✗ mtu             1400 at vethCLIENT, 1500 at vethWEB",
+    ] {
+        assert!(bad.out.contains(finding), "{finding} is not in {}", bad.out);
+    }
+    let said = ask(&mut lab, &["status", "--brief"])?;
+    assert_eq!(said.code, Some(1), "no agent: {said:?}");
     Ok(())
 }
 
