@@ -10,6 +10,7 @@ pub mod attachments;
 pub mod command;
 pub mod config;
 pub mod dataplane;
+mod default_routes;
 pub mod interfaces;
 pub mod logging;
 pub mod metrics;

@@ -60,13 +60,14 @@ impl KernelTables {
     /// How many flows each backend has.
     pub(super) fn tally(&self) -> Result<BTreeMap<BackendId, FlowCount>, DataplaneError> {
         let mut counts = BTreeMap::new();
+        let now = monotonic();
         self.flows.flows(|key, flow, answered| {
             let entry = Entry {
                 key,
                 flow,
                 answered,
             };
-            tally(&mut counts, &entry);
+            tally(&mut counts, &entry, now);
         })?;
         Ok(counts)
     }

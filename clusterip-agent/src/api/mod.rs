@@ -15,7 +15,9 @@ use std::{sync::Arc, time::Instant};
 use tokio::sync::{Semaphore, watch};
 
 pub use self::{ages::Ages, kernel::KernelTables, routes::routes};
-use crate::{interfaces::Devices, probe::Results, reconcile::Published, view::status::AgentFacts};
+use crate::{
+    attachments::Attachments, probe::Results, reconcile::Published, view::status::AgentFacts,
+};
 
 /// Readings of whole tables at once: more would only take the processors from the packets.
 const READINGS: usize = 2;
@@ -25,7 +27,7 @@ pub struct Sources {
     /// The model and its ids.
     pub published: watch::Receiver<Published>,
     /// The devices with hooks.
-    pub attached: watch::Receiver<Option<Devices>>,
+    pub attached: watch::Receiver<Option<Attachments>>,
     /// What the probes found.
     pub probes: watch::Receiver<Results>,
     /// When services were seen first.

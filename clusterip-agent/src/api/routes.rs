@@ -124,7 +124,7 @@ async fn status(State(shared): State<Arc<Shared>>) -> Answer<Status> {
         } = &shared.sources;
         let devices = attached.borrow().clone();
         let read = status::Read {
-            interfaces: devices.map(|devices| devices.into_values().collect()),
+            interfaces: devices.map(|all| all.into_values().map(|it| it.device.name).collect()),
             capacity,
             entries: &kernel.flows().entries()?,
             outcomes: kernel.outcomes(),
@@ -188,10 +188,7 @@ async fn allocations(
 
 async fn interfaces(State(shared): State<Arc<Shared>>) -> Json<Interfaces> {
     let devices = shared.sources.attached.borrow().clone();
-    Json(interfaces::interfaces(
-        devices.as_ref(),
-        &shared.sources.facts.mode,
-    ))
+    Json(interfaces::interfaces(devices.as_ref()))
 }
 
 async fn flows(State(shared): State<Arc<Shared>>, question: Question) -> Answer<Flows> {

@@ -1,10 +1,6 @@
 //! `clusterip run`: the node agent put together.
 
-use std::{
-    net::IpAddr,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{net::IpAddr, path::PathBuf};
 
 use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
@@ -14,10 +10,10 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
+use super::served::Served;
 use crate::{
-    api::{self, socket::Socket},
     attachments,
-    config::{Config, SocketLb},
+    config::{Config, SocketLb, UplinkMode},
     dataplane::{
         attach::{Hooks, Mode},
         bpf::Bpf,
@@ -29,7 +25,7 @@ use crate::{
         pins::Pins,
         sockets::SocketMaps,
     },
-    interfaces::{self, Devices, Globs},
+    interfaces::{self, Globs, Uplinks, Wanted},
     metrics::{Figures, Health, health_routes, metrics_routes, serve},
     plan::Limits,
     probe,
@@ -37,7 +33,6 @@ use crate::{
     reconnect,
     source::manifests::Watch,
     state::Store,
-    view::status::AgentFacts,
 };
 
 /// Batches of events that may wait; the reconciler takes all that wait as one.
@@ -100,7 +95,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
                 capacity: capacity.clone(),
                 sockets: sockets.is_some(),
             };
-            futures::future::Either::Left(api(&config, path, &pins, served).await?)
+            futures::future::Either::Left(served.listen(&config, path, &pins).await?)
         }
         None => futures::future::Either::Right(std::future::pending()),
     };
@@ -120,7 +115,8 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(address) = config.healthz_bind_address {
         serve("healthz", address, health_routes(health)).await?;
     }
-    let hooks = Hooks::new(loaded, pins, Mode::detect());
+    let hooks =
+        Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(); "started");
@@ -128,7 +124,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
         () = probe::run(&config.node_name, given, probed, results) => anyhow::bail!("the probes ended"),
         () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
-        () = interfaces::watch(Globs::new(&config.pod_interfaces), devices) => {}
+        () = interfaces::watch(devices_of(&config), devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
         () = connected => {}
         () = api => anyhow::bail!("the API ended"),
@@ -139,62 +135,17 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the API is made of.
-struct Served {
-    published: watch::Receiver<Published>,
-    attached: watch::Receiver<Option<Devices>>,
-    probes: watch::Receiver<probe::Results>,
-    capacity: Vec<(&'static str, u32)>,
-    /// Whether calls of sockets are translated.
-    sockets: bool,
-}
-
-/// Listens on the socket; the future serves.
-async fn api(
-    config: &Config,
-    path: &Path,
-    pins: &Pins,
-    served: Served,
-) -> anyhow::Result<impl Future<Output = ()> + use<>> {
-    let Served {
-        published,
-        attached,
-        probes,
-        capacity,
-        sockets,
-    } = served;
-    let socket = Socket::bind(path).await?;
-    let (writer, ages) = watch::channel(api::Ages::default());
-    let follow = api::follow_ages(published.clone(), writer);
-    let routes = api::routes(api::Sources {
-        published,
-        attached,
-        probes,
-        ages,
-        kernel: api::KernelTables::open(pins)?,
-        capacity,
-        facts: AgentFacts {
-            node: config.node_name.clone(),
-            pid: std::process::id(),
-            mode: Mode::detect().to_string(),
-            socket_lb: match config.socket_lb {
-                SocketLb::Host if sockets => "host",
-                SocketLb::All if sockets => "all",
-                SocketLb::Host | SocketLb::All | SocketLb::Off => "off",
+fn devices_of(config: &Config) -> Wanted {
+    Wanted {
+        pods: Globs::new(&config.pod_interfaces),
+        uplinks: match config.uplink_mode {
+            UplinkMode::Off => Uplinks::None,
+            UplinkMode::Tc | UplinkMode::Auto if config.uplinks.is_empty() => {
+                Uplinks::DefaultRoutes
             }
-            .to_owned(),
-            bpffs: config.bpffs.display().to_string(),
-            ..super::version::facts()
+            UplinkMode::Tc | UplinkMode::Auto => Uplinks::Named(Globs::new(&config.uplinks)),
         },
-        source: ("manifests", config.manifests.display().to_string()),
-        started: Instant::now(),
-    });
-    Ok(async move {
-        tokio::select! {
-            () = socket.serve(routes) => {}
-            () = follow => {}
-        }
-    })
+    }
 }
 
 /// Whose sockets are translated.
@@ -244,6 +195,8 @@ fn options(config: &Config, pins: &Pins, sockets: Option<&Sockets>) -> LoadOptio
             ..Settings::DEFAULT
         },
         sockets: sockets.is_some(),
+        uplinks: config.uplink_mode != UplinkMode::Off,
+        drivers: config.uplink_mode == UplinkMode::Auto,
         log_level: if config.verbose >= DIAGNOSTICS {
             DEBUG
         } else {

@@ -3,9 +3,12 @@
 use std::io;
 
 use aya::maps::MapData;
-use clusterip_common::abi::{
-    Affinity, AffinityKey, Flow, FlowKey, Fragment, FragmentKey, SocketFlow, SocketKey,
-    maps::{self, Shape},
+use clusterip_common::{
+    abi::{
+        Affinity, AffinityKey, Flow, FlowKey, Fragment, FragmentKey, SocketFlow, SocketKey,
+        maps::{self, Shape},
+    },
+    wire::Addr,
 };
 
 use super::{
@@ -21,6 +24,7 @@ pub struct FlowMaps {
     half_open: MapData,
     affinity: MapData,
     fragments: MapData,
+    errors: MapData,
     sockets: MapData,
 }
 
@@ -35,6 +39,7 @@ impl FlowMaps {
             half_open: open(pins, &maps::HALF_OPEN)?,
             affinity: open(pins, &maps::AFFINITY)?,
             fragments: open(pins, &maps::FRAGMENTS)?,
+            errors: open(pins, &maps::ERRORS)?,
             sockets: open(pins, &maps::SOCKETS)?,
         })
     }
@@ -71,25 +76,25 @@ impl FlowMaps {
     /// A map could not be read.
     pub fn entries(&self) -> Result<Vec<(&'static str, u64)>, DataplaneError> {
         Ok(vec![
-            count::<FlowKey, Flow>(&self.flows, &maps::FLOWS)?,
-            count::<FlowKey, Flow>(&self.half_open, &maps::HALF_OPEN)?,
-            count::<AffinityKey, Affinity>(&self.affinity, &maps::AFFINITY)?,
-            count::<FragmentKey, Fragment>(&self.fragments, &maps::FRAGMENTS)?,
-            count::<SocketKey, SocketFlow>(&self.sockets, &maps::SOCKETS)?,
+            count::<FlowKey, Raw<Flow>>(&self.flows, &maps::FLOWS)?,
+            count::<FlowKey, Raw<Flow>>(&self.half_open, &maps::HALF_OPEN)?,
+            count::<AffinityKey, Raw<Affinity>>(&self.affinity, &maps::AFFINITY)?,
+            count::<FragmentKey, Raw<Fragment>>(&self.fragments, &maps::FRAGMENTS)?,
+            count::<Addr, u64>(&self.errors, &maps::ERRORS)?,
+            count::<SocketKey, Raw<SocketFlow>>(&self.sockets, &maps::SOCKETS)?,
         ])
     }
 }
 
-fn count<K: Copy, V: Copy>(
+fn count<K: Copy, V: aya::Pod>(
     map: &MapData,
     shape: &Shape,
 ) -> Result<(&'static str, u64), DataplaneError>
 where
     Raw<K>: aya::Pod,
-    Raw<V>: aya::Pod,
 {
     let mut count = 0;
-    batch::for_each(map, |_: Raw<K>, _: Raw<V>| count += 1).map_err(read_error(shape))?;
+    batch::for_each(map, |_: Raw<K>, _: V| count += 1).map_err(read_error(shape))?;
     Ok((shape.name, count))
 }
 

@@ -7,6 +7,8 @@ pub mod bpf;
 pub mod cgroup;
 pub mod counters;
 pub mod diagnostics;
+mod driver;
+pub mod endpoints;
 pub mod faulty;
 mod features;
 pub mod flows;
@@ -15,7 +17,6 @@ pub mod load;
 pub mod memory;
 pub mod netns;
 pub mod pins;
-pub mod ports;
 pub mod raw;
 pub mod sockets;
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clusterip_common::{
-    abi::{BackendId, Direction, Flow, FlowKey, FlowState},
+    abi::{BackendId, Direction, Flow, FlowKey, FlowState, Settings},
     wire::{Addr, Be16, Proto},
 };
 use serde::{Deserialize, Serialize};
@@ -49,7 +49,8 @@ pub struct FlowView {
     pub backend_pod: String,
     /// The client's port as the backend sees it.
     pub client_port: u16,
-    /// opening, established, closing, or stale: its backend was taken away.
+    /// opening, established, ended (the client has said FIN), closing; expired: its time has run out; stale: its backend
+    /// was taken away.
     pub state: String,
     /// Whether the other side has spoken.
     pub answered: bool,
@@ -62,7 +63,7 @@ pub struct FlowView {
 pub struct FlowCount {
     /// That live.
     pub active: u64,
-    /// That are closing, or that only the client has spoken in.
+    /// That have ended, or that only the client has spoken in.
     pub inactive: u64,
 }
 
@@ -77,20 +78,34 @@ pub struct Entry {
     pub answered: bool,
 }
 
+impl Entry {
+    /// Nanoseconds since its last packet that counts.
+    const fn idle(&self, now: u64) -> u64 {
+        now.saturating_sub(self.flow.last_seen)
+    }
+
+    /// Whether its time has run out. Its other side is not looked at: it may still prolong a flow of datagrams.
+    const fn is_over(&self, now: u64) -> bool {
+        let Flow { state, .. } = self.flow;
+        self.idle(now) > Settings::DEFAULT.timeout(self.key.protocol, state)
+    }
+}
+
 /// Adds an entry to the counts of backends. That its backend is another one by now is not looked at.
-pub fn tally(counts: &mut BTreeMap<BackendId, FlowCount>, entry: &Entry) {
+pub fn tally(counts: &mut BTreeMap<BackendId, FlowCount>, entry: &Entry, now: u64) {
     if entry.flow.direction != Direction::REQUEST {
         return;
     }
     let count = counts.entry(entry.flow.backend).or_default();
-    if entry.answered && entry.flow.state != FlowState::CLOSING {
+    if entry.answered && entry.flow.state < FlowState::ENDED && !entry.is_over(now) {
         count.active += 1;
     } else {
         count.inactive += 1;
     }
 }
 
-/// Whether an entry is one of the selection; each flow is two entries, and only the request's is shown.
+/// Whether an entry is one of the selection; each flow is two entries, and only the request's is shown; those past
+/// services are not.
 #[must_use]
 pub fn is_wanted(names: &Names<'_>, selection: &Selection, entry: &Entry) -> bool {
     if entry.flow.direction != Direction::REQUEST {
@@ -151,17 +166,22 @@ fn view(names: &Names<'_>, entry: &Entry, now: u64) -> FlowView {
         backend: socket(flow.address, flow.port),
         backend_pod: names.pod(backend),
         client_port: flow.client_port.get(),
-        state: state(flow.state, stands).to_owned(),
+        state: match (stands, entry.is_over(now)) {
+            (false, _) => "stale",
+            (true, true) => "expired",
+            (true, false) => state(flow.state),
+        }
+        .to_owned(),
         answered: *answered,
-        idle_seconds: now.saturating_sub(flow.last_seen) / 1_000_000_000,
+        idle_seconds: entry.idle(now) / 1_000_000_000,
     }
 }
 
-const fn state(state: FlowState, stands: bool) -> &'static str {
+const fn state(state: FlowState) -> &'static str {
     match state {
-        _ if !stands => "stale",
         FlowState::OPENING => "opening",
         FlowState::ESTABLISHED => "established",
+        FlowState::ENDED => "ended",
         FlowState::CLOSING => "closing",
         _ => "unknown",
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::VERSION;
-use crate::interfaces::Devices;
+use crate::attachments::{Attachment, Attachments};
 
 /// The document of `get interfaces -o json`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -23,22 +23,38 @@ pub struct InterfaceView {
     pub index: u32,
     /// Name.
     pub name: String,
-    /// tcx or clsact.
+    /// What it leads to: pod or uplink.
+    pub role: String,
+    /// tcx or clsact; with xdp in front where the device's driver has one too.
     pub mode: String,
 }
 
 /// The devices that are attached to.
 #[must_use]
-pub fn interfaces(attached: Option<&Devices>, mode: &str) -> Interfaces {
+pub fn interfaces(attached: Option<&Attachments>) -> Interfaces {
     let devices = attached.into_iter().flatten();
     Interfaces {
         version: VERSION,
         interfaces: devices
-            .map(|(index, name)| InterfaceView {
-                index: *index,
-                name: name.clone(),
-                mode: mode.to_owned(),
-            })
+            .map(|(index, attachment)| view(*index, attachment))
             .collect(),
+    }
+}
+
+fn view(index: u32, attachment: &Attachment) -> InterfaceView {
+    let Attachment {
+        device,
+        mode,
+        at_driver,
+    } = attachment;
+    InterfaceView {
+        index,
+        name: device.name.clone(),
+        role: device.role.to_string(),
+        mode: if *at_driver {
+            format!("xdp+{mode}")
+        } else {
+            mode.to_string()
+        },
     }
 }

@@ -1,7 +1,6 @@
 //! The pods' devices, and whether the node forwards between them.
 
-use super::{Finding, machine::Machine};
-use crate::interfaces::Device;
+use super::{Finding, machine::Machine, netdev::NetDevice};
 
 pub(super) fn findings(machine: &Machine, globs: &[String]) -> Vec<Finding> {
     let devices = machine.devices(globs);
@@ -29,7 +28,7 @@ pub(super) fn findings(machine: &Machine, globs: &[String]) -> Vec<Finding> {
 }
 
 /// Each glob by itself: one that matches nothing may be a slip.
-fn interfaces(machine: &Machine, globs: &[String], devices: &[&Device]) -> Finding {
+fn interfaces(machine: &Machine, globs: &[String], devices: &[&NetDevice]) -> Finding {
     let idle: Vec<&str> = globs
         .iter()
         .filter(|glob| machine.devices(std::slice::from_ref(glob)).is_empty())
@@ -58,7 +57,7 @@ fn forwarding(machine: &Machine, check: &'static str, file: &str, name: &str) ->
 
 /// Replies get their service address back at the client's device, behind every filter: any setting will do, but one that
 /// refuses the pods' own addresses.
-fn rp_filter(machine: &Machine, devices: &[&Device]) -> Finding {
+fn rp_filter(machine: &Machine, devices: &[&NetDevice]) -> Finding {
     let read = |device: &str| -> u32 {
         let text = machine.read(&format!("/proc/sys/net/ipv4/conf/{device}/rp_filter"));
         text.and_then(|text| text.parse().ok()).unwrap_or_default()
@@ -78,7 +77,7 @@ fn rp_filter(machine: &Machine, devices: &[&Device]) -> Finding {
     }
 }
 
-fn mtu(devices: &[&Device]) -> Finding {
+fn mtu(devices: &[&NetDevice]) -> Finding {
     let least = devices.iter().min_by_key(|device| device.mtu);
     let most = devices.iter().max_by_key(|device| device.mtu);
     match (least, most) {

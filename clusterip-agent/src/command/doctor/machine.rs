@@ -8,10 +8,14 @@ use std::{
 
 use clusterip_common::abi;
 
-use super::{super::reach, Finding};
+use super::{
+    super::reach,
+    Finding,
+    netdev::{self, NetDevice},
+};
 use crate::{
     dataplane::{cgroup, pins::Pins},
-    interfaces::{self, Device, Globs},
+    interfaces::Globs,
 };
 
 /// Lowest kernel, and the one that has TCX.
@@ -29,7 +33,7 @@ const SYS_ADMIN: u32 = 21;
 pub(super) struct Machine {
     root: PathBuf,
     /// Its network devices.
-    devices: Vec<Device>,
+    devices: Vec<NetDevice>,
     /// Whether programs may be run: not on a made-up machine.
     runs: bool,
 }
@@ -42,14 +46,14 @@ impl Machine {
     pub(super) fn this() -> anyhow::Result<Self> {
         Ok(Self {
             root: "/".into(),
-            devices: reach::run(interfaces::devices())??,
+            devices: reach::run(netdev::devices())??,
             runs: true,
         })
     }
 
     /// One of files only.
     #[cfg(test)]
-    pub(super) fn of_files(root: &Path, devices: &[Device]) -> Self {
+    pub(super) fn of_files(root: &Path, devices: &[NetDevice]) -> Self {
         Self {
             root: root.to_owned(),
             devices: devices.to_vec(),
@@ -90,7 +94,7 @@ impl Machine {
     }
 
     /// The devices that match.
-    pub(super) fn devices(&self, globs: &[String]) -> Vec<&Device> {
+    pub(super) fn devices(&self, globs: &[String]) -> Vec<&NetDevice> {
         let globs = Globs::new(globs);
         let all = self.devices.iter();
         all.filter(|device| globs.fit(&device.name)).collect()

@@ -2,6 +2,7 @@
 
 mod devices;
 mod machine;
+mod netdev;
 mod others;
 #[cfg(test)]
 mod tests;

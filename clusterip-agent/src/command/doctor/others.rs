@@ -1,10 +1,7 @@
 //! Who else handles the packets: programs of others, and what kube-proxy left.
 
-use super::{Finding, machine::Machine};
-use crate::interfaces::Device;
-
-/// Our programs' names.
-const OURS: [&str; 2] = ["from_pod", "to_pod"];
+use super::{Finding, machine::Machine, netdev::NetDevice};
+use crate::dataplane::attach::every_program;
 
 pub(super) fn findings(machine: &Machine, globs: &[String]) -> Vec<Finding> {
     let devices = machine.devices(globs);
@@ -12,10 +9,10 @@ pub(super) fn findings(machine: &Machine, globs: &[String]) -> Vec<Finding> {
 }
 
 /// Programs of others on the pods' devices, as the kernel, `tc` and `bpftool` tell them, if they are there.
-fn programs(machine: &Machine, devices: &[&Device]) -> Finding {
+fn programs(machine: &Machine, devices: &[&NetDevice]) -> Finding {
     let check = "other programs";
     let mut found = Vec::new();
-    for Device { name, mtu: _, xdp } in devices {
+    for NetDevice { name, mtu: _, xdp } in devices {
         found.extend(xdp.then(|| format!("XDP on {name}")));
         for hook in ["ingress", "egress"] {
             let filters = machine.output("tc", &["filter", "show", "dev", name, hook]);
@@ -40,6 +37,11 @@ fn programs(machine: &Machine, devices: &[&Device]) -> Finding {
     )
 }
 
+fn is_ours(name: &str) -> bool {
+    // The kernel keeps fifteen letters of a name.
+    every_program().any(|ours| ours.get(..15).unwrap_or(ours) == name || ours == name)
+}
+
 /// Names of programs in the output of `tc filter show` that are not ours.
 pub(super) fn foreign_filters(filters: &str) -> impl Iterator<Item = &str> {
     let bpf = filters
@@ -52,18 +54,18 @@ pub(super) fn foreign_filters(filters: &str) -> impl Iterator<Item = &str> {
             .skip(2);
         words.next()
     })
-    .filter(|name| !OURS.contains(name))
+    .filter(|name| !is_ours(name))
 }
 
 /// `vethA(7) tcx/ingress cil_from prog_id 12 link_id 5` in the output of `bpftool net show`.
-pub(super) fn foreign_tcx(links: &str, devices: &[&Device]) -> Vec<String> {
+pub(super) fn foreign_tcx(links: &str, devices: &[&NetDevice]) -> Vec<String> {
     links
         .lines()
         .filter_map(|line| {
             let mut words = line.split_whitespace();
             let device = words.next()?.split('(').next()?.to_owned();
             let hook = words.next().filter(|hook| hook.starts_with("tcx/"))?;
-            let name = words.next().filter(|name| !OURS.contains(name))?;
+            let name = words.next().filter(|name| !is_ours(name))?;
             let is_ours = devices.iter().any(|it| it.name == device);
             is_ours.then(|| format!("{name} at {hook} of {device}"))
         })

@@ -2,15 +2,14 @@
 
 use std::{fs, path::Path};
 
-use super::{devices, lines, machine, machine::Machine, others, *};
-use crate::interfaces::Device;
+use super::{devices, lines, machine, machine::Machine, netdev::NetDevice, others, *};
 
 fn marks(findings: &[Finding]) -> Vec<(&str, bool)> {
     findings.iter().map(|it| (it.check, it.good)).collect()
 }
 
-fn device(name: &str, mtu: u32) -> Device {
-    Device {
+fn device(name: &str, mtu: u32) -> NetDevice {
+    NetDevice {
         name: name.to_owned(),
         mtu,
         xdp: false,

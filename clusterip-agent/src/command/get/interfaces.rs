@@ -16,14 +16,15 @@ pub(super) fn get(asking: &Asking) -> anyhow::Result<()> {
 
 pub(super) fn table(document: &Interfaces) -> String {
     if document.interfaces.is_empty() {
-        return "no device has hooks; --pod-interfaces of `clusterip run` says which may\n"
+        return "no device has hooks; --pod-interfaces and --uplinks of `clusterip run` say which may\n"
             .to_owned();
     }
-    let mut rows = vec![head(&["INDEX", "NAME", "MODE"])];
+    let mut rows = vec![head(&["INDEX", "NAME", "ROLE", "MODE"])];
     rows.extend(document.interfaces.iter().map(|device| {
         vec![
             device.index.to_string(),
             device.name.clone(),
+            device.role.clone(),
             device.mode.clone(),
         ]
     }));

@@ -175,12 +175,11 @@ SERVICE          CLIENT    BACKEND                        EXPIRES
 default/web:TCP  10.1.0.9  10.1.0.2:8080 (default/web-1)  90s
 "
     );
-    let document =
-        json!({"version": 1, "interfaces": [{"index": 7, "name": "veth7", "mode": "tcx"}]});
+    let document = json!({"version": 1, "interfaces": [{"index": 7, "name": "veth7", "role": "pod", "mode": "tcx"}]});
     let document = serde_json::from_value(document).expect("a document");
     assert_eq!(
         interfaces::table(&document),
-        "INDEX  NAME   MODE\n7      veth7  tcx\n"
+        "INDEX  NAME   ROLE  MODE\n7      veth7  pod   tcx\n"
     );
     let blank = json!({
         "kind": "ClusterIP", "address": "10.96.0.10", "nodePort": null, "port": "", "namespace": "default", "service":
