@@ -23,4 +23,5 @@ pub mod reconnect;
 mod repeatable;
 pub mod source;
 pub mod state;
+pub mod trace;
 pub mod view;

@@ -13,7 +13,6 @@ pub mod cgroup;
 pub mod client;
 pub mod demo;
 pub mod flood;
-pub mod host;
 pub mod interrupt;
 pub mod lab;
 pub mod manifests;
@@ -35,6 +34,8 @@ mod sys;
 pub mod vectors;
 pub mod wait;
 pub mod world;
+
+pub use clusterip_agent::trace::memory as host;
 
 pub use agent::Agent;
 pub use caller::Caller;

@@ -12,6 +12,7 @@ mod run;
 mod served;
 mod status;
 mod table;
+mod trace;
 mod version;
 
 use std::{
@@ -67,6 +68,8 @@ enum Command {
         )]
         bpffs: PathBuf,
     },
+    /// Follow one made-up packet through the code and the tables that the kernel uses
+    Trace(Box<trace::TraceArgs>),
     /// Tell what the running agent knows, as tables
     #[command(subcommand)]
     Get(get::Get),
@@ -153,6 +156,11 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Cleanup { bpffs } => {
             cleanup::cleanup(&bpffs)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Trace(args) => {
+            let config = load_quietly(&args.flags)?;
+            trace::offline(&args, &config)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Get(what) => {

@@ -206,7 +206,7 @@ fn options(config: &Config, pins: &Pins, sockets: Option<&Sockets>) -> LoadOptio
 }
 
 /// A prefix as the program compares it: IPv4 behind 96 bits.
-fn range_of(net: &IpNet) -> Range {
+pub(super) fn range_of(net: &IpNet) -> Range {
     let prefix = match net.addr() {
         IpAddr::V4(_) => 96 + net.prefix_len(),
         IpAddr::V6(_) => net.prefix_len(),

@@ -38,8 +38,7 @@ fn programs(machine: &Machine, devices: &[&NetDevice]) -> Finding {
 }
 
 fn is_ours(name: &str) -> bool {
-    // The kernel keeps fifteen letters of a name.
-    every_program().any(|ours| ours.get(..15).unwrap_or(ours) == name || ours == name)
+    every_program().any(|ours| ours == name)
 }
 
 /// Names of programs in the output of `tc filter show` that are not ours.

@@ -113,11 +113,11 @@ fn devices_are_looked_at_one_by_one() {
 #[test]
 fn programs_and_rules_of_others_are_found_in_what_the_tools_print() {
     let filters = "filter protocol all pref 193 bpf chain 0 \n\
-                   filter protocol all pref 193 bpf chain 0 handle 0x1 from_pod direct-action not_in_hw id 1 name from_pod\n\
+                   filter protocol all pref 193 bpf chain 0 handle 0x1 cip_from_pod direct-action not_in_hw id 1\n\
                    filter protocol all pref 1 bpf chain 0 handle 0x1 cil_from_container direct-action not_in_hw id 5\n";
     let found: Vec<&str> = others::foreign_filters(filters).collect();
     assert_eq!(found, ["cil_from_container"]);
-    let net = "xdp:\n\ntc:\nvethA(7) tcx/ingress from_pod prog_id 1 link_id 1 \n\
+    let net = "xdp:\n\ntc:\nvethA(7) tcx/ingress cip_from_pod prog_id 1 link_id 1 \n\
                vethA(7) tcx/egress other prog_id 2 link_id 2 \neth0(2) tcx/ingress cil prog_id 3 link_id 3\n";
     assert_eq!(
         others::foreign_tcx(net, &[&device("vethA", 1500)]),

@@ -1,11 +1,10 @@
-//! The host's body of `packet::Env`: the tables in memory.
+//! The host's body of `packet::Env`: the tables in memory. `trace` and the tests run packets over it.
 
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
 };
 
-use clusterip_agent::plan::Tables;
 use clusterip_common::{
     abi::{
         Affinity, AffinityKey, Backend, BackendId, BackendState, Counters, Flow, FlowKey,
@@ -15,6 +14,8 @@ use clusterip_common::{
     packet::{Env, FlowEntry, FlowError, Table, socket::SocketTable},
     wire::{Addr, Be16},
 };
+
+use crate::plan::Tables;
 
 /// The first client port that chance gives a flow whose own is taken (C12).
 #[must_use]
