@@ -12,6 +12,7 @@ mod run;
 mod served;
 mod status;
 mod table;
+mod top;
 mod trace;
 mod version;
 
@@ -81,6 +82,8 @@ enum Command {
         #[arg(long)]
         brief: bool,
     },
+    /// Show services by what goes through them, live
+    Top(top::TopArgs),
     /// Look whether this machine can do what the agent wants of it; exit 1 if something needs a look
     Doctor(doctor::DoctorArgs),
     /// Write the completions of a shell: `source <(clusterip completion bash)`
@@ -170,6 +173,10 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status { asking, brief } => {
             let is_good = status::status(&asking, brief)?;
             Ok(ExitCode::from(if is_good { 0 } else { FINDING }))
+        }
+        Command::Top(args) => {
+            top::top(&args)?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Doctor(args) => {
             let is_good = doctor::doctor(&args)?;

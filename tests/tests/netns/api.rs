@@ -126,6 +126,30 @@ fn every_table_and_document_tells_what_is_programmed() -> Result<()> {
     document(&mut lab, "affinity", &["get", "affinity", "-A"])?;
     document(&mut lab, "version", &["version"])?;
 
+    let place = lab.manifests.path().display().to_string();
+    let packet = [
+        "trace",
+        "--manifests",
+        &place,
+        "--from",
+        "10.244.0.2",
+        "--to",
+        "10.96.0.10:80",
+    ];
+    let trace = document(&mut lab, "trace", &packet)?;
+    assert_eq!(
+        trace.pointer("/verdict"),
+        Some(&Value::from("translate")),
+        "{trace}"
+    );
+
+    let text = table(&mut lab, &["top", "--once"])?;
+    assert!(text.starts_with("clusterip  node-a  healthy\n"), "{text}");
+    assert!(
+        text.contains("\ndefault/web                        2/2       0"),
+        "{text}"
+    );
+
     let text = table(&mut lab, &["status"])?;
     assert!(text.starts_with("status      healthy\n"), "{text}");
     assert!(text.contains("  FLOWS      16/262144  0%"), "{text}");
