@@ -205,6 +205,15 @@ fn pass(question: &Question, witness: &Witness<'_>) -> Fate {
         Verdict::Drop(_) => "drop",
     };
     let is_translated = matches!(verdict, Verdict::Translated(_));
+    let is_own = |(source, destination): &(SocketAddr, SocketAddr)| source.ip() == destination.ip();
+    if is_translated && frame::ends(seen.bytes()).as_ref().is_some_and(is_own) {
+        // The one case in which what is done at the backend's device is seen here: it is the client's own.
+        let arrived = packet::to_pod(&mut seen, witness, Link::None);
+        let outcome = arrived.outcome().name();
+        witness.say(format!(
+            "the backend is the client itself: at its device, {outcome} (D13)"
+        ));
+    }
     Fate {
         verdict: word,
         outcome: verdict.outcome(),
