@@ -7,10 +7,14 @@
 
 pub mod api;
 pub mod attachments;
+pub mod clock;
 pub mod command;
 pub mod config;
 pub mod dataplane;
 mod default_routes;
+pub mod dns;
+pub mod health;
+pub mod heap;
 pub mod interfaces;
 pub mod logging;
 pub mod metrics;
@@ -23,5 +27,6 @@ pub mod reconnect;
 mod repeatable;
 pub mod source;
 pub mod state;
+pub mod supervisor;
 pub mod trace;
 pub mod view;

@@ -13,11 +13,13 @@ pub mod cgroup;
 pub mod client;
 pub mod demo;
 pub mod flood;
+pub mod host;
 pub mod interrupt;
 pub mod lab;
 pub mod manifests;
 pub mod metrics;
 mod name;
+pub mod names;
 pub mod namespace;
 pub mod node;
 pub mod objects;
@@ -26,16 +28,21 @@ pub mod packet;
 pub mod pattern;
 pub mod pod;
 pub mod process;
+pub mod property;
 pub mod require;
+pub mod resolv;
 pub mod scenario;
 pub mod schema;
 pub mod server;
 mod sys;
+pub mod upstream;
 pub mod vectors;
 pub mod wait;
 pub mod world;
 
-pub use clusterip_agent::trace::memory as host;
+// The targets of this crate share its dependencies; this one is for `tests/properties.rs`.
+#[cfg(test)]
+use proptest as _;
 
 pub use agent::Agent;
 pub use caller::Caller;

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use self::{ages::Ages, kernel::KernelTables, routes::routes};
 use crate::{
-    attachments::Attachments, probe::Results, reconcile::Published, view::status::AgentFacts,
+    attachments::Attachments, probe::Standings, reconcile::Published, view::status::AgentFacts,
 };
 
 /// Readings of whole tables at once: more would only take the processors from the packets.
@@ -29,7 +29,7 @@ pub struct Sources {
     /// The devices with hooks.
     pub attached: watch::Receiver<Option<Attachments>>,
     /// What the probes found.
-    pub probes: watch::Receiver<Results>,
+    pub probes: watch::Receiver<Standings>,
     /// When services were seen first.
     pub ages: watch::Receiver<Ages>,
     /// What the kernel holds.

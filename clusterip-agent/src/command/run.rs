@@ -6,14 +6,15 @@ use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
 use ipnet::IpNet;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
 };
 
-use super::served::Served;
+use super::{names, reload::Options, served::Served};
 use crate::{
     attachments,
-    config::{Config, SocketLb, UplinkMode},
+    clock::Clock,
+    config::{Config, Flags, RUN, SocketLb, UplinkMode},
     dataplane::{
         attach::{Hooks, Mode},
         bpf::Bpf,
@@ -25,14 +26,20 @@ use crate::{
         pins::Pins,
         sockets::SocketMaps,
     },
-    interfaces::{self, Globs, Uplinks, Wanted},
-    metrics::{Figures, Health, health_routes, metrics_routes, serve},
+    dns,
+    health::{self, Answers, Health, Progress},
+    interfaces,
+    metrics::{self, Figures, serve},
     plan::Limits,
     probe,
-    reconcile::{self, Published, Reconciler, Timing},
+    reconcile::{self, Measures, Observers, Published, Reconciler, Timing},
     reconnect,
-    source::manifests::Watch,
+    source::{
+        kube_dns,
+        manifests::{Reload, Watch},
+    },
     state::Store,
+    supervisor,
 };
 
 /// Batches of events that may wait; the reconciler takes all that wait as one.
@@ -43,7 +50,7 @@ const DIAGNOSTICS: u8 = 2;
 const DEBUG: u8 = 4;
 
 /// Serves until it is told to stop. The dataplane goes on without the agent (F4).
-pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()> {
     // First what can be wrong with the call, then what the kernel may refuse.
     let watch = Watch::start(&config.manifests, super::rules(&config))?;
     let store = Store::new(&config.state_dir);
@@ -62,46 +69,46 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         diagnostics::follow(&mut loaded)?;
     }
 
-    match &sockets {
-        Some(sockets) => cgroup::attach(&mut loaded, &pins, &sockets.cgroup)?,
-        // An earlier run may have left some.
-        None => cgroup::detach(&pins)?,
-    }
-
+    attach_sockets(&mut loaded, &pins, sockets.as_ref())?;
     let resolver = super::resolver(&config, kept);
     let reconciler = Reconciler::new(maps, resolver, Some(store), limits);
-    let (events, given) = mpsc::channel(QUEUE);
+    let names = names::open(&config).await?;
+    let (events, listed) = mpsc::channel(QUEUE);
+    let (named, given) = mpsc::channel(QUEUE);
     let (probed, inbox) = mpsc::channel(QUEUE);
     let (published, seen) = watch::channel(Published::default());
-    let (results, found) = watch::channel(probe::Results::default());
-    let reconcile = reconcile::run(reconciler, inbox, published, Timing::default());
+    let (standings, found) = watch::channel(probe::Standings::default());
+    let clock = Clock::start();
+    let (progress, progressed) = watch::channel(Progress::new(clock.now()));
+    let (measures, results) = (Measures::default(), probe::Results::default());
+    let observers = Observers {
+        clock,
+        published,
+        progress,
+        measures: measures.clone(),
+    };
+    let reconcile = reconcile::run(reconciler, inbox, observers, Timing::default());
     let (devices, wanted) = watch::channel(None);
     let (attached, held) = watch::channel(None);
 
-    let connected = match &sockets {
-        Some(sockets) => {
-            let keep = reconnect::keep(SocketMaps::open(&pins)?, sockets.netns == 0, seen.clone());
-            futures::future::Either::Left(keep)
-        }
-        None => futures::future::Either::Right(std::future::pending()),
-    };
+    let connected = connected(&pins, sockets.as_ref(), seen.clone())?;
+    let resolving = dns::server::run(names.sockets, names.responder, seen.clone());
+    let kube_dns = kube_dns::run(super::kube_dns(&config), listed, named);
 
-    let api = match &config.socket {
-        Some(path) => {
-            let served = Served {
-                published: seen.clone(),
-                attached: held.clone(),
-                probes: found,
-                capacity: capacity.clone(),
-                sockets: sockets.is_some(),
-            };
-            futures::future::Either::Left(served.listen(&config, path, &pins).await?)
-        }
-        None => futures::future::Either::Right(std::future::pending()),
-    };
-    let health = Health {
+    let served = Served {
         published: seen.clone(),
         attached: held.clone(),
+        probes: found,
+        capacity: capacity.clone(),
+        sockets: sockets.is_some(),
+    };
+    let api = served.listen(&config, &pins).await?;
+    let health = Health {
+        clock,
+        progress: progressed,
+        published: seen.clone(),
+        attached: held.clone(),
+        answers: Answers::default(),
     };
     let figures = Figures {
         published: seen,
@@ -110,41 +117,52 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         capacity,
     };
     if let Some(address) = config.metrics_bind_address {
-        serve("metrics", address, metrics_routes(figures)).await?;
+        let registry = metrics::registry(figures, &measures, &health.answers, &results, names.told);
+        serve("metrics", address, metrics::routes(registry)).await?;
     }
     if let Some(address) = config.healthz_bind_address {
-        serve("healthz", address, health_routes(health)).await?;
+        serve("healthz", address, health::routes(health.clone())).await?;
     }
     let hooks =
         Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
+    let (reloaded, interfaces) = Options::new(flags, config.clone());
+    let hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    // It ends where no service manager listens any more; the agent does not.
+    let supervised = async {
+        supervisor::keep(health).await;
+        std::future::pending::<()>().await;
+    };
     log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(); "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
-        () = probe::run(&config.node_name, given, probed, results) => anyhow::bail!("the probes ended"),
+        () = kube_dns => anyhow::bail!("the source of objects ended"),
+        () = resolving => anyhow::bail!("the resolver ended"),
+        () = names.forwarder.run() => {}
+        () = probe::run(&config.node_name, results.clone(), given, probed, standings) => anyhow::bail!("the probes ended"),
+        () = reload(hang_up, watch.reload(), reloaded) => anyhow::bail!("the signals ended"),
+        () = supervised => {}
         () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
-        () = interfaces::watch(devices_of(&config), devices) => {}
+        () = interfaces::watch_by(interfaces, devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
         () = connected => {}
         () = api => anyhow::bail!("the API ended"),
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
+    supervisor::stopping();
     log::info!("stopped; the dataplane goes on");
     Ok(())
 }
 
-fn devices_of(config: &Config) -> Wanted {
-    Wanted {
-        pods: Globs::new(&config.pod_interfaces),
-        uplinks: match config.uplink_mode {
-            UplinkMode::Off => Uplinks::None,
-            UplinkMode::Tc | UplinkMode::Auto if config.uplinks.is_empty() => {
-                Uplinks::DefaultRoutes
-            }
-            UplinkMode::Tc | UplinkMode::Auto => Uplinks::Named(Globs::new(&config.uplinks)),
-        },
+/// At each SIGHUP: options and manifests are read again.
+async fn reload(mut signal: Signal, manifests: Reload, mut options: Options) {
+    while signal.recv().await.is_some() {
+        supervisor::reloading();
+        options.reload();
+        manifests.now().await;
+        supervisor::ready();
     }
 }
 
@@ -153,6 +171,44 @@ struct Sockets {
     cgroup: PathBuf,
     /// Number of the network namespace, 0 for every one.
     netns: u64,
+}
+
+fn attach_sockets(
+    loaded: &mut Loaded,
+    pins: &Pins,
+    sockets: Option<&Sockets>,
+) -> anyhow::Result<()> {
+    match sockets {
+        Some(sockets) => cgroup::attach(loaded, pins, &sockets.cgroup)?,
+        // An earlier run may have left some.
+        None => cgroup::detach(pins)?,
+    }
+    Ok(())
+}
+
+/// Keeps connected sockets of the node connected to backends that serve.
+fn connected(
+    pins: &Pins,
+    sockets: Option<&Sockets>,
+    published: watch::Receiver<Published>,
+) -> anyhow::Result<impl Future<Output = ()> + use<>> {
+    let kept = match sockets {
+        Some(sockets) => {
+            let everywhere = sockets.netns == 0;
+            Some(reconnect::keep(
+                SocketMaps::open(pins)?,
+                everywhere,
+                published,
+            ))
+        }
+        None => None,
+    };
+    Ok(async move {
+        match kept {
+            Some(keep) => keep.await,
+            None => std::future::pending().await,
+        }
+    })
 }
 
 /// What `--socket-lb` comes to on this machine. A node that has no cgroup2 works without: pods are served by packets.

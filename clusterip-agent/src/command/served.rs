@@ -1,6 +1,6 @@
 //! The API of `clusterip run`: what it is made of.
 
-use std::{path::Path, time::Instant};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
@@ -21,7 +21,7 @@ pub(super) struct Served {
     /// The devices with hooks.
     pub(super) attached: watch::Receiver<Option<Attachments>>,
     /// What the probes found.
-    pub(super) probes: watch::Receiver<probe::Results>,
+    pub(super) probes: watch::Receiver<probe::Standings>,
     /// Capacities of the maps, by name.
     pub(super) capacity: Vec<(&'static str, u32)>,
     /// Whether calls of sockets are translated.
@@ -29,11 +29,10 @@ pub(super) struct Served {
 }
 
 impl Served {
-    /// Listens on the socket; the future serves.
+    /// Listens on the socket, if there is to be one; the future serves.
     pub(super) async fn listen(
         self,
         config: &Config,
-        path: &Path,
         pins: &Pins,
     ) -> anyhow::Result<impl Future<Output = ()> + use<>> {
         let Self {
@@ -43,7 +42,10 @@ impl Served {
             capacity,
             sockets,
         } = self;
-        let socket = Socket::bind(path).await?;
+        let socket = match &config.socket {
+            Some(path) => Some(Socket::bind(path).await?),
+            None => None,
+        };
         let (writer, ages) = watch::channel(api::Ages::default());
         let follow = api::follow_ages(published.clone(), writer);
         let routes = api::routes(api::Sources {
@@ -70,6 +72,9 @@ impl Served {
             started: Instant::now(),
         });
         Ok(async move {
+            let Some(socket) = socket else {
+                return std::future::pending().await;
+            };
             tokio::select! {
                 () = socket.serve(routes) => {}
                 () = follow => {}

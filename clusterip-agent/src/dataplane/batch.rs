@@ -1,96 +1,103 @@
-//! Reading a whole hash map, many entries to a call: aya asks for one at a time, which is thirteen times slower.
+//! Whole maps in a few calls: aya asks the kernel for one entry at a time.
 
 use std::{
     io,
-    os::fd::{AsFd as _, AsRawFd as _},
+    marker::PhantomData,
+    ops::Range,
+    os::fd::{AsRawFd as _, OwnedFd},
 };
 
-use aya::{Pod, maps::MapData};
+use aya::Pod;
 
-/// `BPF_MAP_LOOKUP_BATCH`, kernel 5.6.
+use super::links::{bpf, raw};
+
+/// `BPF_MAP_LOOKUP_BATCH`, since Linux 5.6.
 const LOOKUP_BATCH: libc::c_long = 24;
-/// Entries to a call. A bucket that holds more makes the kernel say so.
-const ENTRIES: u32 = 4096;
-/// More is no bucket but a broken map.
-const MOST_ENTRIES: u32 = 1 << 20;
+/// Entries of one call. The kernel gives whole buckets of a hash: more than any of them has.
+const CHUNK: usize = 4096;
 
 /// The part of `union bpf_attr` for batches.
 #[repr(C)]
 struct Batch {
+    /// Where to go on: 0 is the beginning.
     from: u64,
-    next: u64,
+    /// Where to go on the next time.
+    to: u64,
     keys: u64,
     values: u64,
+    /// How many there is room for, and then how many there are.
     count: u32,
     map: u32,
-    element_flags: u64,
+    entry_flags: u64,
     flags: u64,
 }
 
-/// Hands over every entry of a hash map (LRU or not, not per CPU) as it is when its bucket is read: none twice, and none
-/// is missed that was there all the time.
-///
-/// # Errors
-/// The kernel refused.
-pub(super) fn for_each<K: Pod, V: Pod>(
-    map: &MapData,
-    mut each: impl FnMut(K, V),
-) -> io::Result<()> {
-    let fd = map.fd().as_fd().as_raw_fd();
-    let map = u32::try_from(fd).map_err(io::Error::other)?;
-    let mut room = ENTRIES;
-    let (mut keys, mut values) = (blank::<K>(room)?, blank::<V>(room)?);
-    // Where the kernel goes on: the number of a bucket.
-    let (mut from, mut next) = (None::<u32>, 0_u32);
-    loop {
-        let mut batch = Batch {
-            from: from.as_ref().map_or(0, |from| &raw const *from as u64),
-            next: &raw mut next as u64,
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
-            count: room,
+/// A hash or an array, to be read as a whole.
+pub(super) struct Whole<K, V> {
+    map: OwnedFd,
+    content: PhantomData<(K, V)>,
+}
+
+impl<K: Pod, V: Pod> Whole<K, V> {
+    /// Of a map whose keys and values are these.
+    pub(super) const fn new(map: OwnedFd) -> Self {
+        Self {
             map,
-            element_flags: 0,
-            flags: 0,
-        };
-        let result = lookup(&mut batch);
-        let is_last = match result {
-            Ok(()) => false,
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && room < MOST_ENTRIES => {
-                room *= 2;
-                (keys, values) = (blank(room)?, blank(room)?);
-                continue;
+            content: PhantomData,
+        }
+    }
+
+    /// Every entry; an array's in the order of its indices. An entry that is written meanwhile may be missing or be there
+    /// twice. `blank` is what the buffers are filled with before.
+    pub(super) fn read(&self, blank: (K, V)) -> io::Result<Vec<(K, V)>> {
+        self.read_on(None, usize::MAX, blank)
+    }
+
+    /// So many entries, after the one at a position: a bucket's number for a hash, and an index for an array, four bytes
+    /// each.
+    fn read_on(
+        &self,
+        mut position: Option<u32>,
+        limit: usize,
+        blank: (K, V),
+    ) -> io::Result<Vec<(K, V)>> {
+        let room = CHUNK.min(limit);
+        let (mut keys, mut values) = (vec![blank.0; room], vec![blank.1; room]);
+        let mut next = 0_u32;
+        let mut all = Vec::new();
+        while all.len() < limit {
+            let mut batch = Batch {
+                from: position
+                    .as_ref()
+                    .map_or(0, |position| std::ptr::from_ref(position) as u64),
+                to: (&raw mut next) as u64,
+                keys: keys.as_mut_ptr() as u64,
+                values: values.as_mut_ptr() as u64,
+                count: u32::try_from(room.min(limit - all.len())).map_err(io::Error::other)?,
+                map: raw(self.map.as_raw_fd())?,
+                entry_flags: 0,
+                flags: 0,
+            };
+            let ended = match bpf(LOOKUP_BATCH, &mut batch) {
+                Ok(_zero) => false,
+                // The last entries come with this.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+                Err(error) => return Err(error),
+            };
+            let found = keys.iter().zip(&values).take(batch.count as usize);
+            all.extend(found.map(|(key, value)| (*key, *value)));
+            if ended {
+                break;
             }
-            Err(error) => return Err(error),
-        };
-        let count = usize::try_from(batch.count).map_err(io::Error::other)?;
-        for (key, value) in keys.iter().zip(&values).take(count) {
-            each(*key, *value);
+            position = Some(next);
         }
-        if is_last {
-            return Ok(());
-        }
-        from = Some(next);
+        Ok(all)
     }
 }
 
-fn blank<T: Pod>(count: u32) -> io::Result<Vec<T>> {
-    // SAFETY: `Pod` says that any bytes are a value.
-    let zero: T = unsafe { std::mem::zeroed() };
-    let count = usize::try_from(count).map_err(io::Error::other)?;
-    Ok(vec![zero; count])
-}
-
-/// Fills the buffers; `count` says how many entries were written.
-fn lookup(batch: &mut Batch) -> io::Result<()> {
-    let length = size_of::<Batch>();
-    // SAFETY: the buffers have room for `count` entries of the map's shape, and they and the two numbers live until the
-    // call returns.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, &raw mut *batch, length) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
+impl<V: Pod> Whole<u32, V> {
+    /// The entries of an array from one index up to another.
+    pub(super) fn read_range(&self, range: Range<u32>, blank: V) -> io::Result<Vec<(u32, V)>> {
+        self.read_on(range.start.checked_sub(1), range.len(), (0, blank))
     }
 }

@@ -1,8 +1,8 @@
 //! Reads the tables that the program fills: flows, clients and their backends, and how full each is.
 
-use std::io;
+use std::{io, os::fd::AsFd as _};
 
-use aya::maps::MapData;
+use aya::Pod;
 use clusterip_common::{
     abi::{
         Affinity, AffinityKey, Flow, FlowKey, Fragment, FragmentKey, SocketFlow, SocketKey,
@@ -12,20 +12,24 @@ use clusterip_common::{
 };
 
 use super::{
-    DataplaneError, batch,
+    DataplaneError,
+    batch::Whole,
     load::{Data, LoadError},
     pins::Pins,
     raw::Raw,
 };
 
+/// A map of these keys and values.
+type Table<K, V> = Whole<Raw<K>, V>;
+
 /// The maps, by way of their pins.
 pub struct FlowMaps {
-    flows: MapData,
-    half_open: MapData,
-    affinity: MapData,
-    fragments: MapData,
-    errors: MapData,
-    sockets: MapData,
+    flows: Table<FlowKey, Raw<Flow>>,
+    half_open: Table<FlowKey, Raw<Flow>>,
+    affinity: Table<AffinityKey, Raw<Affinity>>,
+    fragments: Table<FragmentKey, Raw<Fragment>>,
+    errors: Table<Addr, u64>,
+    sockets: Table<SocketKey, Raw<SocketFlow>>,
 }
 
 impl FlowMaps {
@@ -50,12 +54,13 @@ impl FlowMaps {
     /// # Errors
     /// A map could not be read.
     pub fn flows(&self, mut each: impl FnMut(FlowKey, Flow, bool)) -> Result<(), DataplaneError> {
-        batch::for_each(&self.flows, |Raw(key), Raw(flow)| each(key, flow, true))
-            .map_err(read_error(&maps::FLOWS))?;
-        batch::for_each(&self.half_open, |Raw(key), Raw(flow)| {
+        for (Raw(key), Raw(flow)) in read(&self.flows, &maps::FLOWS)? {
+            each(key, flow, true);
+        }
+        for (Raw(key), Raw(flow)) in read(&self.half_open, &maps::HALF_OPEN)? {
             each(key, flow, false);
-        })
-        .map_err(read_error(&maps::HALF_OPEN))
+        }
+        Ok(())
     }
 
     /// Every client that is remembered.
@@ -66,8 +71,10 @@ impl FlowMaps {
         &self,
         mut each: impl FnMut(AffinityKey, Affinity),
     ) -> Result<(), DataplaneError> {
-        batch::for_each(&self.affinity, |Raw(key), Raw(entry)| each(key, entry))
-            .map_err(read_error(&maps::AFFINITY))
+        for (Raw(key), Raw(entry)) in read(&self.affinity, &maps::AFFINITY)? {
+            each(key, entry);
+        }
+        Ok(())
     }
 
     /// Entries in use of the tables that the program fills, by name of the map. Reads all of them.
@@ -76,42 +83,45 @@ impl FlowMaps {
     /// A map could not be read.
     pub fn entries(&self) -> Result<Vec<(&'static str, u64)>, DataplaneError> {
         Ok(vec![
-            count::<FlowKey, Raw<Flow>>(&self.flows, &maps::FLOWS)?,
-            count::<FlowKey, Raw<Flow>>(&self.half_open, &maps::HALF_OPEN)?,
-            count::<AffinityKey, Raw<Affinity>>(&self.affinity, &maps::AFFINITY)?,
-            count::<FragmentKey, Raw<Fragment>>(&self.fragments, &maps::FRAGMENTS)?,
-            count::<Addr, u64>(&self.errors, &maps::ERRORS)?,
-            count::<SocketKey, Raw<SocketFlow>>(&self.sockets, &maps::SOCKETS)?,
+            count(&self.flows, &maps::FLOWS)?,
+            count(&self.half_open, &maps::HALF_OPEN)?,
+            count(&self.affinity, &maps::AFFINITY)?,
+            count(&self.fragments, &maps::FRAGMENTS)?,
+            count(&self.errors, &maps::ERRORS)?,
+            count(&self.sockets, &maps::SOCKETS)?,
         ])
     }
 }
 
-fn count<K: Copy, V: aya::Pod>(
-    map: &MapData,
+fn read<K: Pod, V: Pod>(map: &Whole<K, V>, shape: &Shape) -> Result<Vec<(K, V)>, DataplaneError> {
+    map.read((blank(), blank()))
+        .map_err(|source| DataplaneError::Read {
+            map: shape.name,
+            source: source.into(),
+        })
+}
+
+fn count<K: Pod, V: Pod>(
+    map: &Whole<K, V>,
     shape: &Shape,
-) -> Result<(&'static str, u64), DataplaneError>
-where
-    Raw<K>: aya::Pod,
-{
-    let mut count = 0;
-    batch::for_each(map, |_: Raw<K>, _: V| count += 1).map_err(read_error(shape))?;
-    Ok((shape.name, count))
+) -> Result<(&'static str, u64), DataplaneError> {
+    let entries = read(map, shape)?.len();
+    Ok((shape.name, u64::try_from(entries).unwrap_or(u64::MAX)))
 }
 
-fn open(pins: &Pins, shape: &Shape) -> Result<Data, LoadError> {
-    Data::from_pin(pins.map(shape)).map_err(|source| map_error(shape, source))
+const fn blank<T: Pod>() -> T {
+    // SAFETY: `Pod` says that any bytes are a value.
+    unsafe { std::mem::zeroed() }
 }
 
-fn map_error(shape: &Shape, source: aya::maps::MapError) -> LoadError {
-    LoadError::Map {
+fn open<K: Pod, V: Pod>(pins: &Pins, shape: &Shape) -> Result<Whole<K, V>, LoadError> {
+    let fail = |source| LoadError::Map {
         map: shape.name,
         source: Box::new(source),
-    }
-}
-
-fn read_error(shape: &Shape) -> impl Fn(io::Error) -> DataplaneError {
-    move |source| DataplaneError::Read {
-        map: shape.name,
-        source: source.into(),
-    }
+    };
+    let map = Data::from_pin(pins.map(shape)).map_err(fail)?;
+    let descriptor = map.fd().as_fd().try_clone_to_owned();
+    let descriptor =
+        descriptor.map_err(|error: io::Error| fail(aya::maps::MapError::IoError(error)))?;
+    Ok(Whole::new(descriptor))
 }

@@ -12,9 +12,10 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use rpds::RedBlackTreeMapSync;
+use rpds::RedBlackTreeSetSync;
 
 use super::{
+    endpoints::has_ended,
     event::Event,
     labels::{Labels, selects},
     object::{Kind, Object, ObjectKey, ObjectName, Spec},
@@ -34,10 +35,10 @@ type Pair = (String, String, String);
 #[derive(Default, Debug)]
 pub struct Cluster {
     objects: BTreeMap<ObjectKey, Object>,
-    /// Pods by their addresses.
-    pods_at: RedBlackTreeMapSync<IpAddr, ObjectName>,
     slices_of: HashMap<ObjectName, BTreeSet<ObjectName>>,
     pods_with: HashMap<Pair, BTreeSet<ObjectName>>,
+    /// Pods by their own addresses.
+    pods_at: RedBlackTreeSetSync<(IpAddr, ObjectName)>,
     /// Services by the first pair of their selector: a pod that lacks it is not selected.
     services_by: HashMap<Pair, BTreeSet<ObjectName>>,
     /// What was put since `Reset`.
@@ -74,6 +75,7 @@ impl Cluster {
                 }
             }
             Event::Problems(problems) => self.problems = problems,
+            Event::Changed(_) => {}
         }
     }
 
@@ -117,12 +119,6 @@ impl Cluster {
         (created.is_none(), created)
     }
 
-    /// The pods by their addresses; where several share one, that of a node, any of them. Cloning costs nothing.
-    #[must_use]
-    pub const fn pods_at(&self) -> &RedBlackTreeMapSync<IpAddr, ObjectName> {
-        &self.pods_at
-    }
-
     /// A pod.
     #[must_use]
     pub fn pod(&self, name: &ObjectName) -> Option<(&Object, &Pod)> {
@@ -131,6 +127,12 @@ impl Cluster {
             Spec::Pod(pod) => Some((object, pod)),
             _ => None,
         }
+    }
+
+    /// The pods that have an address of their own, by it. Cloning costs nothing.
+    #[must_use]
+    pub const fn pods_by_address(&self) -> &RedBlackTreeSetSync<(IpAddr, ObjectName)> {
+        &self.pods_at
     }
 
     /// A node.
@@ -255,8 +257,8 @@ impl Cluster {
                 for pair in label_pairs(name, pod) {
                     self.pods_with.entry(pair).or_default().insert(name.clone());
                 }
-                for address in addresses_of(pod) {
-                    self.pods_at.insert_mut(address, name.clone());
+                for address in own_addresses(pod) {
+                    self.pods_at.insert_mut((address, name.clone()));
                 }
                 self.touch_selecting(name, pod, touched);
             }
@@ -287,10 +289,8 @@ impl Cluster {
                 for pair in label_pairs(name, &pod) {
                     detach(&mut self.pods_with, &pair, name);
                 }
-                for address in addresses_of(&pod) {
-                    if self.pods_at.get(&address) == Some(name) {
-                        self.pods_at.remove_mut(&address);
-                    }
+                for address in own_addresses(&pod) {
+                    self.pods_at.remove_mut(&(address, name.clone()));
                 }
                 self.touch_selecting(name, &pod, touched);
             }
@@ -346,13 +346,15 @@ pub fn node_of(pod: &Pod) -> &str {
         .unwrap_or_default()
 }
 
-fn addresses_of(pod: &Pod) -> impl Iterator<Item = IpAddr> {
-    let status = pod.status.iter();
-    let texts = status.flat_map(|status| {
-        let all = status.pod_ips.iter().flatten().map(|it| it.ip.as_str());
-        all.chain(status.pod_ip.as_deref())
-    });
-    texts.filter_map(parse_address)
+/// The addresses that a pod has to itself: none on the node's network, and none after its end.
+fn own_addresses(pod: &Pod) -> impl Iterator<Item = IpAddr> {
+    let on_host = pod.spec.as_ref().and_then(|spec| spec.host_network);
+    let has_own = !on_host.unwrap_or_default() && !has_ended(pod);
+    let status = pod.status.as_ref().filter(|_| has_own);
+    let several = status.and_then(|status| status.pod_ips.as_ref());
+    let several = several.into_iter().flatten().map(|it| it.ip.as_str());
+    let single = status.and_then(|status| status.pod_ip.as_deref());
+    several.chain(single).filter_map(parse_address)
 }
 
 fn zone_of(node: &Node) -> &str {

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
-use super::{about::About, object::ObjectName, problem::Problem};
+use super::{about::About, naming::Naming, object::ObjectName, problem::Problem};
 
 /// The protocols a service port may have.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -278,6 +278,10 @@ pub struct ResolvedService {
     pub external: Vec<Balancer>,
     /// What it says of itself, for those who show it.
     pub about: About,
+    /// What its name leads to (J).
+    pub naming: Naming,
+    /// Where load balancers ask each node whether it has an endpoint of its own (E7): reserved, and not answered yet.
+    pub health_check_node_port: Option<u16>,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
 }
@@ -293,6 +297,8 @@ impl ResolvedService {
             balancers: Vec::new(),
             external: Vec::new(),
             about: About::default(),
+            naming: Naming::Members(Vec::new()),
+            health_check_node_port: None,
             problems: Vec::new(),
         }
     }

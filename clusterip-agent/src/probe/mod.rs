@@ -16,14 +16,17 @@ mod grpc;
 mod pods;
 mod results;
 mod schedule;
+mod standings;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tracked;
 
 pub use agenda::ProbeId;
 pub use definition::{Check, Definition, NETNS_ANNOTATION, Purpose, Timing, definitions};
-pub use pods::{Job, Now, Pods};
-pub use results::{ProbeResult, Results, Standing};
+pub use pods::{Job, Pods};
+pub use results::Results;
 pub use schedule::run;
+pub use standings::{ProbeResult, Standing, Standings};
 pub use state::{Thresholds, Verdict};

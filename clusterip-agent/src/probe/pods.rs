@@ -6,31 +6,26 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 
 use super::{
     agenda::{Agenda, ProbeId, again},
     definition::{Check, Definition, Purpose, definitions},
-    results::{self, Results},
+    results::Results,
+    standings::{self, Standings},
     tracked::{Probe, Tracked},
 };
-use crate::model::{
-    event::Event,
-    object::{Kind, Object, ObjectKey, ObjectName, Spec},
-    problem::{Fault, Problem},
+use crate::{
+    clock::Now,
+    model::{
+        event::Event,
+        object::{Kind, Object, ObjectKey, ObjectName, Spec},
+        problem::{Fault, Problem},
+    },
 };
 
 /// The first listing is held back until every readiness probe has a result, but no longer than this.
 const FIRST_RESULTS: Duration = Duration::from_secs(5);
-
-/// The time, as it is told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Now {
-    /// Since the agent started; monotonic.
-    pub elapsed: Duration,
-    /// Of the day: only ever written into objects.
-    pub wall: Timestamp,
-}
 
 /// A probe to be carried out now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,6 +42,7 @@ pub struct Job {
 #[derive(Debug)]
 pub struct Pods {
     node: Arc<str>,
+    results: Results,
     tracked: BTreeMap<ObjectName, Tracked>,
     /// What was put since `Reset`.
     listing: Option<BTreeSet<ObjectName>>,
@@ -60,15 +56,16 @@ pub struct Pods {
     problems: Vec<Problem>,
     /// Pods with probes that cannot be carried out.
     impossible: BTreeMap<ObjectName, Vec<Problem>>,
-    results: Results,
+    standings: Standings,
 }
 
 impl Pods {
-    /// No pod yet; `node` is where this is.
+    /// No pod yet; `node` is where this is, and `results` are what is counted.
     #[must_use]
-    pub fn new(node: &str) -> Self {
+    pub fn new(node: &str, results: Results) -> Self {
         Self {
             node: node.into(),
+            results,
             tracked: BTreeMap::new(),
             listing: None,
             held: None,
@@ -78,7 +75,7 @@ impl Pods {
             incarnations: 0,
             problems: Vec::new(),
             impossible: BTreeMap::new(),
-            results: Results::default(),
+            standings: Standings::default(),
         }
     }
 
@@ -122,6 +119,7 @@ impl Pods {
                     self.problems = problems;
                     says_problems = true;
                 }
+                Event::Changed(when) => out.push(Event::Changed(when)),
             }
         }
         if says_problems || self.impossible != before {
@@ -134,8 +132,8 @@ impl Pods {
 
     /// What the probes found so far.
     #[must_use]
-    pub const fn results(&self) -> &Results {
-        &self.results
+    pub const fn standings(&self) -> &Standings {
+        &self.standings
     }
 
     /// When there is something to do next.
@@ -192,6 +190,8 @@ impl Pods {
             probe.is_running = false;
             let reason = result.as_ref().err();
             probe.reason = reason.map(String::as_str).unwrap_or_default().into();
+            self.results
+                .count(&id.pod, &probe.definition, result.is_ok());
             if probe.verdict.observe(result.is_ok()) {
                 tell(&id.pod, probe, result.err().as_deref());
                 if probe.is_for(Purpose::Startup) {
@@ -207,7 +207,7 @@ impl Pods {
                 out.extend(after.filter(|_| is_new));
             }
         }
-        self.note_results(&id.pod);
+        self.note_standing(&id.pod);
         out.extend(self.release(now));
         out
     }
@@ -251,10 +251,13 @@ impl Pods {
                 object: object.clone(),
                 ..known
             },
-            _ => self.begin(&object, definitions, now),
+            known => {
+                self.end_series(&name, known.as_ref());
+                self.begin(&object, definitions, now)
+            }
         };
         self.tracked.insert(name.clone(), tracked);
-        self.note_results(&name);
+        self.note_standing(&name);
         match self.show(&name) {
             Some(event) => event,
             None => Event::Put(Box::new(object)),
@@ -385,23 +388,39 @@ impl Pods {
     }
 
     /// Keeps what is shown of a pod's probes up to date.
-    fn note_results(&mut self, name: &ObjectName) {
-        let now = self.tracked.get(name).map(results::of).unwrap_or_default();
+    fn note_standing(&mut self, name: &ObjectName) {
+        let now = self
+            .tracked
+            .get(name)
+            .map(standings::of)
+            .unwrap_or_default();
         if now.is_empty() {
-            if self.results.contains_key(name) {
-                self.results.remove_mut(name);
+            if self.standings.contains_key(name) {
+                self.standings.remove_mut(name);
             }
-        } else if self.results.get(name).is_none_or(|before| **before != *now) {
-            self.results.insert_mut(name.clone(), now.into());
+        } else if self
+            .standings
+            .get(name)
+            .is_none_or(|before| **before != *now)
+        {
+            self.standings.insert_mut(name.clone(), now.into());
         }
     }
 
     fn forget(&mut self, name: &ObjectName) {
-        if let Some(ends) = self.tracked.remove(name).and_then(|tracked| tracked.ends) {
+        let known = self.tracked.remove(name);
+        self.end_series(name, known.as_ref());
+        if let Some(ends) = known.and_then(|tracked| tracked.ends) {
             self.ends.remove(ends, name.clone());
         }
         self.impossible.remove(name);
-        self.note_results(name);
+        self.note_standing(name);
+    }
+
+    fn end_series(&self, name: &ObjectName, pod: Option<&Tracked>) {
+        for probe in pod.into_iter().flat_map(|pod| &pod.probes) {
+            self.results.forget(name, &probe.definition);
+        }
     }
 }
 

@@ -49,6 +49,8 @@ pub struct HostEnv {
     pub sockets: RefCell<BTreeMap<SocketKey, SocketFlow>>,
     /// Room in each flow table, and in that of sockets.
     pub capacity: usize,
+    /// The tuple that a packet asked for first, since it was last taken.
+    pub asked: Cell<Option<FlowKey>>,
     /// An entry that another CPU makes just before this one does (C7).
     pub race: RefCell<Option<(FlowKey, Flow)>>,
     /// Nanoseconds.
@@ -79,6 +81,7 @@ impl HostEnv {
             chance: Cell::new(1),
             sockets: RefCell::default(),
             capacity: 1_000_000,
+            asked: Cell::default(),
             race: RefCell::default(),
             clock: Cell::new(1_000_000_000),
             cursors: RefCell::default(),
@@ -260,6 +263,7 @@ impl Env for HostEnv {
     }
 
     fn flow(&self, table: Table, key: &FlowKey) -> Option<HostFlow<'_>> {
+        self.asked.set(self.asked.get().or(Some(*key)));
         let flow = *self.table(table).borrow().get(key)?;
         Some(HostFlow {
             flows: self.table(table),

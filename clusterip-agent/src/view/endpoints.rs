@@ -18,7 +18,7 @@ use crate::{
         service::{Balancer, Endpoint, Role},
     },
     plan::Placement,
-    probe::{ProbeResult, Results, Standing},
+    probe::{ProbeResult, Standing, Standings},
     reconcile::Published,
 };
 
@@ -91,7 +91,7 @@ pub fn endpoints(
     published: &Published,
     selection: &Selection,
     readings: &impl Readings,
-    probes: &Results,
+    probes: &Standings,
     flows: Option<&BTreeMap<BackendId, FlowCount>>,
 ) -> Endpoints {
     let wanted = published.snapshot.services.iter();
@@ -173,9 +173,9 @@ const fn state(role: Role, terminating: bool) -> &'static str {
     }
 }
 
-fn probes_of(published: &Published, probes: &Results, address: IpAddr) -> Vec<ProbeView> {
-    let pod = published.snapshot.pods.get(&address);
-    let found = pod.and_then(|pod| probes.get(pod));
+fn probes_of(published: &Published, probes: &Standings, address: IpAddr) -> Vec<ProbeView> {
+    let mut pods = published.snapshot.pods_at(address);
+    let found = pods.find_map(|pod| probes.get(pod));
     found
         .into_iter()
         .flat_map(|all| all.iter())

@@ -54,6 +54,6 @@ impl<'a> Names<'a> {
 
 /// The pod with that address, as `namespace/name`; empty if there is none.
 pub(super) fn pod_at(published: &Published, address: IpAddr) -> String {
-    let pod = published.snapshot.pods.get(&address);
+    let pod = published.snapshot.pods_at(address).next();
     pod.map(ToString::to_string).unwrap_or_default()
 }

@@ -136,6 +136,8 @@ fn view(
         balancers,
         external: _,
         about,
+        naming: _,
+        health_check_node_port: _,
         problems,
     } = service;
     let About {

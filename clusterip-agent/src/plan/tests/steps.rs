@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use crate::model::{
     about::About,
+    naming::Naming,
     object::ObjectName,
     service::{
         Action, Algorithm, Balancer, Endpoint, Family, Frontend, FrontendKind, Protocol,
@@ -130,6 +131,8 @@ pub(super) fn resolved(
         balancers: balancers.collect(),
         external: Vec::new(),
         about: About::default(),
+        naming: Naming::Members(Vec::new()),
+        health_check_node_port: None,
         problems: Vec::new(),
     }
 }
