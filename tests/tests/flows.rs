@@ -15,7 +15,7 @@ use clusterip_common::{
 };
 use clusterip_tests::{
     case::{Hook, Seen},
-    host::HostEnv,
+    host::{HostEnv, Passage as _},
     packet::{Packet, tcp, udp},
     world::{World, service, settings},
 };

@@ -10,7 +10,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::{names, reload::Options};
+use super::{names, reload::Options, served::Served};
 use crate::{
     attachments,
     clock::Clock,
@@ -70,12 +70,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         diagnostics::follow(&mut loaded)?;
     }
 
-    match &sockets {
-        Some(sockets) => cgroup::attach(&mut loaded, &pins, &sockets.cgroup)?,
-        // An earlier run may have left some.
-        None => cgroup::detach(&pins)?,
-    }
-
+    attach_sockets(&mut loaded, &pins, sockets.as_ref())?;
     let resolver = super::resolver(&config, kept);
     let reconciler = Reconciler::new(maps, resolver, Some(store), limits);
     let names = names::open(&config).await?;
@@ -83,6 +78,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let (completed, given) = mpsc::channel(QUEUE);
     let (probed, inbox) = mpsc::channel(QUEUE);
     let (published, seen) = watch::channel(Published::default());
+    let (standings, found) = watch::channel(probe::Standings::default());
     let clock = Clock::start();
     let (progress, progressed) = watch::channel(Progress::new(clock.now()));
     let (measures, results) = (Measures::default(), probe::Results::default());
@@ -96,17 +92,18 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let (devices, wanted) = watch::channel(None);
     let (attached, held) = watch::channel(None);
 
-    let connected = match &sockets {
-        Some(sockets) => {
-            let keep = reconnect::keep(SocketMaps::open(&pins)?, sockets.netns == 0, seen.clone());
-            futures::future::Either::Left(keep)
-        }
-        None => futures::future::Either::Right(std::future::pending()),
-    };
-
+    let connected = connected(&pins, sockets.as_ref(), seen.clone())?;
     let resolving = dns::server::run(names.sockets, names.responder, seen.clone());
     let kube_dns = kube_dns::run(super::kube_dns(&config), listed, completed);
 
+    let served = Served {
+        published: seen.clone(),
+        attached: held.clone(),
+        probes: found,
+        capacity: capacity.clone(),
+        sockets: sockets.is_some(),
+    };
+    let api = served.listen(&config, &pins).await?;
     let health = Health {
         clock,
         progress: progressed,
@@ -144,13 +141,14 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         () = kube_dns => anyhow::bail!("the source of objects ended"),
         () = resolving => anyhow::bail!("the resolver ended"),
         () = names.forwarder.run() => anyhow::bail!("the watch on upstreams ended"),
-        () = probe::run(&config.node_name, results.clone(), given, probed) => anyhow::bail!("the probes ended"),
+        () = probe::run(&config.node_name, results.clone(), given, probed, standings) => anyhow::bail!("the probes ended"),
         () = reload(hang_up, watch.reload(), reloaded) => anyhow::bail!("the signals ended"),
         () = supervised => {}
         () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
         () = interfaces::watch_by(interfaces, devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
         () = connected => {}
+        () = api => anyhow::bail!("the API ended"),
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
@@ -174,6 +172,44 @@ struct Sockets {
     cgroup: PathBuf,
     /// Number of the network namespace, 0 for every one.
     netns: u64,
+}
+
+fn attach_sockets(
+    loaded: &mut Loaded,
+    pins: &Pins,
+    sockets: Option<&Sockets>,
+) -> anyhow::Result<()> {
+    match sockets {
+        Some(sockets) => cgroup::attach(loaded, pins, &sockets.cgroup)?,
+        // An earlier run may have left some.
+        None => cgroup::detach(pins)?,
+    }
+    Ok(())
+}
+
+/// Keeps connected sockets of the node connected to backends that serve.
+fn connected(
+    pins: &Pins,
+    sockets: Option<&Sockets>,
+    published: watch::Receiver<Published>,
+) -> anyhow::Result<impl Future<Output = ()> + use<>> {
+    let kept = match sockets {
+        Some(sockets) => {
+            let everywhere = sockets.netns == 0;
+            Some(reconnect::keep(
+                SocketMaps::open(pins)?,
+                everywhere,
+                published,
+            ))
+        }
+        None => None,
+    };
+    Ok(async move {
+        match kept {
+            Some(keep) => keep.await,
+            None => std::future::pending().await,
+        }
+    })
 }
 
 /// What `--socket-lb` comes to on this machine. A node that has no cgroup2 works without: pods are served by packets.
@@ -227,7 +263,7 @@ fn options(config: &Config, pins: &Pins, sockets: Option<&Sockets>) -> LoadOptio
 }
 
 /// A prefix as the program compares it: IPv4 behind 96 bits.
-fn range_of(net: &IpNet) -> Range {
+pub(super) fn range_of(net: &IpNet) -> Range {
     let prefix = match net.addr() {
         IpAddr::V4(_) => 96 + net.prefix_len(),
         IpAddr::V6(_) => net.prefix_len(),

@@ -304,7 +304,7 @@ impl Hooks {
 pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The programs of TC, whatever the device.
-fn every_program() -> impl Iterator<Item = &'static str> {
+pub fn every_program() -> impl Iterator<Item = &'static str> {
     let hooks = Role::ALL.iter().flat_map(|role| role.hooks());
     hooks.flat_map(|hook| LINKS.map(|link| hook.program(link)))
 }

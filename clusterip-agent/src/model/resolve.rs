@@ -8,6 +8,7 @@ use k8s_openapi::{
 };
 
 use super::{
+    about::About,
     allocate::Assigned,
     categorise::{Policy, categorise},
     cluster::Cluster,
@@ -143,6 +144,11 @@ pub fn resolve(
         affinity_seconds: affinity(service),
         balancers,
         external,
+        about: About::of(
+            service,
+            service.spec.iter().flat_map(ports).collect(),
+            given,
+        ),
         naming,
         health_check_node_port: given.health_check_node_port,
         problems,

@@ -4,10 +4,7 @@ use super::{
     env::{Env, FlowEntry, FlowError, Table},
     parse::{Packet, TcpFlags},
 };
-use crate::{
-    abi::{Backend, BackendState, Direction, Flow, FlowKey, FlowState, Outcome},
-    wire::Proto,
-};
+use crate::abi::{Backend, BackendState, Direction, Flow, FlowKey, FlowState, Outcome};
 
 /// What an entry is worth to a packet.
 pub(super) enum Standing {
@@ -89,14 +86,7 @@ fn idle<E: Env>(env: &E, flow: &Flow) -> u64 {
 /// Whether the time of a flow has run out. A side that listens is as alive as the one that talks.
 #[inline(always)]
 pub(super) fn is_over<E: Env>(env: &E, key: &FlowKey, flow: &Flow) -> bool {
-    let settings = env.settings();
-    let limit = match (key.protocol, flow.state) {
-        (Proto::UDP, _) => settings.datagram_timeout,
-        (_, FlowState::OPENING) => settings.opening_timeout,
-        (_, FlowState::ENDED) => settings.ended_timeout,
-        (_, FlowState::CLOSING) => settings.closing_timeout,
-        _ => settings.established_timeout,
-    };
+    let limit = env.settings().timeout(key.protocol, flow.state);
     if idle(env, flow) <= limit {
         return false;
     }
