@@ -61,6 +61,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let sockets = sockets(&config)?;
     let mut loaded =
         load(&options(&config, &pins, sockets.as_ref())).context("load the dataplane")?;
+    let map_bytes: u64 = loaded.footprint().values().sum();
     let maps = Bpf::new(&mut loaded)?;
     let counters = CounterMaps::open(&pins)?;
     let limits = limits(&loaded);
@@ -74,7 +75,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let reconciler = Reconciler::new(maps, resolver, Some(store), limits);
     let names = names::open(&config).await?;
     let (events, listed) = mpsc::channel(QUEUE);
-    let (named, given) = mpsc::channel(QUEUE);
+    let (completed, given) = mpsc::channel(QUEUE);
     let (probed, inbox) = mpsc::channel(QUEUE);
     let (published, seen) = watch::channel(Published::default());
     let (standings, found) = watch::channel(probe::Standings::default());
@@ -93,7 +94,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
 
     let connected = connected(&pins, sockets.as_ref(), seen.clone())?;
     let resolving = dns::server::run(names.sockets, names.responder, seen.clone());
-    let kube_dns = kube_dns::run(super::kube_dns(&config), listed, named);
+    let kube_dns = kube_dns::run(super::kube_dns(&config), listed, completed);
 
     let served = Served {
         published: seen.clone(),
@@ -134,12 +135,12 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         supervisor::keep(health).await;
         std::future::pending::<()>().await;
     };
-    log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(); "started");
+    log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(), map_bytes; "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
         () = kube_dns => anyhow::bail!("the source of objects ended"),
         () = resolving => anyhow::bail!("the resolver ended"),
-        () = names.forwarder.run() => {}
+        () = names.forwarder.run() => anyhow::bail!("the watch on upstreams ended"),
         () = probe::run(&config.node_name, results.clone(), given, probed, standings) => anyhow::bail!("the probes ended"),
         () = reload(hang_up, watch.reload(), reloaded) => anyhow::bail!("the signals ended"),
         () = supervised => {}

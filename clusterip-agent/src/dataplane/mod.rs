@@ -12,6 +12,7 @@ pub mod endpoints;
 pub mod faulty;
 mod features;
 pub mod flows;
+pub mod footprint;
 mod links;
 pub mod load;
 pub mod memory;

@@ -114,7 +114,7 @@ pub(super) fn next_state(state: FlowState, packet: &Packet) -> FlowState {
 
 /// The tuple and the entry of a flow's other side.
 #[inline(always)]
-pub(super) fn twin(key: &FlowKey, flow: &Flow) -> (FlowKey, Flow) {
+pub(super) const fn twin(key: &FlowKey, flow: &Flow) -> (FlowKey, Flow) {
     let is_request = flow.direction.is_request();
     // Of a request's entry the other side is the backend's, of a reply's the client's.
     let (source, source_port, destination, destination_port) = if is_request {
