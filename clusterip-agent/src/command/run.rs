@@ -64,7 +64,6 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let map_bytes: u64 = loaded.footprint().values().sum();
     let maps = Bpf::new(&mut loaded)?;
     let counters = CounterMaps::open(&pins)?;
-    let limits = limits(&loaded);
     let capacity = loaded.capacity().to_vec();
     if config.verbose >= DIAGNOSTICS {
         diagnostics::follow(&mut loaded)?;
@@ -72,7 +71,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
 
     attach_sockets(&mut loaded, &pins, sockets.as_ref())?;
     let resolver = super::resolver(&config, kept);
-    let reconciler = Reconciler::new(maps, resolver, Some(store), limits);
+    let reconciler = Reconciler::new(maps, resolver, Some(store), limits(&loaded));
     let names = names::open(&config).await?;
     let (events, listed) = mpsc::channel(QUEUE);
     let (completed, given) = mpsc::channel(QUEUE);
