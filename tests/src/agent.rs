@@ -40,6 +40,7 @@ const STOP: Duration = Duration::from_secs(10);
 pub struct Agent {
     node: Namespace,
     arguments: Vec<OsString>,
+    manifests: PathBuf,
     /// A file without a name, so that nothing of it is left however this process ends.
     log: File,
     process: Option<Process>,
@@ -51,29 +52,20 @@ impl Agent {
     /// # Errors
     /// The program is not built, or did not become ready: the error holds its log.
     pub fn start(node: &Node, manifests: &Path, more: &[&str]) -> Result<Self> {
-        let mut arguments: Vec<OsString> = vec!["run".into()];
-        for (flag, value) in [
-            ("--manifests", manifests.as_os_str()),
-            ("--bpffs", BPFFS.as_ref()),
-            ("--state-dir", STATE.as_ref()),
-            ("--pod-interfaces", "veth*".as_ref()),
-            ("--service-cidr", SERVICE_CIDR.as_ref()),
-        ] {
-            arguments.extend([flag.into(), value.to_owned()]);
-        }
-        if !more.contains(&"--socket-lb") {
-            // Nothing is attached to the machine's own cgroup: a test names one that it made.
-            arguments.extend(["--socket-lb".into(), "off".into()]);
-        }
-        arguments.extend(more.iter().map(Into::into));
         let mut agent = Self {
             node: node.namespace().clone(),
-            arguments,
+            arguments: arguments(manifests, more),
+            manifests: manifests.to_owned(),
             log: tempfile::tempfile().context("make a file for the agent's log")?,
             process: None,
         };
         agent.resume()?;
         Ok(agent)
+    }
+
+    /// The next start has these arguments in the place of those given before.
+    pub fn set_arguments(&mut self, more: &[&str]) {
+        self.arguments = arguments(&self.manifests, more);
     }
 
     /// Starts it again after [`Agent::stop`] or [`Agent::kill`], and waits until it is ready.
@@ -178,6 +170,26 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Of `clusterip run`; `more` are those of one test.
+fn arguments(manifests: &Path, more: &[&str]) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec!["run".into()];
+    for (flag, value) in [
+        ("--manifests", manifests.as_os_str()),
+        ("--bpffs", BPFFS.as_ref()),
+        ("--state-dir", STATE.as_ref()),
+        ("--pod-interfaces", "veth*".as_ref()),
+        ("--service-cidr", SERVICE_CIDR.as_ref()),
+    ] {
+        arguments.extend([flag.into(), value.to_owned()]);
+    }
+    if !more.contains(&"--socket-lb") {
+        // Nothing is attached to the machine's own cgroup: a test names one that it made.
+        arguments.extend(["--socket-lb".into(), "off".into()]);
+    }
+    arguments.extend(more.iter().map(Into::into));
+    arguments
 }
 
 /// The program: `CLUSTERIP_BIN`, or the one beside this executable. Under cargo it is built first, so that no test

@@ -14,6 +14,7 @@ mod lifecycle;
 mod packets;
 mod probes;
 mod refusals;
+mod restarts;
 mod sockets;
 mod spread;
 mod topology;
