@@ -18,14 +18,14 @@ use super::{
 };
 
 /// A hook: its program, and where on a device it sits.
-struct Hook {
-    program: &'static str,
-    place: TcAttachType,
+pub(super) struct Hook {
+    pub(super) program: &'static str,
+    pub(super) place: TcAttachType,
 }
 
 /// What a pod sends comes in on the host's side of its device. Requests are translated before any other program sees
 /// them, replies after every other: a policy of another program sees the backend's address both ways (K1).
-const HOOKS: [Hook; 2] = [
+pub(super) const HOOKS: [Hook; 2] = [
     Hook {
         program: FROM_POD,
         place: TcAttachType::Ingress,
@@ -37,8 +37,8 @@ const HOOKS: [Hook; 2] = [
 ];
 
 /// Priority and handle of our filters on a clsact qdisc, by which the next agent finds them.
-const PRIORITY: u16 = 0xc1;
-const HANDLE: TcHandle = TcHandle::new(0, 1);
+pub(super) const PRIORITY: u16 = 0xc1;
+pub(super) const HANDLE: TcHandle = TcHandle::new(0, 1);
 
 /// How programs are attached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,4 +1,4 @@
-//! What aya lacks for links of cgroups: looking at a pinned one, and putting another program into it.
+//! What aya lacks for links: looking at a pinned one, and putting another program into it. And bpf(2) itself.
 
 use std::{
     ffi::CString,
@@ -54,11 +54,11 @@ struct Info {
 }
 
 /// A link that an earlier agent pinned.
-pub(super) struct CgroupLink {
+pub(super) struct OldLink {
     fd: OwnedFd,
 }
 
-impl CgroupLink {
+impl OldLink {
     /// Opens a pin; None if there is none.
     pub(super) fn open(pin: &Path) -> io::Result<Option<Self>> {
         let path = CString::new(pin.as_os_str().as_bytes())?;
@@ -107,7 +107,8 @@ impl CgroupLink {
     }
 }
 
-fn raw(fd: i32) -> io::Result<u32> {
+/// A descriptor as bpf(2) takes it.
+pub(super) fn raw(fd: i32) -> io::Result<u32> {
     fd.try_into().map_err(io::Error::other)
 }
 
@@ -115,7 +116,8 @@ fn size<T>(value: &T) -> io::Result<u32> {
     size_of_val(value).try_into().map_err(io::Error::other)
 }
 
-fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
+/// One call of bpf(2); `attributes` begin as `union bpf_attr` does for that command.
+pub(super) fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
     let length = size_of_val(attributes);
     // SAFETY: `attributes` is the head of `union bpf_attr` for the command, and lives until the call returns, with
     // whatever it points to.

@@ -2,6 +2,13 @@
 
 use std::io;
 
+use super::{
+    features::ipv6_checksum_flag,
+    pins::{PinError, Pins},
+    raw::Raw,
+    swap,
+    takeover::{Takeover, TakeoverError},
+};
 use aya::{
     Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
     maps::{Map, MapData, MapError},
@@ -9,13 +16,6 @@ use aya::{
     util::KernelVersion,
 };
 use clusterip_common::abi::{Settings, maps, maps::Shape};
-use log::warn;
-
-use super::{
-    features::ipv6_checksum_flag,
-    pins::{PinError, Pins},
-    raw::Raw,
-};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/clusterip"));
 
@@ -63,6 +63,9 @@ pub enum LoadError {
     /// A pin.
     #[error(transparent)]
     Pin(#[from] PinError),
+    /// Maps of another size or layout.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
     /// The object or a map.
     #[error("load the eBPF object")]
     Object(#[source] Box<EbpfError>),
@@ -165,20 +168,13 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     check_kernel()?;
     let mut loader = EbpfLoader::new();
     let mut sizes = maps::ALL.map(|shape| (shape, options.entries(&shape)));
+    let pins = options.pins.as_ref();
+    let takeover = pins.map(|pins| Takeover::begin(pins, &mut sizes));
+    let takeover = takeover.transpose()?;
     for (shape, entries) in &sizes {
         loader.map_max_entries(shape.name, *entries);
-    }
-    if let Some(pins) = &options.pins {
-        pins.prepare()?;
-        for (shape, entries) in &mut sizes {
-            if let Some(found) = pins.check_map(shape)?
-                && found != *entries
-            {
-                warn!(map = shape.name, entries = found, wanted = *entries;
-                    "the pinned map keeps its size; `clusterip cleanup` before the next start changes it");
-                *entries = found;
-            }
-            loader.map_pin_path(shape.name, pins.map(shape));
+        if let Some(takeover) = &takeover {
+            loader.map_pin_path(shape.name, takeover.place(shape));
         }
     }
     let mut settings = options.settings;
@@ -187,12 +183,27 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     let settings = Raw(settings);
     loader.override_global("SETTINGS", &settings, true);
     loader.override_global(aya_log::LEVEL, &options.log_level, false);
+    let loaded = load_programs(&mut loader, options.sockets);
+    let mut ebpf = loaded.inspect_err(|_| {
+        if let Some(takeover) = &takeover {
+            takeover.abandon();
+        }
+    })?;
+    if let (Some(pins), Some(takeover)) = (pins, takeover.filter(Takeover::is_needed)) {
+        takeover.replace()?;
+        swap::programs(&mut ebpf, pins)?;
+        takeover.finish()?;
+    }
+    let capacity = sizes
+        .iter()
+        .map(|(shape, entries)| (shape.name, *entries))
+        .collect();
+    Ok(Loaded { ebpf, capacity })
+}
+
+fn load_programs(loader: &mut EbpfLoader<'_>, with_sockets: bool) -> Result<Ebpf, LoadError> {
     let mut ebpf = loader.load(OBJECT).map_err(object_error)?;
-    let sockets: &[&'static str] = if options.sockets {
-        &SOCKET_PROGRAMS
-    } else {
-        &[]
-    };
+    let sockets: &[&'static str] = if with_sockets { &SOCKET_PROGRAMS } else { &[] };
     for name in PROGRAMS.iter().chain(sockets) {
         let result = match ebpf.program_mut(name) {
             Some(Program::SchedClassifier(program)) => program.load(),
@@ -201,11 +212,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
         };
         result.map_err(|source| program_error(name, source))?;
     }
-    let capacity = sizes
-        .iter()
-        .map(|(shape, entries)| (shape.name, *entries))
-        .collect();
-    Ok(Loaded { ebpf, capacity })
+    Ok(ebpf)
 }
 
 impl Loaded {

@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod cgroup;
 pub mod counters;
 pub mod diagnostics;
+mod entries;
 pub mod faulty;
 mod features;
 mod links;
@@ -16,6 +17,8 @@ pub mod pins;
 pub mod ports;
 pub mod raw;
 pub mod sockets;
+mod swap;
+pub mod takeover;
 
 pub use faulty::Faulty;
 pub use memory::Memory;

@@ -17,5 +17,6 @@ mod refusals;
 mod restarts;
 mod sockets;
 mod spread;
+mod takeover;
 mod topology;
 mod traffic;

@@ -1,0 +1,192 @@
+//! Entries of any map as bytes: what a map is copied by.
+
+use std::{
+    cell::Cell,
+    io,
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::Path,
+};
+
+use aya::maps::{MapData, MapError, MapType};
+use clusterip_common::abi::maps::{Kind, Shape};
+use zerocopy::IntoBytes as _;
+
+use super::{
+    links::{bpf, raw},
+    pins::map_type,
+};
+
+/// Commands of bpf(2).
+const LOOKUP: libc::c_long = 1;
+const UPDATE: libc::c_long = 2;
+const LOOKUP_BATCH: libc::c_long = 24;
+
+/// `BPF_NOEXIST`
+const ABSENT: u64 = 1;
+
+/// Entries that are read in one call; more than a bucket of a hash ever holds.
+const BATCH: usize = 4096;
+
+#[repr(C)]
+struct Element {
+    map: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+struct Batch {
+    from: u64,
+    to: u64,
+    keys: u64,
+    values: u64,
+    /// How many there is room for; the kernel says here how many there were.
+    count: Cell<u32>,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+/// A map, opened by its pin.
+pub(super) struct Entries {
+    map: MapData,
+    kind: Kind,
+    key: usize,
+    /// Bytes of a value as bpf(2) takes it: one for each CPU where there is one for each.
+    value: usize,
+    capacity: u32,
+}
+
+impl Entries {
+    /// Opens it; None if there is no such pin, or what is there has another shape.
+    pub(super) fn open(pin: &Path, shape: &Shape) -> Result<Option<Self>, MapError> {
+        if !pin.exists() {
+            return Ok(None);
+        }
+        let map = MapData::from_pin(pin)?;
+        let info = map.info()?;
+        let found = (
+            info.map_type().unwrap_or(MapType::Unspecified),
+            info.key_size() as usize,
+            info.value_size() as usize,
+        );
+        if found != (map_type(shape.kind), shape.key, shape.value) {
+            return Ok(None);
+        }
+        let value = match shape.kind {
+            Kind::PerCpuArray => {
+                let cpus =
+                    aya::util::nr_cpus().map_err(|(_file, error)| MapError::IoError(error))?;
+                shape.value.next_multiple_of(8) * cpus
+            }
+            Kind::Hash | Kind::LruHash | Kind::Array => shape.value,
+        };
+        Ok(Some(Self {
+            kind: shape.kind,
+            key: shape.key,
+            value,
+            capacity: info.max_entries(),
+            map,
+        }))
+    }
+
+    /// How many entries there is room for.
+    pub(super) const fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// Calls `see` with the key and the value of every entry; of an array, of every one that is not zero.
+    pub(super) fn each(&self, see: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+        match self.kind {
+            Kind::Hash | Kind::LruHash => self.each_of_hash(see),
+            Kind::Array | Kind::PerCpuArray => self.each_of_array(see),
+        }
+    }
+
+    fn each_of_array(&self, mut see: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+        let mut value = vec![0_u8; self.value];
+        for index in 0..self.capacity {
+            let key = index.as_bytes();
+            let element = Element {
+                map: self.fd()?,
+                pad: 0,
+                key: key.as_ptr() as u64,
+                value: value.as_mut_ptr() as u64,
+                flags: 0,
+            };
+            bpf(LOOKUP, &element)?;
+            if value.iter().any(|byte| *byte != 0) {
+                see(key, &value);
+            }
+        }
+        Ok(())
+    }
+
+    fn each_of_hash(&self, mut see: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+        let mut room = BATCH;
+        let (mut place, mut is_first) = (0_u64, true);
+        loop {
+            let mut keys = vec![0_u8; room * self.key];
+            let mut values = vec![0_u8; room * self.value];
+            let mut next = 0_u64;
+            let batch = Batch {
+                from: if is_first {
+                    0
+                } else {
+                    (&raw const place) as u64
+                },
+                to: (&raw mut next) as u64,
+                keys: keys.as_mut_ptr() as u64,
+                values: values.as_mut_ptr() as u64,
+                count: Cell::new(room.try_into().map_err(io::Error::other)?),
+                map: self.fd()?,
+                element_flags: 0,
+                flags: 0,
+            };
+            let result = bpf(LOOKUP_BATCH, &batch);
+            let is_last = match &result {
+                Ok(_) => false,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+                // One bucket holds more than that.
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                    room *= 2;
+                    continue;
+                }
+                Err(_) => return result.map(drop),
+            };
+            let count = batch.count.get() as usize;
+            let entries = keys
+                .chunks_exact(self.key)
+                .zip(values.chunks_exact(self.value));
+            for (key, value) in entries.take(count) {
+                see(key, value);
+            }
+            if is_last {
+                return Ok(());
+            }
+            (place, is_first) = (next, false);
+        }
+    }
+
+    /// Writes an entry that is not there yet; one that is stays as it is. An array has every entry: it is written.
+    pub(super) fn add(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        let is_hash = matches!(self.kind, Kind::Hash | Kind::LruHash);
+        let element = Element {
+            map: self.fd()?,
+            pad: 0,
+            key: key.as_ptr() as u64,
+            value: value.as_ptr() as u64,
+            flags: if is_hash { ABSENT } else { 0 },
+        };
+        match bpf(UPDATE, &element) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    fn fd(&self) -> io::Result<u32> {
+        raw(self.map.fd().as_fd().as_raw_fd())
+    }
+}
