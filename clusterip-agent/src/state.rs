@@ -154,7 +154,11 @@ fn parse(text: &str) -> Result<Allocations, String> {
         Ok((object_name(&key)?, addresses))
     });
     let resting = document.resting.into_iter();
-    let resting = resting.map(|(address, key)| Ok((address.to_canonical(), object_name(&key)?)));
+    let owner = |key: &str| match key {
+        "" => Ok(ObjectName::unknown()),
+        key => object_name(key),
+    };
+    let resting = resting.map(|(address, key)| Ok((address.to_canonical(), owner(&key)?)));
     Ok(Allocations {
         addresses: addresses.collect::<Result<_, String>>()?,
         resting: resting.collect::<Result<_, String>>()?,

@@ -15,6 +15,7 @@ pub mod problem;
 pub mod range;
 pub mod resolve;
 pub mod resolver;
+pub mod served;
 pub mod service;
 pub mod snapshot;
 pub mod validate;

@@ -6,7 +6,10 @@ use clusterip_common::{
 };
 
 use super::runs::Run;
-use crate::model::service::{Action, Algorithm, Endpoint, Frontend, Protocol, ResolvedService};
+use crate::model::{
+    served::Owner,
+    service::{Action, Algorithm, Endpoint, Frontend, Protocol, ResolvedService},
+};
 
 /// The key of a frontend.
 #[must_use]
@@ -59,17 +62,25 @@ const fn flags(action: Action) -> ServiceFlags {
     }
 }
 
-/// The entry of a VIP, whatever its ports (B9, B10). Only that it is there counts.
+/// The entry of a VIP, whatever its ports (B9, B10). To packets only that it is there counts; to the next agent, whose
+/// it is (G4).
 #[must_use]
-pub const fn address_head() -> Service {
+pub const fn address_head(owner: Owner) -> Service {
+    let Owner(hash) = owner;
     Service {
         id: ServiceId(u32::MAX),
-        first_slot: SlotIndex(0),
+        first_slot: SlotIndex((hash >> 32) as u32),
         slot_count: 0,
         algorithm: abi::Algorithm::ROUND_ROBIN,
         flags: ServiceFlags(0),
-        affinity: 0,
+        affinity: (hash & u32::MAX as u64) as u32,
     }
+}
+
+/// Whose address it is, of the entry of a VIP.
+#[must_use]
+pub const fn owner_of(head: &Service) -> Owner {
+    Owner((head.first_slot.0 as u64) << 32 | head.affinity as u64)
 }
 
 /// The algorithm's number.

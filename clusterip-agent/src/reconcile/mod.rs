@@ -4,6 +4,8 @@
 
 mod drive;
 #[cfg(test)]
+mod restarts;
+#[cfg(test)]
 mod tests;
 
 use std::{
@@ -15,7 +17,7 @@ pub use self::drive::{Timing, run};
 use crate::{
     dataplane::{Dataplane, DataplaneError},
     model::{event::Event, object::ObjectName, resolver::Resolver, snapshot::Snapshot},
-    plan::{Full, Index, Layout, Limits, diff},
+    plan::{Full, Index, Layout, Limits, Tables, diff, left::served},
     state::{StateError, Store},
 };
 
@@ -52,6 +54,8 @@ pub struct Reconciler<D> {
     limits: Limits,
     /// None until the dataplane has been read.
     layout: Option<Layout>,
+    /// What was in the dataplane when this began, until the first writes.
+    found: Option<Tables>,
     index: Index,
     /// Services that changed and have not been placed yet.
     unplaced: BTreeSet<ObjectName>,
@@ -74,6 +78,7 @@ impl<D: Dataplane> Reconciler<D> {
             store,
             limits,
             layout: None,
+            found: None,
             index: Index::default(),
             unplaced: BTreeSet::new(),
             waiting: BTreeMap::new(),
@@ -138,6 +143,10 @@ impl<D: Dataplane> Reconciler<D> {
         if !self.resolver.is_synced() {
             return report;
         }
+        if let Err(error) = self.look() {
+            report.failure = Some(error);
+            return report;
+        }
         self.allocate();
         let changed = self.resolver.resolve();
         report.services = changed.len();
@@ -152,6 +161,16 @@ impl<D: Dataplane> Reconciler<D> {
         report.failure = outcome.err();
         self.publish();
         report
+    }
+
+    /// Once, before anything is decided: what an earlier agent left (F4, G4).
+    fn look(&mut self) -> Result<(), DataplaneError> {
+        if self.layout.is_none() && self.found.is_none() {
+            let found = self.dataplane.dump()?;
+            self.resolver.remember(served(&found));
+            self.found = Some(found);
+        }
+        Ok(())
     }
 
     /// Keeps new allocations before they are programmed. If that fails the services work all the same; their addresses
@@ -191,7 +210,10 @@ impl<D: Dataplane> Reconciler<D> {
 
     /// The difference of everything.
     fn write_all(&mut self, report: &mut Report) -> Result<(), DataplaneError> {
-        let actual = self.dataplane.dump()?;
+        let actual = match self.found.take() {
+            Some(found) => found,
+            None => self.dataplane.dump()?,
+        };
         let layout = if let Some(mut layout) = self.layout.take() {
             self.place(&mut layout);
             layout
