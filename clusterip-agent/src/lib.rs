@@ -9,6 +9,7 @@ pub mod attachments;
 pub mod command;
 pub mod config;
 pub mod dataplane;
+pub mod durable;
 pub mod interfaces;
 pub mod logging;
 pub mod metrics;

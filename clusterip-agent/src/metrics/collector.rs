@@ -171,6 +171,7 @@ impl Figures {
             index,
             programmed,
             waiting,
+            unkept,
         } = published;
         let placed = index.services.values().flat_map(|places| places.iter());
         let (mut frontends, mut backends, mut addresses) = (0, 0, BTreeSet::new());
@@ -221,6 +222,11 @@ impl Figures {
                 "programmed",
                 "Whether the maps hold what the source says",
                 i64::from(*programmed),
+            ),
+            (
+                "allocations_unkept",
+                "Whether addresses and node ports could not be kept in the state directory",
+                i64::from(*unkept),
             ),
         ] {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;

@@ -11,6 +11,7 @@ use k8s_openapi::{
 };
 
 use super::{
+    claims::Claims,
     event::Event,
     labels::{Labels, selects},
     object::{Kind, Object, ObjectKey, ObjectName, Spec},
@@ -36,6 +37,10 @@ pub struct Cluster {
     /// What was put since `Reset`.
     listing: Option<BTreeSet<ObjectKey>>,
     synced: bool,
+    claims: Claims,
+    /// What the source says is wrong.
+    said: Vec<Problem>,
+    /// That, and what is wrong with the objects beside each other.
     problems: Vec<Problem>,
 }
 
@@ -66,8 +71,28 @@ impl Cluster {
                     self.remove(&key, touched);
                 }
             }
-            Event::Problems(problems) => self.problems = problems,
+            Event::Problems(problems) => {
+                self.said = problems;
+                self.combine();
+            }
         }
+        if self.claims.take_changed() {
+            self.combine();
+        }
+    }
+
+    fn combine(&mut self) {
+        self.problems.clone_from(&self.said);
+        for (name, faults) in self.claims.faults() {
+            if let Some((object, _)) = self.pod(name) {
+                let problems = faults.into_iter();
+                let problems: Vec<_> = problems
+                    .map(|fault| fault.at(&object.key, &object.origin))
+                    .collect();
+                self.problems.extend(problems);
+            }
+        }
+        self.problems.sort();
     }
 
     /// Whether the source's objects have been listed once (F1).
@@ -76,7 +101,7 @@ impl Cluster {
         self.synced
     }
 
-    /// What the source says is wrong.
+    /// What the source says is wrong, and addresses that more than one pod has.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -239,6 +264,7 @@ impl Cluster {
                 }
             }
             Spec::Pod(pod) => {
+                self.claims.add(name, pod);
                 for pair in label_pairs(name, pod) {
                     self.pods_with.entry(pair).or_default().insert(name.clone());
                 }
@@ -268,6 +294,7 @@ impl Cluster {
                 }
             }
             Spec::Pod(pod) => {
+                self.claims.remove(name, &pod);
                 for pair in label_pairs(name, &pod) {
                     detach(&mut self.pods_with, &pair, name);
                 }
@@ -416,6 +443,36 @@ mod tests {
             [""; 0],
             "nobody selects it any more"
         );
+    }
+
+    #[test]
+    fn two_pods_with_one_address_are_both_named() {
+        let mut cluster = Cluster::default();
+        let (one, two) = (pod("one", "a", "10.1.0.1"), pod("two", "b", "10.1.0.1"));
+        let other = pod("other", "a", "10.1.0.2");
+        touched(&mut cluster, listing([one.clone(), two.clone(), other]));
+        let shown = |cluster: &Cluster| -> Vec<String> {
+            let all = cluster.problems().iter();
+            all.map(|it| format!("{} {} {}", it.object, it.value, it.message))
+                .collect()
+        };
+        let said = shown(&cluster);
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(
+            said[0].starts_with("Pod default/one 10.1.0.1 is the address of Pod default/two too")
+        );
+        assert!(
+            said[1].starts_with("Pod default/two 10.1.0.1 is the address of Pod default/one too")
+        );
+        // What the source says stands beside it.
+        touched(&mut cluster, vec![Event::Problems(Vec::new())]);
+        assert_eq!(shown(&cluster), said);
+        touched(&mut cluster, vec![remove(&two)]);
+        assert_eq!(shown(&cluster), [""; 0]);
+        touched(&mut cluster, vec![put(two)]);
+        assert_eq!(shown(&cluster), said);
+        touched(&mut cluster, vec![put(pod("one", "a", "10.1.0.3"))]);
+        assert_eq!(shown(&cluster), [""; 0]);
     }
 
     #[test]

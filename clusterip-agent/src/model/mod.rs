@@ -2,6 +2,7 @@
 
 pub mod allocate;
 mod categorise;
+mod claims;
 pub mod cluster;
 pub mod endpoints;
 pub mod event;

@@ -32,6 +32,8 @@ pub struct Published {
     pub programmed: bool,
     /// How many services do not fit into the dataplane.
     pub waiting: usize,
+    /// Allocations could not be kept on disk; they are tried again as long as that is so.
+    pub unkept: bool,
 }
 
 /// What one step did.
@@ -182,7 +184,9 @@ impl<D: Dataplane> Reconciler<D> {
         let Some(store) = &self.store else { return };
         match store.save(&allocations) {
             Ok(()) => {
-                self.save_failed = false;
+                if std::mem::take(&mut self.save_failed) {
+                    log::info!("allocations are kept again");
+                }
                 self.resolver.saved();
             }
             Err(error) => {
@@ -285,6 +289,7 @@ impl<D: Dataplane> Reconciler<D> {
         self.published.index = self.index.clone();
         self.published.programmed = self.resolver.is_synced() && self.is_clean;
         self.published.waiting = self.waiting.len();
+        self.published.unkept = self.save_failed;
     }
 }
 

@@ -13,6 +13,7 @@ mod build;
 mod directory;
 mod document;
 mod file;
+mod kept;
 mod kinds;
 mod reader;
 mod scalar;
@@ -29,6 +30,7 @@ use std::{
 use file::{Content, Found};
 
 pub use directory::{DirectoryError, Listing, list};
+pub use kept::{Copy, Kept};
 pub use watch::{Watch, WatchError};
 
 use crate::model::{
@@ -73,6 +75,34 @@ impl ManifestSource {
         }
     }
 
+    /// Before the first update: the last good texts of an earlier agent. What is bad now has its last good state from
+    /// them; what is good now counts as it is, whatever it was before.
+    pub fn remember(&mut self, kept: Listing) {
+        self.read(kept);
+        let (held, _problems) = self.resolve();
+        self.held = held;
+    }
+
+    /// For each file what is to be kept of it.
+    #[must_use]
+    pub fn copies(&self) -> Vec<(Arc<str>, Copy)> {
+        let copies = self.files.iter().map(|(name, File { text, content })| {
+            // What was never good is not lost with this text.
+            let is_lost = |found: &Found| {
+                let held = self.held.get(&found.key);
+                found.object.is_none() && held.is_some_and(|held| held.file == *name)
+            };
+            let copy = match text {
+                Ok(text) if !content.has_unidentified && !content.found.iter().any(is_lost) => {
+                    Copy::Good(text.clone())
+                }
+                _ => Copy::Former,
+            };
+            (name.clone(), copy)
+        });
+        copies.collect()
+    }
+
     /// What the directory's content means. The first time: `Reset`, all objects, `Synced`, `Problems`. Later: what is
     /// different, and `Problems` if they are.
     pub fn update(&mut self, listing: Listing) -> Vec<Event> {
@@ -87,14 +117,13 @@ impl ManifestSource {
             let is_same = self.held.get(key).is_some_and(|before| {
                 Arc::ptr_eq(&before.object, &held.object) || before.object == held.object
             });
-            if !is_same {
+            if is_first || !is_same {
                 events.push(Event::Put(Box::new(held.object.as_ref().clone())));
             }
         }
+        let gone = self.held.keys().filter(|key| !next.contains_key(key));
         events.extend(
-            self.held
-                .keys()
-                .filter(|key| !next.contains_key(key))
+            gone.filter(|_| !is_first)
                 .map(|key| Event::Remove(key.clone())),
         );
         if is_first {
@@ -164,7 +193,12 @@ impl ManifestSource {
                 continue;
             };
             problems.extend(duplicates(claims, file, found));
-            let faults = changes(before, found);
+            // Nobody has seen yet what an earlier agent saw.
+            let faults = if self.problems.is_some() {
+                changes(before, found)
+            } else {
+                Vec::new()
+            };
             if let Some(object) = found.object.clone().filter(|_| faults.is_empty()) {
                 let file = file.clone();
                 next.insert((*key).clone(), Held { file, object });

@@ -12,7 +12,7 @@ use notify_debouncer_full::{
 };
 use tokio::sync::mpsc;
 
-use super::{DirectoryError, ManifestSource, list};
+use super::{DirectoryError, Kept, ManifestSource, list};
 use crate::model::{event::Event, validate::Rules};
 
 /// How long a directory must be quiet before it is read: an editor writes, renames and removes in one go.
@@ -44,6 +44,7 @@ pub enum WatchError {
 pub struct Watch {
     directory: PathBuf,
     source: ManifestSource,
+    kept: Kept,
     first: Vec<Event>,
     debouncer: Debouncer<RecommendedWatcher, NoCache>,
     changes: mpsc::Receiver<()>,
@@ -58,11 +59,11 @@ struct Identity {
 }
 
 impl Watch {
-    /// Begins to watch a directory and reads it.
+    /// Begins to watch a directory and reads it. `kept` are the last good texts of its files.
     ///
     /// # Errors
     /// The directory is not there, or cannot be read or watched.
-    pub fn start(directory: &Path, rules: Rules) -> Result<Self, WatchError> {
+    pub fn start(directory: &Path, rules: Rules, kept: Kept) -> Result<Self, WatchError> {
         // One waiting word is enough: whatever happened, the whole directory is read.
         let (nudge, changes) = mpsc::channel(1);
         let handler = move |result: DebounceEventResult| {
@@ -75,9 +76,12 @@ impl Watch {
         let config = notify::Config::default();
         let debouncer = new_debouncer_opt(DEBOUNCE, None, handler, NoCache::new(), config)
             .map_err(|source| failed(directory, source))?;
+        let mut source = ManifestSource::new(rules);
+        source.remember(kept.listing());
         let mut watch = Self {
             directory: directory.to_owned(),
-            source: ManifestSource::new(rules),
+            source,
+            kept,
             first: Vec::new(),
             debouncer,
             changes,
@@ -96,6 +100,7 @@ impl Watch {
         if events.send(first).await.is_err() {
             return;
         }
+        self.keep().await;
         loop {
             let wait = if self.watched.is_some() {
                 POLL
@@ -111,7 +116,20 @@ impl Watch {
             if !said.is_empty() && events.send(said).await.is_err() {
                 return;
             }
+            self.keep().await;
         }
+    }
+
+    /// After what was read has been told: nobody waits for this.
+    async fn keep(&mut self) {
+        let copies = self.source.copies();
+        let mut kept = std::mem::take(&mut self.kept);
+        let done = tokio::task::spawn_blocking(move || {
+            kept.follow(copies);
+            kept
+        });
+        // An error only at shutdown.
+        self.kept = done.await.unwrap_or_default();
     }
 
     async fn read(&mut self) -> Vec<Event> {
@@ -190,7 +208,8 @@ mod tests {
 
     impl Watched {
         async fn start(directory: &Path) -> Self {
-            let watch = Watch::start(directory, Rules::default()).expect("a watch");
+            let watch =
+                Watch::start(directory, Rules::default(), Kept::default()).expect("a watch");
             let (sender, events) = mpsc::channel(16);
             let task = tokio::spawn(watch.run(sender));
             let mut watched = Self { events, task };
@@ -295,7 +314,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_directory_that_is_not_there_at_the_start_is_an_error() {
-        let error = Watch::start(Path::new("/no/such/directory"), Rules::default());
+        let missing = Path::new("/no/such/directory");
+        let error = Watch::start(missing, Rules::default(), Kept::default());
         let error = error.err().expect("an error").to_string();
         assert!(
             error.contains("/no/such/directory does not exist; create it"),

@@ -1,0 +1,96 @@
+//! Which pod has which address, and which addresses more than one claims.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::{object::ObjectName, problem::Fault};
+
+/// The addresses of pods that are alive and have a network of their own.
+#[derive(Default, Debug)]
+pub(super) struct Claims {
+    pods: HashMap<IpAddr, BTreeSet<ObjectName>>,
+    contested: BTreeSet<IpAddr>,
+    changed: bool,
+}
+
+impl Claims {
+    /// Takes a pod's addresses in.
+    pub(super) fn add(&mut self, name: &ObjectName, pod: &Pod) {
+        for address in addresses(pod) {
+            let pods = self.pods.entry(address).or_default();
+            if pods.insert(name.clone()) && pods.len() > 1 {
+                self.contested.insert(address);
+                self.changed = true;
+            }
+        }
+    }
+
+    /// Takes them out again.
+    pub(super) fn remove(&mut self, name: &ObjectName, pod: &Pod) {
+        for address in addresses(pod) {
+            let Some(pods) = self.pods.get_mut(&address) else {
+                continue;
+            };
+            pods.remove(name);
+            self.changed |= self.contested.contains(&address);
+            if pods.len() < 2 {
+                self.contested.remove(&address);
+            }
+            if pods.is_empty() {
+                self.pods.remove(&address);
+            }
+        }
+    }
+
+    /// Whether what [`Claims::faults`] says may be something else than the last time this was asked.
+    pub(super) const fn take_changed(&mut self) -> bool {
+        std::mem::replace(&mut self.changed, false)
+    }
+
+    /// What is wrong with which pod: each one is told of the others.
+    pub(super) fn faults(&self) -> BTreeMap<&ObjectName, Vec<Fault>> {
+        let mut faults: BTreeMap<&ObjectName, Vec<Fault>> = BTreeMap::new();
+        for address in &self.contested {
+            let pods = self.pods.get(address).into_iter().flatten();
+            let pods: Vec<&ObjectName> = pods.collect();
+            for name in &pods {
+                let others = pods.iter().filter(|it| *it != name);
+                let others: Vec<String> = others.map(|it| format!("Pod {it}")).collect();
+                faults.entry(name).or_default().push(Fault {
+                    field: "status.podIP".to_owned(),
+                    value: address.to_string(),
+                    message: format!(
+                        "is the address of {} too: give each pod its own, or take away the one that is gone",
+                        others.join(" and ")
+                    ),
+                });
+            }
+        }
+        faults
+    }
+}
+
+/// None of a pod that ended or is on its way out, whose successor may have them, nor of one that has its node's.
+fn addresses(pod: &Pod) -> BTreeSet<IpAddr> {
+    let is_leaving = pod.metadata.deletion_timestamp.is_some();
+    let shares = pod
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.host_network == Some(true));
+    let Some(status) = pod.status.as_ref().filter(|_| !is_leaving && !shares) else {
+        return BTreeSet::new();
+    };
+    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        return BTreeSet::new();
+    }
+    let listed = status.pod_ips.iter().flatten().map(|it| it.ip.as_str());
+    let texts = listed.chain(status.pod_ip.as_deref());
+    texts
+        .filter_map(|text| text.parse::<IpAddr>().ok())
+        .map(|address| address.to_canonical())
+        .collect()
+}
