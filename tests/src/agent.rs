@@ -26,7 +26,7 @@ use crate::{
 /// Where the agent pins, in a node's own bpffs.
 pub const BPFFS: &str = "/sys/fs/bpf/clusterip";
 /// Where it keeps its state, in a node's own `/run`.
-const STATE: &str = "/run/clusterip/state";
+pub const STATE: &str = "/run/clusterip/state";
 /// Where it allocates service addresses.
 pub const SERVICE_CIDR: &str = "10.96.0.0/16,fd00:10:96::/112";
 

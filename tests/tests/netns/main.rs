@@ -10,6 +10,7 @@ mod changes;
 mod choosing;
 mod dataplane;
 mod demo;
+mod faults;
 mod lifecycle;
 mod packets;
 mod probes;
