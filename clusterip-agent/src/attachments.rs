@@ -1,16 +1,32 @@
-//! Keeps the hooks on the pods' devices.
+//! Keeps the hooks on the devices.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+use clusterip_common::packet::Link;
+use nix::net::if_::if_indextoname;
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    dataplane::attach::{Hooks, Interface},
-    interfaces::Devices,
+    dataplane::attach::{Hooks, Interface, Mode, Role},
+    interfaces::{Device, Devices},
 };
 
 /// Before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How a device has its hooks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Attachment {
+    /// The device.
+    pub device: Device,
+    /// How they are attached.
+    pub mode: Mode,
+    /// Whether the device's driver has one too (XDP).
+    pub at_driver: bool,
+}
+
+/// Devices with hooks, by the kernel's number.
+pub type Attachments = BTreeMap<u32, Attachment>;
 
 /// Attaches to devices that come, and lets go of those that went, until `devices` ends. What an earlier agent was
 /// attached to is taken over, or taken away if it is not wanted any more. `attached` follows; None is
@@ -18,7 +34,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub async fn keep(
     mut hooks: Hooks,
     mut devices: watch::Receiver<Option<Devices>>,
-    attached: watch::Sender<Option<Devices>>,
+    attached: watch::Sender<Option<Attachments>>,
 ) {
     loop {
         let wanted = devices.borrow_and_update().clone();
@@ -44,9 +60,14 @@ pub async fn keep(
 fn drop_stale(hooks: &Hooks, wanted: &Devices) {
     for index in hooks.adopted() {
         if !wanted.contains_key(&index) {
+            let name = if_indextoname(index).ok();
             let interface = Interface {
                 index,
-                name: String::new(),
+                name: name
+                    .and_then(|name| name.into_string().ok())
+                    .unwrap_or_default(),
+                role: Role::Pod,
+                link: Link::Ethernet,
             };
             if let Err(error) = hooks.detach(&interface) {
                 log::warn!(index, error:err; "a device of an earlier run is still attached to");
@@ -56,7 +77,11 @@ fn drop_stale(hooks: &Hooks, wanted: &Devices) {
 }
 
 /// Makes what is attached what is wanted; false if something is left to do.
-fn follow(hooks: &mut Hooks, wanted: &Devices, attached: &watch::Sender<Option<Devices>>) -> bool {
+fn follow(
+    hooks: &mut Hooks,
+    wanted: &Devices,
+    attached: &watch::Sender<Option<Attachments>>,
+) -> bool {
     let mut now = attached.borrow().clone().unwrap_or_default();
     let gone: Vec<u32> = now
         .keys()
@@ -64,31 +89,42 @@ fn follow(hooks: &mut Hooks, wanted: &Devices, attached: &watch::Sender<Option<D
         .filter(|index| !wanted.contains_key(index))
         .collect();
     for index in gone {
-        let name = now.remove(&index).unwrap_or_default();
-        if let Err(error) = hooks.detach(&Interface {
-            index,
-            name: name.clone(),
-        }) {
-            log::warn!(interface = name, error:err; "device is not let go of");
-        } else {
-            log::info!(interface = name; "detached");
+        let Some(Attachment { device, .. }) = now.remove(&index) else {
+            continue;
+        };
+        let interface = interface(index, &device);
+        match hooks.detach(&interface) {
+            Ok(()) => log::info!(interface = interface.name; "detached"),
+            Err(error) => {
+                log::warn!(interface = interface.name, error:err; "device is not let go of");
+            }
         }
     }
     let mut is_complete = true;
-    for (index, name) in wanted {
+    for (index, device) in wanted {
         // A device that was renamed is still the same one.
-        if now.contains_key(index) {
-            now.insert(*index, name.clone());
+        if let Some(known) = now.get_mut(index)
+            && known.device.role == device.role
+        {
+            known.device = device.clone();
             continue;
         }
         let mode = hooks.mode();
-        match hooks.attach(&Interface {
-            index: *index,
-            name: name.clone(),
-        }) {
-            Ok(()) => {
-                log::info!(interface = name, mode:%; "attached");
-                now.insert(*index, name.clone());
+        let Device {
+            name,
+            role,
+            link: _,
+        } = device;
+        match hooks.attach(&interface(*index, device)) {
+            Ok(at_driver) => {
+                log::info!(interface = name, role:%, mode:%, at_driver; "attached");
+                let device = device.clone();
+                let attachment = Attachment {
+                    device,
+                    mode,
+                    at_driver,
+                };
+                now.insert(*index, attachment);
             }
             Err(error) => {
                 is_complete = false;
@@ -104,4 +140,14 @@ fn follow(hooks: &mut Hooks, wanted: &Devices, attached: &watch::Sender<Option<D
         changed
     });
     is_complete
+}
+
+fn interface(index: u32, device: &Device) -> Interface {
+    let Device { name, role, link } = device;
+    Interface {
+        index,
+        name: name.clone(),
+        role: *role,
+        link: *link,
+    }
 }

@@ -1,19 +1,39 @@
-//! The pods' devices, as they come and go.
+//! The pods' devices and the uplinks, as they come and go.
 
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    time::Duration,
+};
 
+use clusterip_common::packet::Link;
 use futures::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::{
-    Handle, MulticastGroup, new_multicast_connection, packet_route::link::LinkAttribute,
+    Handle, MulticastGroup, new_multicast_connection,
+    packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType},
 };
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use wildmatch::WildMatch;
 
-/// Names of devices by the kernel's number.
-pub type Devices = BTreeMap<u32, String>;
+pub use crate::dataplane::attach::Role;
+use crate::default_routes;
+
+/// A network device with a part in this.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// What it leads to.
+    pub role: Role,
+    /// What its frames begin with.
+    pub link: Link,
+}
+
+/// Devices by the kernel's number.
+pub type Devices = BTreeMap<u32, Device>;
 
 /// Why the devices are not known.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +44,9 @@ pub enum InterfaceError {
     /// The kernel did not list them.
     #[error("list the network devices")]
     List(#[source] rtnetlink::Error),
+    /// The kernel did not list the routes.
+    #[error("list the routes; --uplinks names the uplinks instead")]
+    Routes(#[source] rtnetlink::Error),
     /// The socket was closed.
     #[error("the netlink socket that watches the network devices was closed")]
     Closed,
@@ -54,10 +77,43 @@ impl Globs {
     }
 }
 
+/// Which devices are uplinks.
+#[derive(Clone, Debug)]
+pub enum Uplinks {
+    /// None.
+    None,
+    /// Those with a default route.
+    DefaultRoutes,
+    /// Those of such a name.
+    Named(Globs),
+}
+
+/// Which devices to look for. The loopback device is none of them.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Host sides of the pods' devices.
+    pub pods: Globs,
+    /// Ways to the outside.
+    pub uplinks: Uplinks,
+}
+
+impl Wanted {
+    /// What a device is: whether a pod's, and whether an uplink.
+    fn claims(&self, name: &str, has_default_route: bool) -> (bool, bool) {
+        let is_uplink = match &self.uplinks {
+            Uplinks::None => false,
+            Uplinks::DefaultRoutes => has_default_route,
+            Uplinks::Named(globs) => globs.fit(name),
+        };
+        (self.pods.fit(name), is_uplink)
+    }
+}
+
 /// Keeps `devices` up to date until nobody listens; None is not listed yet. Whatever fails is said and tried again.
-pub async fn watch(globs: Globs, devices: watch::Sender<Option<Devices>>) {
+pub async fn watch(wanted: Wanted, devices: watch::Sender<Option<Devices>>) {
+    let mut doubly_claimed = BTreeSet::new();
     while !devices.is_closed() {
-        if let Err(error) = follow(&globs, &devices).await {
+        if let Err(error) = follow(&wanted, &devices, &mut doubly_claimed).await {
             log::warn!(error:err; "network devices are not watched; trying again");
         }
         sleep(PAUSE).await;
@@ -65,29 +121,48 @@ pub async fn watch(globs: Globs, devices: watch::Sender<Option<Devices>>) {
 }
 
 async fn follow(
-    globs: &Globs,
+    wanted: &Wanted,
     devices: &watch::Sender<Option<Devices>>,
+    doubly_claimed: &mut BTreeSet<u32>,
 ) -> Result<(), InterfaceError> {
+    let mut groups = vec![MulticastGroup::Link];
+    if matches!(wanted.uplinks, Uplinks::DefaultRoutes) {
+        groups.extend([MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route]);
+    }
     let (connection, handle, mut messages) =
-        new_multicast_connection(&[MulticastGroup::Link]).map_err(InterfaceError::Socket)?;
+        new_multicast_connection(&groups).map_err(InterfaceError::Socket)?;
     let connection = tokio::spawn(connection);
     let result = async {
+        let mut routes = BTreeSet::new();
+        let mut routes_due = Instant::now();
         loop {
-            let found = Some(list(&handle, globs).await?);
+            if matches!(wanted.uplinks, Uplinks::DefaultRoutes) && routes_due <= Instant::now() {
+                let found = default_routes::devices(&handle).await;
+                routes = found.map_err(InterfaceError::Routes)?;
+                routes_due = Instant::now() + SLOW_LOOK;
+            }
+            let found = Some(list(&handle, wanted, &routes, doubly_claimed).await?);
             devices.send_if_modified(|seen| {
                 let changed = *seen != found;
                 *seen = found;
                 changed
             });
-            tokio::select! {
-                message = timeout(SLOW_LOOK, messages.next()) => {
-                    if matches!(message, Ok(None)) {
-                        return Err(InterfaceError::Closed);
-                    }
+            let mut see = |message: &_| {
+                if default_routes::concerns(message) {
+                    routes_due = Instant::now();
                 }
+            };
+            tokio::select! {
+                message = timeout(SLOW_LOOK, messages.next()) => match message {
+                    Ok(None) => return Err(InterfaceError::Closed),
+                    Ok(Some((message, _))) => see(&message),
+                    Err(_elapsed) => {}
+                },
                 () = devices.closed() => return Ok(()),
             }
-            while let Ok(Some(_more)) = timeout(BURST, messages.next()).await {}
+            while let Ok(Some((message, _))) = timeout(BURST, messages.next()).await {
+                see(&message);
+            }
         }
     }
     .await;
@@ -95,10 +170,17 @@ async fn follow(
     result
 }
 
-async fn list(handle: &Handle, globs: &Globs) -> Result<Devices, InterfaceError> {
+async fn list(
+    handle: &Handle,
+    wanted: &Wanted,
+    routes: &BTreeSet<u32>,
+    doubly_claimed: &mut BTreeSet<u32>,
+) -> Result<Devices, InterfaceError> {
     let mut links = handle.link().get().execute();
     let mut devices = Devices::new();
     while let Some(link) = links.try_next().await.map_err(InterfaceError::List)? {
+        let index = link.header.index;
+        let kind = link.header.link_layer_type;
         let name = link
             .attributes
             .into_iter()
@@ -106,11 +188,25 @@ async fn list(handle: &Handle, globs: &Globs) -> Result<Devices, InterfaceError>
                 LinkAttribute::IfName(name) => Some(name),
                 _ => None,
             });
-        if let Some(name) = name
-            && globs.fit(&name)
-        {
-            devices.insert(link.header.index, name);
-        }
+        let Some(name) = name.filter(|_| !link.header.flags.contains(LinkFlags::Loopback)) else {
+            continue;
+        };
+        let role = match wanted.claims(&name, routes.contains(&index)) {
+            (false, false) => continue,
+            (false, true) => Role::Uplink,
+            (true, is_uplink) => {
+                if is_uplink && doubly_claimed.insert(index) {
+                    log::warn!(interface = name; "device would be a pod's and an uplink: it is taken for a pod's");
+                }
+                Role::Pod
+            }
+        };
+        // Other devices with a header of their own carry no pods.
+        let link = match kind {
+            LinkLayerType::Ether => Link::Ethernet,
+            _ => Link::None,
+        };
+        devices.insert(index, Device { name, role, link });
     }
     Ok(devices)
 }
@@ -124,5 +220,21 @@ mod tests {
         let globs = Globs::new(&["veth*".into(), "cali?".into()]);
         assert!(globs.fit("veth12") && globs.fit("veth") && globs.fit("cali1"));
         assert!(!globs.fit("cali12") && !globs.fit("xveth1") && !globs.fit("eth0"));
+    }
+
+    #[test]
+    fn an_uplink_has_a_default_route_unless_it_is_named() {
+        let wanted = |uplinks| Wanted {
+            pods: Globs::new(&["veth*".into()]),
+            uplinks,
+        };
+        let by_route = wanted(Uplinks::DefaultRoutes);
+        assert_eq!(by_route.claims("eth0", true), (false, true));
+        assert_eq!(by_route.claims("eth1", false), (false, false));
+        assert_eq!(by_route.claims("veth1", true), (true, true));
+        let named = wanted(Uplinks::Named(Globs::new(&["eth*".into()])));
+        assert_eq!(named.claims("eth1", false), (false, true));
+        assert_eq!(named.claims("wlan0", true), (false, false));
+        assert_eq!(wanted(Uplinks::None).claims("eth0", true), (false, false));
     }
 }

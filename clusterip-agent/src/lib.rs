@@ -9,6 +9,7 @@ pub mod attachments;
 pub mod command;
 pub mod config;
 pub mod dataplane;
+mod default_routes;
 pub mod durable;
 pub mod interfaces;
 pub mod logging;

@@ -5,20 +5,21 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
     helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns},
-    maps::LruHashMap,
+    maps::{LruHashMap, lpm_trie::Key},
 };
 use clusterip_common::{
     abi::{
         Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, FlowState, Fragment,
-        FragmentKey, Outcome, Service, ServiceId, ServiceKey, Settings, SlotIndex, Traffic,
+        FragmentKey, Inside, InsideKey, Outcome, Service, ServiceId, ServiceKey, Settings,
+        SlotIndex, Traffic, endpoint,
     },
     packet::{Env, FlowEntry, FlowError, Table},
-    wire::Be16,
+    wire::{Addr, Be16},
 };
 
 use crate::maps::{
-    AFFINITY, BACKEND_COUNTS, BACKENDS, CURSORS, FLOWS, FRAGMENTS, HALF_OPEN, LIVE_FLOWS, OUTCOMES,
-    PORTS, SERVICE_COUNTS, SERVICES, SETTINGS, SLOTS,
+    AFFINITY, BACKEND_COUNTS, BACKENDS, CURSORS, ENDPOINTS, ERRORS, FLOWS, FRAGMENTS, HALF_OPEN,
+    INSIDE, LIVE_FLOWS, OUTCOMES, SERVICE_COUNTS, SERVICES, SETTINGS, SLOTS,
 };
 
 const EEXIST: i32 = -17;
@@ -48,6 +49,13 @@ impl FlowEntry for KernelFlow {
             flow.last_seen = now;
         }
     }
+}
+
+/// A key of the trie whose address lies where an address may lie on the stack: aya's own has the alignment of a byte.
+#[repr(C, align(8))]
+struct Whole {
+    _before: u32,
+    key: Key<Addr>,
 }
 
 impl KernelEnv {
@@ -149,11 +157,11 @@ impl Env for KernelEnv {
     }
 
     #[inline(always)]
-    fn is_backend_port(&self, port: Be16) -> bool {
-        let port = u32::from(port.get());
-        PORTS
-            .get(port / 64)
-            .is_some_and(|bits| bits >> (port % 64) & 1 == 1)
+    fn is_endpoint(&self, address: Addr, port: Be16) -> bool {
+        let bit = endpoint::bit_of(address, port);
+        ENDPOINTS
+            .get(bit / endpoint::WORD)
+            .is_some_and(|bits| bits >> (bit % endpoint::WORD) & 1 == 1)
     }
 
     #[inline(always)]
@@ -192,6 +200,27 @@ impl Env for KernelEnv {
     fn set_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
         // Later pieces of a packet that is forgotten are dropped by name.
         let _result = FRAGMENTS.insert(key, fragment, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn errors_until(&self, client: Addr) -> Option<u64> {
+        // SAFETY: the value is copied at once.
+        unsafe { ERRORS.get(client) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_errors_until(&self, client: Addr, until: u64) {
+        // A client that is forgotten may have a few more.
+        let _result = ERRORS.insert(client, until, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn inside(&self, address: Addr) -> Option<Inside> {
+        let place = Whole {
+            _before: 0,
+            key: Key::new(InsideKey::WHOLE.into(), address),
+        };
+        INSIDE.get(&place.key).copied()
     }
 
     #[inline(always)]

@@ -27,6 +27,8 @@ mod maps;
 mod reference;
 #[cfg(target_arch = "bpf")]
 mod socket;
+#[cfg(target_arch = "bpf")]
+mod xdp;
 
 #[cfg(not(target_arch = "bpf"))]
 const fn main() {}

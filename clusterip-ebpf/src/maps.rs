@@ -2,11 +2,14 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
 };
-use clusterip_common::abi::{
-    Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, Fragment, FragmentKey,
-    Service, ServiceKey, Settings, SocketFlow, SocketKey, Traffic, maps,
+use clusterip_common::{
+    abi::{
+        Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, Fragment, FragmentKey,
+        Inside, Service, ServiceKey, Settings, SocketFlow, SocketKey, Traffic, maps,
+    },
+    wire::Addr,
 };
 
 #[map]
@@ -36,7 +39,11 @@ pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, Fragment> =
     LruHashMap::with_max_entries(maps::FRAGMENTS.entries, 0);
 
 #[map]
-pub(crate) static PORTS: Array<u64> = Array::with_max_entries(maps::PORTS.entries, 0);
+pub(crate) static ERRORS: LruHashMap<Addr, u64> =
+    LruHashMap::with_max_entries(maps::ERRORS.entries, 0);
+
+#[map]
+pub(crate) static ENDPOINTS: Array<u64> = Array::with_max_entries(maps::ENDPOINTS.entries, 0);
 
 #[map]
 pub(crate) static LIVE_FLOWS: Array<u64> = Array::with_max_entries(maps::LIVE_FLOWS.entries, 0);
@@ -44,6 +51,10 @@ pub(crate) static LIVE_FLOWS: Array<u64> = Array::with_max_entries(maps::LIVE_FL
 #[map]
 pub(crate) static SOCKETS: LruHashMap<SocketKey, SocketFlow> =
     LruHashMap::with_max_entries(maps::SOCKETS.entries, 0);
+
+#[map]
+pub(crate) static INSIDE: LpmTrie<Addr, Inside> =
+    LpmTrie::with_max_entries(maps::INSIDE.entries, 0);
 
 #[map]
 pub(crate) static CURSORS: Array<u64> = Array::with_max_entries(maps::CURSORS.entries, 0);

@@ -16,7 +16,7 @@ use aya_ebpf::{
 };
 use clusterip_common::{
     abi::{Flow, FlowKey},
-    packet::{Ethernet, Frame as _, L3, Ports},
+    packet::{Ethernet, Frame as _, Ports},
     wire::{Addr, Proto},
 };
 use network_types::{
@@ -26,11 +26,12 @@ use network_types::{
 
 use crate::{frame::tc::TcFrame, maps::FLOWS};
 
+const L3: usize = size_of::<Ethernet>();
 const UDP_CHECKSUM: usize = 6;
 
 #[classifier]
 fn cip_reference(ctx: TcContext) -> i32 {
-    let mut frame = TcFrame(ctx);
+    let mut frame = TcFrame::new(ctx.skb.skb, L3);
     let Some(ethernet) = frame.at::<Ethernet>(0) else {
         return TC_ACT_UNSPEC;
     };
@@ -65,7 +66,7 @@ fn translate_v4(frame: &mut TcFrame) -> Option<()> {
     let ports = *frame.at::<Ports>(L4)?;
     let flow = look_up(Addr::v4(source), Addr::v4(old), ports)?;
     let new = flow.address.low();
-    let skb = frame.0.skb.skb;
+    let skb = frame.ctx.skb.skb;
     let (old_word, new_word) = (
         u32::from_ne_bytes(old).into(),
         u32::from_ne_bytes(new).into(),
@@ -89,7 +90,7 @@ fn translate_v6(frame: &mut TcFrame) -> Option<()> {
     let (source, mut old) = (Addr::v6(ip.src_addr), Addr::v6(ip.dst_addr));
     let ports = *frame.at::<Ports>(L4)?;
     let mut flow = look_up(source, old, ports)?;
-    let skb = frame.0.skb.skb;
+    let skb = frame.ctx.skb.skb;
     let (from, to) = ((&raw mut old).cast(), (&raw mut flow.address).cast());
     // SAFETY: two addresses of 16 bytes each, on the stack.
     let change = unsafe { bpf_csum_diff(from, 16, to, 16, 0) } as u64;
@@ -108,5 +109,5 @@ fn fix_port(frame: &TcFrame, l4: usize, ports: Ports, flow: &Flow) {
     let new = u16::from_ne_bytes(flow.port.0).into();
     let at = (l4 + UDP_CHECKSUM) as u32;
     // SAFETY: the context is the kernel's; packet pointers are taken anew after each call.
-    unsafe { bpf_l4_csum_replace(frame.0.skb.skb, at, old, new, 2) };
+    unsafe { bpf_l4_csum_replace(frame.ctx.skb.skb, at, old, new, 2) };
 }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use clusterip_common::packet::Verdict;
+use clusterip_common::packet::{Link, Verdict};
 
 use crate::{
     packet::{Packet, dump},
@@ -18,6 +18,10 @@ pub enum Hook {
     FromPod,
     /// What a pod receives.
     ToPod,
+    /// What comes in by an uplink.
+    FromUplink,
+    /// What leaves by an uplink.
+    ToUplink,
 }
 
 /// One thing that happens.
@@ -26,6 +30,8 @@ pub enum Step {
     Frame {
         /// Where.
         hook: Hook,
+        /// At what kind of device.
+        link: Link,
         /// As it comes.
         input: Bytes,
         /// What is expected to be done with it.
@@ -67,9 +73,11 @@ pub const fn case(name: &'static str, rules: &'static str, world: World) -> Case
 
 impl Case {
     fn frame(mut self, hook: Hook, input: &Packet, verdict: Verdict, output: &Packet) -> Self {
+        let link = input.link();
         let (input, output) = (input.bytes(), output.bytes());
         self.steps.push(Step::Frame {
             hook,
+            link,
             input,
             verdict,
             output,
@@ -99,6 +107,24 @@ impl Case {
     #[must_use]
     pub fn receives_untouched(self, input: &Packet, verdict: Verdict) -> Self {
         self.frame(Hook::ToPod, input, verdict, input)
+    }
+
+    /// `input` comes in by an uplink and becomes `output`.
+    #[must_use]
+    pub fn comes_in(self, input: &Packet, verdict: Verdict, output: &Packet) -> Self {
+        self.frame(Hook::FromUplink, input, verdict, output)
+    }
+
+    /// A frame comes in by an uplink and is left as it is.
+    #[must_use]
+    pub fn comes_in_untouched(self, input: &Packet, verdict: Verdict) -> Self {
+        self.frame(Hook::FromUplink, input, verdict, input)
+    }
+
+    /// `input` is about to leave by an uplink and becomes `output`.
+    #[must_use]
+    pub fn leaves(self, input: &Packet, verdict: Verdict, output: &Packet) -> Self {
+        self.frame(Hook::ToUplink, input, verdict, output)
     }
 
     /// Leaves the case out in the kernel.

@@ -9,12 +9,19 @@ use clusterip_agent::plan::Tables;
 use clusterip_common::{
     abi::{
         Affinity, AffinityKey, Backend, BackendId, BackendState, Counters, Flow, FlowKey,
-        FlowState, Fragment, FragmentKey, Outcome, Service, ServiceId, ServiceKey, Settings,
-        SlotIndex, SocketFlow, SocketKey, Traffic,
+        FlowState, Fragment, FragmentKey, Inside, Outcome, Service, ServiceId, ServiceKey,
+        Settings, SlotIndex, SocketFlow, SocketKey, Traffic,
     },
     packet::{Env, FlowEntry, FlowError, Table, socket::SocketTable},
-    wire::Be16,
+    wire::{Addr, Be16},
 };
+
+/// The first client port that chance gives a flow whose own is taken (C12).
+#[must_use]
+pub fn first_chosen_port() -> u16 {
+    let env = HostEnv::new(Tables::default(), Settings::DEFAULT);
+    u16::try_from(32_768 + env.random() % 28_232).unwrap_or_default()
+}
 
 /// Maps in memory, with a clock that is set by hand.
 #[derive(Debug)]
@@ -33,6 +40,8 @@ pub struct HostEnv {
     pub affinity: RefCell<Vec<(AffinityKey, Affinity)>>,
     /// Packets in pieces.
     pub fragments: RefCell<Vec<(FragmentKey, Fragment)>>,
+    /// Clients that were sent ICMP errors.
+    pub errors: RefCell<BTreeMap<Addr, u64>>,
     /// Where the next random number comes from.
     pub chance: Cell<u32>,
     /// Flows of sockets.
@@ -65,6 +74,7 @@ impl HostEnv {
             live: RefCell::default(),
             affinity: RefCell::default(),
             fragments: RefCell::default(),
+            errors: RefCell::default(),
             chance: Cell::new(1),
             sockets: RefCell::default(),
             capacity: 1_000_000,
@@ -175,12 +185,12 @@ impl Env for HostEnv {
         self.chance.get() >> 8
     }
 
-    fn is_backend_port(&self, port: Be16) -> bool {
+    fn is_endpoint(&self, address: Addr, port: Be16) -> bool {
         let tables = self.tables.borrow();
-        tables
-            .backends
-            .values()
-            .any(|backend| backend.state != BackendState::FREE && backend.port == port)
+        tables.backends.values().any(|backend| {
+            backend.state != BackendState::FREE
+                && (backend.address, backend.port) == (address, port)
+        })
     }
 
     fn live_flows(&self, backend: BackendId) -> u64 {
@@ -227,6 +237,25 @@ impl Env for HostEnv {
         let mut pieces = self.fragments.borrow_mut();
         pieces.retain(|(known, _)| known != key);
         pieces.push((*key, *fragment));
+    }
+
+    fn errors_until(&self, client: Addr) -> Option<u64> {
+        self.errors.borrow().get(&client).copied()
+    }
+
+    fn set_errors_until(&self, client: Addr, until: u64) {
+        self.errors.borrow_mut().insert(client, until);
+    }
+
+    fn inside(&self, address: Addr) -> Option<Inside> {
+        let tables = self.tables.borrow();
+        let holding = tables
+            .inside
+            .iter()
+            .filter(|(range, _)| range.contains(address));
+        holding
+            .max_by_key(|(range, _)| range.prefix)
+            .map(|(_, whose)| *whose)
     }
 
     fn flow(&self, table: Table, key: &FlowKey) -> Option<HostFlow<'_>> {

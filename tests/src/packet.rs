@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use clusterip_common::wire::Be16;
+use clusterip_common::{packet::Link, wire::Be16};
 
 /// MAC address of the sender, until the frame is turned around.
 pub const POD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -46,6 +46,12 @@ enum Layer4 {
         code: u8,
         rest: u32,
     },
+    Sctp {
+        source: u16,
+        destination: u16,
+        chunk: u8,
+        checksum: bool,
+    },
     Other(u8),
 }
 
@@ -53,6 +59,10 @@ enum Layer4 {
 #[derive(Clone, Debug)]
 pub struct Packet {
     macs: ([u8; 6], [u8; 6]),
+    /// VLAN tags: type, and number.
+    tags: Vec<(u16, u16)>,
+    /// Without an Ethernet header.
+    is_bare: bool,
     source: IpAddr,
     destination: IpAddr,
     ttl: u8,
@@ -78,6 +88,8 @@ fn address(text: &str) -> SocketAddr {
 const fn packet(source: IpAddr, destination: IpAddr, layer4: Layer4) -> Packet {
     Packet {
         macs: (NODE_MAC, POD_MAC),
+        tags: Vec::new(),
+        is_bare: false,
         source,
         destination,
         ttl: 64,
@@ -120,6 +132,19 @@ pub fn udp(source: &str, destination: &str) -> Packet {
     packet(source.ip(), destination.ip(), layer4)
 }
 
+/// An SCTP packet with one chunk of this type, which is as long as the payload makes it.
+#[must_use]
+pub fn sctp(source: &str, destination: &str, chunk: u8) -> Packet {
+    let (source, destination) = (address(source), address(destination));
+    let layer4 = Layer4::Sctp {
+        source: source.port(),
+        destination: destination.port(),
+        chunk,
+        checksum: true,
+    };
+    packet(source.ip(), destination.ip(), layer4)
+}
+
 /// A packet of another protocol.
 #[must_use]
 pub fn other(protocol: u8, source: &str, destination: &str) -> Packet {
@@ -144,8 +169,11 @@ pub fn port_unreachable(quoted: &Packet) -> Packet {
         code,
         rest: 0,
     };
-    let answer = packet(quoted.destination, quoted.source, layer4).turned();
-    answer.payload(frame[14..14 + quoted.header_length() + 8].to_vec())
+    let mut answer = packet(quoted.destination, quoted.source, layer4).turned();
+    answer.tags.clone_from(&quoted.tags);
+    answer.is_bare = quoted.is_bare;
+    let network = quoted.network();
+    answer.payload(frame[network..network + quoted.header_length() + 8].to_vec())
 }
 
 /// "Too big" about `quoted`, sent by `router`; it carries the IP header and `carried` bytes.
@@ -169,7 +197,8 @@ pub fn too_big(router: &str, quoted: &Packet, carried: usize) -> Packet {
             rest: 1280,
         },
     );
-    error.payload(frame[14..14 + quoted.header_length() + carried].to_vec())
+    let network = quoted.network();
+    error.payload(frame[network..network + quoted.header_length() + carried].to_vec())
 }
 
 /// A ping (`true`) or its answer.
@@ -248,11 +277,11 @@ impl Packet {
         self
     }
 
-    /// UDP without a checksum.
+    /// UDP without a checksum, SCTP with one that is left to the device.
     #[must_use]
     pub fn without_checksum(mut self) -> Self {
         match &mut self.layer4 {
-            Layer4::Udp { checksum, .. } => *checksum = false,
+            Layer4::Udp { checksum, .. } | Layer4::Sctp { checksum, .. } => *checksum = false,
             other => panic!("an optional checksum on {other:?}"),
         }
         self
@@ -298,6 +327,37 @@ impl Packet {
         self
     }
 
+    /// With this time to live, or hop limit.
+    #[must_use]
+    pub const fn ttl(mut self, ttl: u8) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// With one more VLAN tag of this type.
+    #[must_use]
+    pub fn tagged(mut self, kind: u16, number: u16) -> Self {
+        self.tags.push((kind, number));
+        self
+    }
+
+    /// Without an Ethernet header, as on a tunnel.
+    #[must_use]
+    pub const fn bare(mut self) -> Self {
+        self.is_bare = true;
+        self
+    }
+
+    /// What the device's frames begin with.
+    #[must_use]
+    pub const fn link(&self) -> Link {
+        if self.is_bare {
+            Link::None
+        } else {
+            Link::Ethernet
+        }
+    }
+
     /// The other way: the receiver's answer.
     #[must_use]
     pub const fn turned(mut self) -> Self {
@@ -326,6 +386,14 @@ impl Packet {
         self
     }
 
+    const fn network(&self) -> usize {
+        if self.is_bare {
+            0
+        } else {
+            14 + 4 * self.tags.len()
+        }
+    }
+
     const fn header_length(&self) -> usize {
         if self.source.is_ipv4() {
             20 + self.options.len()
@@ -340,6 +408,7 @@ impl Packet {
             Layer4::Udp { .. } => 17,
             Layer4::Icmp { .. } if self.source.is_ipv4() => 1,
             Layer4::Icmp { .. } => 58,
+            Layer4::Sctp { .. } => 132,
             Layer4::Other(protocol) => protocol,
         }
     }
@@ -352,11 +421,21 @@ impl Packet {
             segment = segment[from..to.min(segment.len())].into();
         }
         let mut frame = BytesMut::new();
-        frame.put_slice(&self.macs.0);
-        frame.put_slice(&self.macs.1);
+        if !self.is_bare {
+            frame.put_slice(&self.macs.0);
+            frame.put_slice(&self.macs.1);
+            for (kind, number) in &self.tags {
+                frame.put_u16(*kind);
+                frame.put_u16(*number);
+            }
+            frame.put_u16(if self.source.is_ipv4() {
+                0x0800
+            } else {
+                0x86dd
+            });
+        }
         match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                frame.put_u16(0x0800);
                 let mut header = BytesMut::new();
                 header.put_u8(self.first_byte.unwrap_or(0x45 + words(self.options.len())));
                 header.put_u8(0);
@@ -375,7 +454,6 @@ impl Packet {
                 frame.put(header);
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                frame.put_u16(0x86dd);
                 frame.put_u32(u32::from(self.first_byte.unwrap_or(0x60)) << 24);
                 let extra: usize = self.extensions.iter().map(|(_, rest)| rest.len() + 1).sum();
                 frame.put_u16(self.total_length.unwrap_or(length(extra + segment.len())));
@@ -437,6 +515,26 @@ impl Packet {
                 bytes.put_u32(rest);
                 (2, false)
             }
+            Layer4::Sctp {
+                source,
+                destination,
+                chunk,
+                checksum,
+            } => {
+                bytes.put_u16(source);
+                bytes.put_u16(destination);
+                bytes.put_u32(0x0a0b_0c0d);
+                bytes.put_u32(0);
+                bytes.put_u8(chunk);
+                bytes.put_u8(0);
+                bytes.put_u16(length(4 + self.payload.len()));
+                bytes.put_slice(&self.payload);
+                if checksum {
+                    let crc = crc32c(&bytes);
+                    bytes[8..12].copy_from_slice(&crc);
+                }
+                return bytes;
+            }
             Layer4::Other(_) => (0, true),
         };
         bytes.put_slice(&self.payload);
@@ -486,6 +584,21 @@ fn checksum(parts: &[&[u8]]) -> [u8; 2] {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     Be16::new(!u16::try_from(sum).unwrap_or_default()).0
+}
+
+/// RFC 9260, appendix A, the slow and plain way: lowest byte first.
+fn crc32c(bytes: &[u8]) -> [u8; 4] {
+    let mut crc = !0_u32;
+    for byte in bytes {
+        for bit in 0..8 {
+            let odd = (crc ^ u32::from(byte >> bit)) & 1 == 1;
+            crc >>= 1;
+            if odd {
+                crc ^= 0x82f6_3b78;
+            }
+        }
+    }
+    [0, 8, 16, 24].map(|shift| u8::try_from(!crc >> shift & 0xff).unwrap_or_default())
 }
 
 /// A frame as text, for a test that fails: 16 bytes a line.

@@ -2,7 +2,10 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 
-use clusterip_agent::plan::Tables;
+use clusterip_agent::{
+    model::inside::{Inside, Ranges},
+    plan::{Tables, desired},
+};
 use clusterip_common::{
     abi::{
         Algorithm, Backend, BackendId, BackendState, Range, Service, ServiceFlags, ServiceId,
@@ -41,6 +44,7 @@ impl World {
         let protocol = match protocol {
             "tcp" => Proto::TCP,
             "udp" => Proto::UDP,
+            "sctp" => Proto::SCTP,
             other => panic!("protocol {other}"),
         };
         let (address, port) = endpoint(address);
@@ -87,6 +91,17 @@ impl World {
         self
     }
 
+    /// With a range whose addresses are inside the cluster: `10.244.0.0/16`.
+    ///
+    /// # Panics
+    /// The text is no range.
+    #[must_use]
+    pub fn inside(mut self, range: &str, whose: Inside) -> Self {
+        let ranges = Ranges::from([(range.parse().expect("ADDRESS/PREFIX"), whose)]);
+        self.tables.inside.extend(desired::inside(&ranges));
+        self
+    }
+
     /// Changes the heads of all services in place.
     #[must_use]
     pub fn heads(mut self, change: impl Fn(&mut Service)) -> Self {
@@ -115,6 +130,8 @@ pub fn settings() -> Settings {
     Settings {
         service_v4: Range::new(Addr::v4([10, 96, 0, 0]), 96 + 16),
         service_v6: Range::new(Addr::v6(v6.octets()), 112),
+        // Longer than any case takes, wherever it runs.
+        error_interval: 10_000_000_000,
         ..Settings::DEFAULT
     }
 }

@@ -12,8 +12,8 @@ use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 
 use clusterip_common::abi::{
     Affinity, AffinityKey, Backend, BackendState, Counters, Direction, Flow, FlowKey, FlowState,
-    Fragment, FragmentKey, Outcome, Service, ServiceKey, SocketFlow, SocketKey, Traffic, VERSION,
-    maps,
+    Fragment, FragmentKey, Inside, InsideKey, Outcome, Service, ServiceKey, SocketFlow, SocketKey,
+    Traffic, VERSION, maps,
 };
 
 /// One line per field, and a build that fails when a field is added without a line here.
@@ -160,6 +160,9 @@ fn current() -> String {
         }
     );
     layout!(text, Traffic { packets, bytes });
+    layout!(text, InsideKey { prefix, address });
+    let (Inside(pods), Inside(node)) = (Inside::PODS, Inside::NODE);
+    writeln!(text, "Inside pods={pods} node={node}").unwrap();
     let BackendState(free) = BackendState::FREE;
     let BackendState(active) = BackendState::ACTIVE;
     let BackendState(draining) = BackendState::DRAINING;

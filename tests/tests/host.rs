@@ -5,7 +5,7 @@
 )]
 
 use bytes::Bytes;
-use clusterip_common::packet::{self, SliceFrame, Verdict};
+use clusterip_common::packet::{self, Link, SliceFrame, Verdict};
 use clusterip_tests::{
     case::{Case, Hook, Seen, Step, compare},
     host::HostEnv,
@@ -23,6 +23,7 @@ fn run(case: &Case) -> Result<(), String> {
         match step {
             Step::Frame {
                 hook,
+                link,
                 input,
                 verdict,
                 output,
@@ -31,7 +32,13 @@ fn run(case: &Case) -> Result<(), String> {
                     verdict: *verdict,
                     bytes: output.clone(),
                 };
-                compare(case, number, input, &wanted, &pass(&env, *hook, input))?;
+                compare(
+                    case,
+                    number,
+                    input,
+                    &wanted,
+                    &pass(&env, *hook, *link, input),
+                )?;
             }
             Step::Change(change) => {
                 change(&mut world);
@@ -43,13 +50,14 @@ fn run(case: &Case) -> Result<(), String> {
     Ok(())
 }
 
-fn pass(env: &HostEnv, hook: Hook, input: &Bytes) -> Seen<Verdict> {
+fn pass(env: &HostEnv, hook: Hook, link: Link, input: &Bytes) -> Seen<Verdict> {
     let mut buffer = input.to_vec();
     buffer.resize(input.len() + ROOM, 0xee);
     let mut frame = SliceFrame::new(&mut buffer, input.len());
     let verdict = match hook {
-        Hook::FromPod => packet::from_pod(&mut frame, env),
-        Hook::ToPod => packet::to_pod(&mut frame, env),
+        Hook::FromPod => packet::from_pod(&mut frame, env, link),
+        Hook::ToPod | Hook::ToUplink => packet::to_pod(&mut frame, env, link),
+        Hook::FromUplink => packet::from_uplink(&mut frame, env, link),
     };
     Seen {
         verdict,
@@ -87,7 +95,7 @@ mod tests {
         for capacity in [0, 1] {
             let mut env = HostEnv::new(world.tables.clone(), settings());
             env.capacity = capacity;
-            let seen = pass(&env, Hook::FromPod, &syn);
+            let seen = pass(&env, Hook::FromPod, Link::Ethernet, &syn);
             assert_eq!(
                 seen.verdict,
                 Verdict::Drop(Outcome::FlowTableFull),
@@ -119,7 +127,12 @@ mod tests {
         let (client, vip) = ("10.244.0.5:31337", "10.96.0.10:80");
         let winner = HostEnv::new(world.tables.clone(), settings());
         let _first = winner.turn(ServiceId(0));
-        let _second = pass(&winner, Hook::FromPod, &tcp(client, vip).syn().bytes());
+        let _second = pass(
+            &winner,
+            Hook::FromPod,
+            Link::Ethernet,
+            &tcp(client, vip).syn().bytes(),
+        );
         let entry = winner
             .half_open
             .borrow()
@@ -129,7 +142,12 @@ mod tests {
 
         let loser = HostEnv::new(world.tables, settings());
         loser.race.replace(entry);
-        let seen = pass(&loser, Hook::FromPod, &tcp(client, vip).syn().bytes());
+        let seen = pass(
+            &loser,
+            Hook::FromPod,
+            Link::Ethernet,
+            &tcp(client, vip).syn().bytes(),
+        );
         assert_eq!(seen.verdict, Verdict::Translated(Outcome::NewFlow));
         assert_eq!(seen.bytes, tcp(client, chosen).syn().bytes());
         let entries = loser.half_open.borrow().len();

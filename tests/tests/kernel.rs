@@ -13,17 +13,22 @@ use clusterip_agent::{
     dataplane::{
         Dataplane as _,
         bpf::Bpf,
-        load::{FROM_POD, LoadOptions, Loaded, TO_POD, load},
+        load::{
+            FROM_POD, FROM_POD_IP, FROM_UPLINK, FROM_UPLINK_IP, LoadOptions, Loaded, TO_POD,
+            TO_POD_IP, UPLINK_XDP, load,
+        },
         raw::Raw,
     },
     plan::{Tables, diff},
 };
 use clusterip_common::{
-    abi::{Affinity, AffinityKey, Flow, FlowKey, Fragment, FragmentKey, maps},
-    packet::Verdict,
+    abi::{Affinity, AffinityKey, Flow, FlowKey, Fragment, FragmentKey, Outcome, maps},
+    packet::{Link, Verdict},
+    wire::Addr,
 };
 use clusterip_tests::{
     case::{Case, Hook, Seen, Step, compare},
+    packet::dump,
     vectors,
     world::settings,
 };
@@ -32,6 +37,10 @@ use clusterip_tests::{
 const PASS: i32 = -1;
 const DROP: i32 = 2;
 const REDIRECT: i32 = 7;
+
+/// `XDP_DROP`, `XDP_PASS`.
+const DRIVER_DROPS: u32 = 1;
+const DRIVER_PASSES: u32 = 2;
 
 const fn action(verdict: Verdict) -> i32 {
     match verdict {
@@ -47,6 +56,7 @@ struct Kernel {
     flows: [HashMap<MapData, Raw<FlowKey>, Raw<Flow>>; 2],
     affinity: HashMap<MapData, Raw<AffinityKey>, Raw<Affinity>>,
     fragments: HashMap<MapData, Raw<FragmentKey>, Raw<Fragment>>,
+    errors: HashMap<MapData, Raw<Addr>, u64>,
     tables: Tables,
 }
 
@@ -73,12 +83,14 @@ impl Kernel {
         ];
         let affinity = take(&mut loaded, maps::AFFINITY.name)?;
         let fragments = take(&mut loaded, maps::FRAGMENTS.name)?;
+        let errors = take(&mut loaded, maps::ERRORS.name)?;
         Ok(Self {
             loaded,
             maps,
             flows,
             affinity,
             fragments,
+            errors,
             tables: Tables::default(),
         })
     }
@@ -102,13 +114,48 @@ impl Kernel {
             affinity.last_used = affinity.last_used.wrapping_sub(nanoseconds);
             self.affinity.insert(key, Raw(affinity), 0)?;
         }
+        let owed: Result<Vec<_>, _> = self.errors.iter().collect();
+        for (client, until) in owed? {
+            self.errors
+                .insert(client, until.wrapping_sub(nanoseconds), 0)?;
+        }
         Ok(())
     }
 
-    fn pass(&mut self, hook: Hook, input: &Bytes) -> anyhow::Result<Seen<i32>> {
-        let program = self.loaded.program(match hook {
-            Hook::FromPod => FROM_POD,
-            Hook::ToPod => TO_POD,
+    /// What the hook at the driver makes of a frame, which comes in before all others: it drops what is to be dropped
+    /// for being from outside, and touches nothing.
+    fn at_driver(&mut self, input: &Bytes, verdict: Verdict) -> anyhow::Result<Result<(), String>> {
+        let mut output = vec![0; input.len() + 256];
+        let program = self.loaded.driver_program(UPLINK_XDP)?;
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(input),
+            data_out: Some(&mut output),
+            ..TestRunOptions::default()
+        })?;
+        output.truncate(usize::try_from(result.data_size_out)?);
+        let wanted = match verdict {
+            Verdict::Drop(Outcome::FromOutside | Outcome::MappedAddress) => DRIVER_DROPS,
+            _ => DRIVER_PASSES,
+        };
+        Ok(if result.return_value == wanted && output == *input {
+            Ok(())
+        } else {
+            Err(format!(
+                "XDP action {}, wanted {wanted}\n{}",
+                result.return_value,
+                dump(&output)
+            ))
+        })
+    }
+
+    fn pass(&mut self, hook: Hook, link: Link, input: &Bytes) -> anyhow::Result<Seen<i32>> {
+        let program = self.loaded.program(match (hook, link) {
+            (Hook::FromPod, Link::Ethernet) => FROM_POD,
+            (Hook::ToPod | Hook::ToUplink, Link::Ethernet) => TO_POD,
+            (Hook::FromPod, Link::None) => FROM_POD_IP,
+            (Hook::ToPod | Hook::ToUplink, Link::None) => TO_POD_IP,
+            (Hook::FromUplink, Link::Ethernet) => FROM_UPLINK,
+            (Hook::FromUplink, Link::None) => FROM_UPLINK_IP,
         })?;
         let mut output = vec![0; input.len() + 256];
         let result = program.test_run(TestRunOptions {
@@ -140,6 +187,10 @@ impl Kernel {
         for piece in pieces? {
             self.fragments.remove(&piece)?;
         }
+        let owed: Result<Vec<_>, _> = self.errors.keys().collect();
+        for client in owed? {
+            self.errors.remove(&client)?;
+        }
         Ok(())
     }
 
@@ -154,6 +205,7 @@ impl Kernel {
             match step {
                 Step::Frame {
                     hook,
+                    link,
                     input,
                     verdict,
                     output,
@@ -162,7 +214,13 @@ impl Kernel {
                         verdict: action(*verdict),
                         bytes: output.clone(),
                     };
-                    let seen = self.pass(*hook, input)?;
+                    // A driver has XDP for Ethernet only.
+                    if (*hook, *link) == (Hook::FromUplink, Link::Ethernet)
+                        && let Err(text) = self.at_driver(input, *verdict)?
+                    {
+                        return Ok(Err(format!("{} ({}): {text}", case.name, case.rules)));
+                    }
+                    let seen = self.pass(*hook, *link, input)?;
                     if let Err(text) = compare(case, number, input, &wanted, &seen) {
                         return Ok(Err(text));
                     }

@@ -17,11 +17,12 @@ mod tests {
         dataplane::{
             Dataplane, DataplaneError, Faulty, Memory,
             bpf::Bpf,
+            endpoints::Endpoints,
             load::{LoadOptions, load},
-            ports::Ports,
         },
         plan::{Limits, Op, Tables},
     };
+    use clusterip_common::wire::{Addr, Be16};
     use clusterip_tests::{
         require_root,
         scenario::{Checked, run},
@@ -136,17 +137,18 @@ mod tests {
         maps: Bpf,
         /// What the maps hold by now.
         mirror: Tables,
-        /// Every port that a backend ever had.
-        seen: BTreeSet<u16>,
+        /// Every endpoint that a backend ever had.
+        seen: BTreeSet<(Addr, Be16)>,
     }
 
     impl Ported {
         /// Each backend that is not free has its bit.
-        fn check_ports(&self) -> Result<(), DataplaneError> {
-            let ports = Ports::of(&self.mirror);
-            for port in &self.seen {
-                let is_there = self.maps.has_port(*port)? || !ports.contains(*port);
-                assert!(is_there, "port {port}\n{}", self.mirror);
+        fn check_endpoints(&self) -> Result<(), DataplaneError> {
+            let endpoints = Endpoints::of(&self.mirror);
+            for (address, port) in &self.seen {
+                let is_there = self.maps.has_endpoint(*address, *port)?
+                    || !endpoints.contains(*address, *port);
+                assert!(is_there, "{address} {port:?}\n{}", self.mirror);
             }
             Ok(())
         }
@@ -155,18 +157,18 @@ mod tests {
     impl Dataplane for Ported {
         fn dump(&mut self) -> Result<Tables, DataplaneError> {
             // Before it is read, which would mend it.
-            self.check_ports()?;
+            self.check_endpoints()?;
             self.maps.dump()
         }
 
         fn apply(&mut self, ops: &[Op]) -> Result<(), DataplaneError> {
             for op in ops {
                 if let Op::PutBackend(_, backend) = op {
-                    self.seen.insert(backend.port.get());
+                    self.seen.insert((backend.address, backend.port));
                 }
                 self.maps.apply(std::slice::from_ref(op))?;
                 self.mirror.apply(*op);
-                self.check_ports()?;
+                self.check_endpoints()?;
             }
             Ok(())
         }

@@ -158,6 +158,7 @@ fn resolver(config: &Config, kept: Allocations) -> Resolver {
     };
     let services = ranges(&config.service_cidrs);
     Resolver::new(&config.node_name, config.algorithm, services, kept)
+        .with_pod_cidrs(config.pod_cidrs.clone())
         .exposed(config.nodeport_range.clone(), exposure)
 }
 

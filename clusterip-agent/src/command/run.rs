@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     attachments,
-    config::{Config, SocketLb},
+    config::{Config, SocketLb, UplinkMode},
     dataplane::{
         attach::{Hooks, Mode},
         bpf::Bpf,
@@ -24,7 +24,7 @@ use crate::{
         pins::Pins,
         sockets::SocketMaps,
     },
-    interfaces::{self, Globs},
+    interfaces::{self, Globs, Uplinks, Wanted},
     metrics::{Figures, Health, health_routes, metrics_routes, serve},
     model::allocate::Allocations,
     plan::Limits,
@@ -104,7 +104,8 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(address) = config.healthz_bind_address {
         serve("healthz", address, health_routes(health)).await?;
     }
-    let hooks = Hooks::new(loaded, pins, Mode::detect());
+    let hooks =
+        Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(); "started");
@@ -112,7 +113,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
         () = probe::run(&config.node_name, given, probed) => anyhow::bail!("the probes ended"),
         () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
-        () = interfaces::watch(Globs::new(&config.pod_interfaces), devices) => {}
+        () = interfaces::watch(devices_of(&config), devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
         () = connected => {}
         _ = interrupt.recv() => {}
@@ -120,6 +121,19 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     }
     log::info!("stopped; the dataplane goes on");
     Ok(())
+}
+
+fn devices_of(config: &Config) -> Wanted {
+    Wanted {
+        pods: Globs::new(&config.pod_interfaces),
+        uplinks: match config.uplink_mode {
+            UplinkMode::Off => Uplinks::None,
+            UplinkMode::Tc | UplinkMode::Auto if config.uplinks.is_empty() => {
+                Uplinks::DefaultRoutes
+            }
+            UplinkMode::Tc | UplinkMode::Auto => Uplinks::Named(Globs::new(&config.uplinks)),
+        },
+    }
 }
 
 /// Whose sockets are translated.
@@ -169,6 +183,8 @@ fn options(config: &Config, pins: &Pins, sockets: Option<&Sockets>) -> LoadOptio
             ..Settings::DEFAULT
         },
         sockets: sockets.is_some(),
+        uplinks: config.uplink_mode != UplinkMode::Off,
+        drivers: config.uplink_mode == UplinkMode::Auto,
         log_level: if config.verbose >= DIAGNOSTICS {
             DEBUG
         } else {

@@ -19,7 +19,7 @@ use ipnet::IpNet;
 
 pub use file::FileError;
 pub use flags::{CHECK, Flags, PLAN, RUN};
-pub use values::{LogFormat, SocketLb};
+pub use values::{LogFormat, SocketLb, UplinkMode};
 
 use crate::model::{exposure::NodePortAddresses, service::Algorithm};
 
@@ -29,8 +29,7 @@ const API_VERSION: &str = "clusterip.dev/v1alpha1";
 const KIND: &str = "AgentConfiguration";
 
 /// Documented options that are for later: an error, since an option without effect would be a trap.
-const NOT_YET: [&str; 10] = [
-    "pod-cidr",
+const NOT_YET: [&str; 8] = [
     "cluster-domain",
     "kubeconfig",
     "in-cluster",
@@ -38,7 +37,6 @@ const NOT_YET: [&str; 10] = [
     "forwarding",
     "dns-listen",
     "dns-upstream",
-    "uplinks",
     "socket",
 ];
 
@@ -93,6 +91,12 @@ options! {
     service_cidrs: Vec<IpNet> = "service-cidr" "CIDR[,CIDR]", Some("10.96.0.0/16"), RUN | PLAN | CHECK, values::one_per_family, as_is;
     /// Host sides of the pods' devices: names with * and ?
     pod_interfaces: Vec<String> = "pod-interfaces" "GLOB[,GLOB]", Some("veth*"), RUN, values::globs, as_is;
+    /// Devices that lead to the outside: names with * and ? (those with a default route if left out)
+    uplinks: Vec<String> = "uplinks" "GLOB[,GLOB]", Some(""), RUN, values::globs, as_is;
+    /// How services are kept from clients outside: tc, auto (at the driver too where it has native XDP), or off
+    uplink_mode: UplinkMode = "uplink-mode" "tc|auto|off", Some("tc"), RUN, values::uplink_mode, as_is;
+    /// Ranges of pods' addresses, which are inside beside what the Node objects say
+    pod_cidrs: Vec<IpNet> = "pod-cidr" "CIDR[,CIDR]", Some(""), RUN, values::ranges, as_is;
     /// How a backend is chosen unless the service says otherwise: round-robin, random, maglev or least-connections
     algorithm: Algorithm = "algorithm" "NAME", Some("round-robin"), RUN | PLAN, values::algorithm, algorithm_name;
     /// Whose sockets are translated in their calls: host (processes of the node's own network namespace), all, or off

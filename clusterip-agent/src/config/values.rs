@@ -29,6 +29,18 @@ pub enum SocketLb {
     Off,
 }
 
+/// How uplinks are guarded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UplinkMode {
+    /// By TC.
+    Tc,
+    /// By TC, and at the driver where it has native XDP that nobody uses.
+    Auto,
+    /// Not at all.
+    Off,
+}
+
 /// Characters of a device's name, less the ending zero.
 const DEVICE_NAME: usize = 15;
 
@@ -55,6 +67,15 @@ pub(super) fn socket_lb(text: &str) -> Result<SocketLb, String> {
     }
 }
 
+pub(super) fn uplink_mode(text: &str) -> Result<UplinkMode, String> {
+    match text {
+        "tc" => Ok(UplinkMode::Tc),
+        "auto" => Ok(UplinkMode::Auto),
+        "off" => Ok(UplinkMode::Off),
+        _ => Err("must be tc, auto or off".to_owned()),
+    }
+}
+
 pub(super) fn node_name(text: &str) -> Result<String, String> {
     validate::dns_name(text)?;
     Ok(text.to_owned())
@@ -75,7 +96,7 @@ fn items(text: &str) -> impl Iterator<Item = &str> {
         .filter(|item| !item.is_empty())
 }
 
-fn ranges(text: &str) -> Result<Vec<IpNet>, String> {
+pub(super) fn ranges(text: &str) -> Result<Vec<IpNet>, String> {
     items(text)
         .map(|item| validate::cidr(item).map_err(|allowed| format!("{item} {allowed}")))
         .collect()

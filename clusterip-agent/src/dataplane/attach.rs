@@ -1,4 +1,4 @@
-//! The two hooks on the pods' devices: attached, taken over, taken away.
+//! The hooks on devices, the pods' and the uplinks: attached, taken over, taken away.
 //!
 //! Links (kernel 6.6 and later) are pinned and outlive the agent; the next one replaces the program in place. Below that the
 //! filter of a clsact qdisc does the same under a fixed priority and handle.
@@ -10,35 +10,98 @@ use aya::programs::{
     links::{FdLink, PinnedLink},
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
 };
+use clusterip_common::packet::Link;
 use log::{debug, warn};
+use nix::net::if_::{Interface as Device, if_nameindex};
 
 use super::{
-    load::{FROM_POD, LoadError, Loaded, TO_POD, has_tcx},
+    driver,
+    load::{
+        FROM_POD, FROM_POD_IP, FROM_UPLINK, FROM_UPLINK_IP, LoadError, Loaded, TO_POD, TO_POD_IP,
+        UPLINK_XDP, has_tcx,
+    },
     pins::Pins,
 };
 
 /// A hook: its program, and where on a device it sits.
-pub(super) struct Hook {
-    pub(super) program: &'static str,
-    pub(super) place: TcAttachType,
+struct Hook {
+    program: &'static str,
+    /// The program for devices whose frames have no Ethernet header (D11).
+    bare: &'static str,
+    place: TcAttachType,
+}
+
+impl Hook {
+    const fn program(&self, link: Link) -> &'static str {
+        match link {
+            Link::Ethernet => self.program,
+            Link::None => self.bare,
+        }
+    }
 }
 
 /// What a pod sends comes in on the host's side of its device. Requests are translated before any other program sees
 /// them, replies after every other: a policy of another program sees the backend's address both ways (K1).
-pub(super) const HOOKS: [Hook; 2] = [
+const POD: [Hook; 2] = [
     Hook {
         program: FROM_POD,
+        bare: FROM_POD_IP,
         place: TcAttachType::Ingress,
     },
-    Hook {
-        program: TO_POD,
-        place: TcAttachType::Egress,
-    },
+    TO,
 ];
 
+/// What comes from outside, and the replies to what of it was served: they leave the node here.
+const UPLINK: [Hook; 2] = [
+    Hook {
+        program: FROM_UPLINK,
+        bare: FROM_UPLINK_IP,
+        place: TcAttachType::Ingress,
+    },
+    TO,
+];
+
+const TO: Hook = Hook {
+    program: TO_POD,
+    bare: TO_POD_IP,
+    place: TcAttachType::Egress,
+};
+
+/// What a device leads to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Role {
+    /// A pod.
+    Pod,
+    /// Everything that is not on this node.
+    Uplink,
+}
+
+impl Role {
+    const ALL: [Self; 2] = [Self::Pod, Self::Uplink];
+
+    const fn hooks(self) -> &'static [Hook; 2] {
+        match self {
+            Self::Pod => &POD,
+            Self::Uplink => &UPLINK,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pod => "pod",
+            Self::Uplink => "uplink",
+        })
+    }
+}
+
+/// The kinds of devices that there are programs for.
+const LINKS: [Link; 2] = [Link::Ethernet, Link::None];
+
 /// Priority and handle of our filters on a clsact qdisc, by which the next agent finds them.
-pub(super) const PRIORITY: u16 = 0xc1;
-pub(super) const HANDLE: TcHandle = TcHandle::new(0, 1);
+const PRIORITY: u16 = 0xc1;
+const HANDLE: TcHandle = TcHandle::new(0, 1);
 
 /// How programs are attached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,12 +130,16 @@ impl fmt::Display for Mode {
 }
 
 /// A network device of the agent's namespace.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Interface {
     /// The kernel's number for it.
     pub index: u32,
     /// Its name.
     pub name: String,
+    /// What it leads to.
+    pub role: Role,
+    /// What its frames begin with.
+    pub link: Link,
 }
 
 /// A hook that could not be attached.
@@ -112,13 +179,26 @@ pub struct Hooks {
     loaded: Loaded,
     pins: Pins,
     mode: Mode,
+    at_drivers: bool,
 }
 
 impl Hooks {
     /// Programs that are loaded and not attached yet.
     #[must_use]
     pub const fn new(loaded: Loaded, pins: Pins, mode: Mode) -> Self {
-        Self { loaded, pins, mode }
+        Self {
+            loaded,
+            pins,
+            mode,
+            at_drivers: false,
+        }
+    }
+
+    /// The same, and `at_drivers`: at the drivers of uplinks too, where that can be had.
+    #[must_use]
+    pub const fn at_drivers(mut self, at_drivers: bool) -> Self {
+        self.at_drivers = at_drivers;
+        self
     }
 
     /// How they are attached.
@@ -127,20 +207,47 @@ impl Hooks {
         self.mode
     }
 
-    /// Attaches both programs, or puts them in the place of an earlier agent's.
+    /// Attaches the programs, or puts them in the place of an earlier agent's. Whether the driver has its own, too: what
+    /// speaks against that is said in the log, and the device does without.
     ///
     /// # Errors
     /// Which program could not be attached, and why.
-    pub fn attach(&mut self, interface: &Interface) -> Result<(), AttachError> {
-        for hook in &HOOKS {
-            let pin = self.pin(interface.index, hook.program);
-            let program = self.loaded.program(hook.program)?;
+    pub fn attach(&mut self, interface: &Interface) -> Result<bool, AttachError> {
+        self.attach_filters(interface)?;
+        let pin = self.pin(interface.index, UPLINK_XDP);
+        let may_have = interface.role == Role::Uplink && interface.link == Link::Ethernet;
+        if !may_have || !self.at_drivers {
+            unpin(pin)?;
+            return Ok(false);
+        }
+        let program = self.loaded.driver_program(UPLINK_XDP)?;
+        let result = driver::attach(program, interface.index, &pin);
+        if let Err(error) = &result {
+            let cause = error.source().map(ToString::to_string);
+            log::info!(interface = interface.name, error:err = **error, cause:?; "no program at the driver: TC does all of it");
+        }
+        Ok(result.is_ok())
+    }
+
+    fn attach_filters(&mut self, interface: &Interface) -> Result<(), AttachError> {
+        let hooks = interface.role.hooks();
+        // What the device was before: a filter is replaced in its place, a link has one of its own.
+        let wanted = hooks.iter().map(|hook| hook.program(interface.link));
+        for old in every_program() {
+            if !wanted.clone().any(|program| program == old) {
+                unpin(self.pin(interface.index, old))?;
+            }
+        }
+        for hook in hooks {
+            let name = hook.program(interface.link);
+            let pin = self.pin(interface.index, name);
+            let program = self.loaded.program(name)?;
             let result = match self.mode {
                 Mode::Tcx => attach_link(program, interface, hook, &pin),
                 Mode::Clsact => attach_filter(program, interface, hook).map_err(Into::into),
             };
             result.map_err(|source| AttachError::Attach {
-                program: hook.program,
+                program: name,
                 interface: interface.name.clone(),
                 mode: self.mode,
                 source,
@@ -154,8 +261,8 @@ impl Hooks {
     /// # Errors
     /// A pin could not be removed.
     pub fn detach(&self, interface: &Interface) -> Result<(), AttachError> {
-        for hook in &HOOKS {
-            unpin(self.pin(interface.index, hook.program))?;
+        for program in every_program().chain([UPLINK_XDP]) {
+            unpin(self.pin(interface.index, program))?;
         }
         if self.mode == Mode::Clsact {
             let _found = detach_filters(&interface.name);
@@ -163,9 +270,17 @@ impl Hooks {
         Ok(())
     }
 
-    /// The devices an earlier agent was attached to by links.
+    /// The devices that an earlier agent may be attached to: a link's pin tells, a filter is not known before it is
+    /// looked for.
     #[must_use]
     pub fn adopted(&self) -> Vec<u32> {
+        if self.mode == Mode::Clsact {
+            let devices = if_nameindex();
+            return devices.map_or_else(
+                |_| Vec::new(),
+                |all| all.iter().map(Device::index).collect(),
+            );
+        }
         let Ok(entries) = fs::read_dir(self.pins.links()) else {
             return Vec::new();
         };
@@ -186,7 +301,13 @@ impl Hooks {
     }
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The programs of TC, whatever the device.
+fn every_program() -> impl Iterator<Item = &'static str> {
+    let hooks = Role::ALL.iter().flat_map(|role| role.hooks());
+    hooks.flat_map(|hook| LINKS.map(|link| hook.program(link)))
+}
 
 fn attach_link(
     program: &mut SchedClassifier,
@@ -260,16 +381,18 @@ fn attach_filter(
 #[must_use = "a count of devices is what cleanup tells"]
 pub fn detach_filters(interface: &str) -> bool {
     let mut found = false;
-    for hook in &HOOKS {
-        match tc::qdisc_detach_program(interface, hook.place, hook.program) {
-            Ok(()) => found = true,
-            Err(error) => debug!(interface, error:err; "no filter of ours"),
+    for hook in Role::ALL.iter().flat_map(|role| role.hooks()) {
+        for program in LINKS.map(|link| hook.program(link)) {
+            match tc::qdisc_detach_program(interface, hook.place, program) {
+                Ok(()) => found = true,
+                Err(error) => debug!(interface, error:err; "no filter of ours"),
+            }
         }
     }
     found
 }
 
-fn unpin(path: PathBuf) -> Result<(), AttachError> {
+pub(super) fn unpin(path: PathBuf) -> Result<(), AttachError> {
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             warn!(path:% = path.display(), error:err; "unpin link");

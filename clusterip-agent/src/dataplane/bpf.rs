@@ -4,16 +4,20 @@ use std::{collections::BTreeMap, fmt::Display};
 
 use aya::{
     Pod,
-    maps::{Array, HashMap, MapError, PerCpuArray, PerCpuValues},
+    maps::{Array, HashMap, LpmTrie, MapError, PerCpuArray, PerCpuValues, lpm_trie::Key},
 };
-use clusterip_common::abi::{
-    Backend, BackendId, BackendState, Counters, Service, ServiceId, ServiceKey, SlotIndex, maps,
+use clusterip_common::{
+    abi::{
+        Backend, BackendId, BackendState, Counters, Inside, InsideKey, Service, ServiceId,
+        ServiceKey, SlotIndex, maps,
+    },
+    wire::{Addr, Be16},
 };
 
 use super::{
     Dataplane, DataplaneError,
+    endpoints::{Endpoints, place_of},
     load::{Data, LoadError, Loaded},
-    ports::{Ports, place_of},
     raw::Raw,
 };
 use crate::plan::{Op, Tables, tables::free_backend};
@@ -23,12 +27,13 @@ pub struct Bpf {
     services: HashMap<Data, Raw<ServiceKey>, Raw<Service>>,
     slots: Array<Data, u32>,
     backends: Array<Data, Raw<Backend>>,
+    inside: LpmTrie<Data, [u8; 16], Raw<Inside>>,
     cursors: Array<Data, u64>,
     live_flows: Array<Data, u64>,
-    /// The bitmap of ports.
-    port_words: Array<Data, u64>,
+    /// The bitmap of endpoints.
+    endpoint_words: Array<Data, u64>,
     /// What the bitmap follows from; None until the backends have been read.
-    ports: Option<Ports>,
+    endpoints: Option<Endpoints>,
     service_counters: PerCpuArray<Data, Raw<Counters>>,
     backend_counters: PerCpuArray<Data, Raw<Counters>>,
 }
@@ -43,23 +48,24 @@ impl Bpf {
             services: loaded.map(&maps::SERVICES)?,
             slots: loaded.map(&maps::SLOTS)?,
             backends: loaded.map(&maps::BACKENDS)?,
+            inside: loaded.map(&maps::INSIDE)?,
             cursors: loaded.map(&maps::CURSORS)?,
             live_flows: loaded.map(&maps::LIVE_FLOWS)?,
-            port_words: loaded.map(&maps::PORTS)?,
-            ports: None,
+            endpoint_words: loaded.map(&maps::ENDPOINTS)?,
+            endpoints: None,
             service_counters: loaded.map(&maps::SERVICE_COUNTERS)?,
             backend_counters: loaded.map(&maps::BACKEND_COUNTERS)?,
         })
     }
 
-    /// Whether the bitmap has that port.
+    /// Whether the bitmap has that address and port.
     ///
     /// # Errors
     /// The map could not be read.
-    pub fn has_port(&self, port: u16) -> Result<bool, DataplaneError> {
-        let (index, bit) = place_of(port);
-        let word = self.port_words.get(&index, 0);
-        let word = word.map_err(read_error(maps::PORTS.name))?;
+    pub fn has_endpoint(&self, address: Addr, port: Be16) -> Result<bool, DataplaneError> {
+        let (index, bit) = place_of(address, port);
+        let word = self.endpoint_words.get(&index, 0);
+        let word = word.map_err(read_error(maps::ENDPOINTS.name))?;
         Ok(word & bit != 0)
     }
 
@@ -107,12 +113,20 @@ impl Dataplane for Bpf {
                 tables.backends.insert(BackendId(id), backend);
             }
         }
-        self.derive_ports(&tables)?;
+        for entry in &self.inside {
+            let (key, Raw(whose)) = entry.map_err(read_error(maps::INSIDE.name))?;
+            let range = InsideKey {
+                prefix: key.prefix_len(),
+                address: key.data(),
+            };
+            tables.inside.insert(range, whose);
+        }
+        self.derive_endpoints(&tables)?;
         Ok(tables)
     }
 
     fn apply(&mut self, ops: &[Op]) -> Result<(), DataplaneError> {
-        if self.ports.is_none() && !ops.is_empty() {
+        if self.endpoints.is_none() && !ops.is_empty() {
             self.dump()?;
         }
         ops.iter().try_for_each(|op| self.carry_out(*op))
@@ -120,51 +134,43 @@ impl Dataplane for Bpf {
 }
 
 impl Bpf {
-    /// Makes the bitmap of ports what the backends say.
-    fn derive_ports(&mut self, tables: &Tables) -> Result<(), DataplaneError> {
-        let ports = Ports::of(tables);
-        for (index, word) in ports.words() {
+    /// Makes the bitmap of endpoints what the backends say.
+    fn derive_endpoints(&mut self, tables: &Tables) -> Result<(), DataplaneError> {
+        let endpoints = Endpoints::of(tables);
+        for (index, word) in endpoints.words() {
             let now = self
-                .port_words
+                .endpoint_words
                 .get(&index, 0)
-                .map_err(read_error(maps::PORTS.name))?;
+                .map_err(read_error(maps::ENDPOINTS.name))?;
             if now != word {
-                set(&mut self.port_words, maps::PORTS.name, index, word)?;
+                set(&mut self.endpoint_words, maps::ENDPOINTS.name, index, word)?;
             }
         }
-        self.ports = Some(ports);
+        self.endpoints = Some(endpoints);
         Ok(())
     }
 
-    /// Writes a backend, and before it the bit of its port.
+    /// Writes a backend, and before it the bit of its endpoint.
     fn put_backend(
         &mut self,
         BackendId(id): BackendId,
         backend: Backend,
     ) -> Result<(), DataplaneError> {
         // If a write fails, the next reading finds out which bits there should be.
-        let mut ports = self
-            .ports
+        let mut endpoints = self
+            .endpoints
             .take()
-            .unwrap_or_else(|| Ports::of(&Tables::default()));
-        if let Some((index, word)) = ports.add(&backend) {
-            set(&mut self.port_words, maps::PORTS.name, index, word)?;
+            .unwrap_or_else(|| Endpoints::of(&Tables::default()));
+        if let Some((index, word)) = endpoints.add(&backend) {
+            set(&mut self.endpoint_words, maps::ENDPOINTS.name, index, word)?;
         }
         set(&mut self.backends, maps::BACKENDS.name, id, Raw(backend))?;
-        self.ports = Some(ports);
+        self.endpoints = Some(endpoints);
         Ok(())
     }
 
     fn remove(&mut self, key: ServiceKey) -> Result<(), DataplaneError> {
-        match self.services.remove(&Raw(key)) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(MapError::SyscallError(error))
-                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(write_error(maps::SERVICES.name, "delete", key, error)),
-        }
+        removed(self.services.remove(&Raw(key)), maps::SERVICES.name, key)
     }
 
     fn carry_out(&mut self, op: Op) -> Result<(), DataplaneError> {
@@ -188,7 +194,38 @@ impl Bpf {
             Op::RemoveService(key) => self.remove(key),
             Op::RemoveAddress(address) => self.remove(ServiceKey::address(address)),
             Op::FreeBackend(id, generation) => self.put_backend(id, free_backend(generation)),
+            Op::PutInside(range, whose) => self
+                .inside
+                .insert(&trie_key(range), Raw(whose), 0)
+                .map_err(|error| write_error(maps::INSIDE.name, "update", range, error)),
+            Op::RemoveInside(range) => removed(
+                self.inside.remove(&trie_key(range)),
+                maps::INSIDE.name,
+                range,
+            ),
         }
+    }
+}
+
+const fn trie_key(range: InsideKey) -> Key<[u8; 16]> {
+    let InsideKey { prefix, address } = range;
+    Key::new(prefix, address)
+}
+
+/// Not being there is as good as being removed.
+fn removed(
+    result: Result<(), MapError>,
+    map: &'static str,
+    key: impl Display,
+) -> Result<(), DataplaneError> {
+    match result {
+        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(write_error(map, "delete", key, error)),
     }
 }
 

@@ -81,7 +81,7 @@ impl Entries {
                     aya::util::nr_cpus().map_err(|(_file, error)| MapError::IoError(error))?;
                 shape.value.next_multiple_of(8) * cpus
             }
-            Kind::Hash | Kind::LruHash | Kind::Array => shape.value,
+            Kind::Hash | Kind::LruHash | Kind::LpmTrie | Kind::Array => shape.value,
         };
         Ok(Some(Self {
             kind: shape.kind,
@@ -100,7 +100,7 @@ impl Entries {
     /// Calls `see` with the key and the value of every entry; of an array, of every one that is not zero.
     pub(super) fn each(&self, see: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
         match self.kind {
-            Kind::Hash | Kind::LruHash => self.each_of_hash(see),
+            Kind::Hash | Kind::LruHash | Kind::LpmTrie => self.each_by_key(see),
             Kind::Array | Kind::PerCpuArray => self.each_of_array(see),
         }
     }
@@ -124,20 +124,17 @@ impl Entries {
         Ok(())
     }
 
-    fn each_of_hash(&self, mut see: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+    fn each_by_key(&self, mut see: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
         let mut room = BATCH;
-        let (mut place, mut is_first) = (0_u64, true);
+        // A bucket's number, or a key.
+        let mut place = vec![0_u8; self.key.max(size_of::<u64>())];
+        let (mut next, mut is_first) = (place.clone(), true);
         loop {
             let mut keys = vec![0_u8; room * self.key];
             let mut values = vec![0_u8; room * self.value];
-            let mut next = 0_u64;
             let batch = Batch {
-                from: if is_first {
-                    0
-                } else {
-                    (&raw const place) as u64
-                },
-                to: (&raw mut next) as u64,
+                from: if is_first { 0 } else { place.as_ptr() as u64 },
+                to: next.as_mut_ptr() as u64,
                 keys: keys.as_mut_ptr() as u64,
                 values: values.as_mut_ptr() as u64,
                 count: Cell::new(room.try_into().map_err(io::Error::other)?),
@@ -166,13 +163,14 @@ impl Entries {
             if is_last {
                 return Ok(());
             }
-            (place, is_first) = (next, false);
+            place.copy_from_slice(&next);
+            is_first = false;
         }
     }
 
     /// Writes an entry that is not there yet; one that is stays as it is. An array has every entry: it is written.
     pub(super) fn add(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
-        let is_hash = matches!(self.kind, Kind::Hash | Kind::LruHash);
+        let is_hash = !matches!(self.kind, Kind::Array | Kind::PerCpuArray);
         let element = Element {
             map: self.fd()?,
             pad: 0,

@@ -12,7 +12,7 @@ use super::{
 use aya::{
     Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
     maps::{Map, MapData, MapError},
-    programs::{CgroupSockAddr, Program, ProgramError, ProgramInfo, SchedClassifier},
+    programs::{CgroupSockAddr, Program, ProgramError, ProgramInfo, SchedClassifier, Xdp},
     util::KernelVersion,
 };
 use clusterip_common::abi::{Settings, maps, maps::Shape};
@@ -26,7 +26,15 @@ const OLDEST_KERNEL: (u8, u8, u16) = (5, 15, 0);
 const REFUSING: KernelVersion = KernelVersion::new(6, 1, 0);
 
 /// The hooks on devices, by the names of their programs.
-pub const PROGRAMS: [&str; 2] = [FROM_POD, TO_POD];
+pub const PROGRAMS: [&str; 7] = [
+    FROM_POD,
+    TO_POD,
+    FROM_POD_IP,
+    TO_POD_IP,
+    FROM_UPLINK,
+    FROM_UPLINK_IP,
+    UPLINK_XDP,
+];
 /// The hooks on sockets. What gives the service address back comes before what takes it away.
 pub const SOCKET_PROGRAMS: [&str; 8] = [
     "cip_recvmsg4",
@@ -42,6 +50,16 @@ pub const SOCKET_PROGRAMS: [&str; 8] = [
 pub const FROM_POD: &str = "cip_from_pod";
 /// What a pod receives.
 pub const TO_POD: &str = "cip_to_pod";
+/// What a pod sends, at a device whose frames begin with the IP header.
+pub const FROM_POD_IP: &str = "cip_from_pod_ip";
+/// What a pod receives, at such a device.
+pub const TO_POD_IP: &str = "cip_to_pod_ip";
+/// What comes in by an uplink.
+pub const FROM_UPLINK: &str = "cip_from_uplink";
+/// What comes in by an uplink whose frames begin with the IP header.
+pub const FROM_UPLINK_IP: &str = "cip_uplink_ip";
+/// What comes in by an uplink, at its driver.
+pub const UPLINK_XDP: &str = "cip_uplink_xdp";
 /// What the bench measures against; the agent leaves it out of the kernel.
 pub const REFERENCE: &str = "cip_reference";
 
@@ -112,6 +130,10 @@ pub struct LoadOptions {
     pub settings: Settings,
     /// Whether the programs at the sockets are loaded too.
     pub sockets: bool,
+    /// Whether the programs of uplinks are loaded too.
+    pub uplinks: bool,
+    /// Whether the program at the drivers of uplinks is loaded too.
+    pub drivers: bool,
     /// Level of the program's own diagnostics, as aya-log numbers them; 0 is off and costs nothing.
     pub log_level: u8,
 }
@@ -125,12 +147,23 @@ impl Default for LoadOptions {
             max_flows: maps::capacity::FLOWS,
             settings: Settings::DEFAULT,
             sockets: true,
+            uplinks: true,
+            drivers: true,
             log_level: 0,
         }
     }
 }
 
 impl LoadOptions {
+    /// Whether a program is to be loaded.
+    fn wants(&self, program: &str) -> bool {
+        match program {
+            FROM_UPLINK | FROM_UPLINK_IP => self.uplinks,
+            UPLINK_XDP => self.uplinks && self.drivers,
+            _ => self.sockets || !SOCKET_PROGRAMS.contains(&program),
+        }
+    }
+
     fn entries(&self, shape: &Shape) -> u32 {
         match shape.name {
             name if name == maps::SLOTS.name => self.max_backends.saturating_mul(2),
@@ -183,7 +216,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     let settings = Raw(settings);
     loader.override_global("SETTINGS", &settings, true);
     loader.override_global(aya_log::LEVEL, &options.log_level, false);
-    let loaded = load_programs(&mut loader, options.sockets);
+    let loaded = load_programs(&mut loader, options);
     let mut ebpf = loaded.inspect_err(|_| {
         if let Some(takeover) = &takeover {
             takeover.abandon();
@@ -201,12 +234,13 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     Ok(Loaded { ebpf, capacity })
 }
 
-fn load_programs(loader: &mut EbpfLoader<'_>, with_sockets: bool) -> Result<Ebpf, LoadError> {
+fn load_programs(loader: &mut EbpfLoader<'_>, options: &LoadOptions) -> Result<Ebpf, LoadError> {
     let mut ebpf = loader.load(OBJECT).map_err(object_error)?;
-    let sockets: &[&'static str] = if with_sockets { &SOCKET_PROGRAMS } else { &[] };
-    for name in PROGRAMS.iter().chain(sockets) {
+    let all = PROGRAMS.iter().chain(&SOCKET_PROGRAMS);
+    for name in all.filter(|name| options.wants(name)) {
         let result = match ebpf.program_mut(name) {
             Some(Program::SchedClassifier(program)) => program.load(),
+            Some(Program::Xdp(program)) => program.load(),
             Some(Program::CgroupSockAddr(program)) => program.load(),
             _ => Err(ProgramError::NotLoaded),
         };
@@ -253,6 +287,14 @@ impl Loaded {
         self.find(name)
     }
 
+    /// The program of a hook at a driver.
+    ///
+    /// # Errors
+    /// There is no such program.
+    pub fn driver_program(&mut self, name: &'static str) -> Result<&mut Xdp, LoadError> {
+        self.find(name)
+    }
+
     /// The program of a hook on sockets.
     ///
     /// # Errors
@@ -280,6 +322,7 @@ impl Loaded {
     pub fn info(&self, name: &'static str) -> Result<ProgramInfo, LoadError> {
         let info = match self.ebpf.program(name) {
             Some(Program::SchedClassifier(program)) => program.info(),
+            Some(Program::Xdp(program)) => program.info(),
             Some(Program::CgroupSockAddr(program)) => program.info(),
             _ => Err(ProgramError::NotLoaded),
         };

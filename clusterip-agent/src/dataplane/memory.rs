@@ -64,7 +64,10 @@ impl Memory {
                 id.0 < self.limits.services,
                 self.limits.services,
             ),
-            Op::RemoveService(_) | Op::RemoveAddress(_) => return Ok(()),
+            Op::PutInside(..)
+            | Op::RemoveInside(_)
+            | Op::RemoveService(_)
+            | Op::RemoveAddress(_) => return Ok(()),
         };
         if fits {
             return Ok(());

@@ -284,5 +284,6 @@ pub(super) const fn map_type(kind: Kind) -> MapType {
         Kind::LruHash => MapType::LruHash,
         Kind::Array => MapType::Array,
         Kind::PerCpuArray => MapType::PerCpuArray,
+        Kind::LpmTrie => MapType::LpmTrie,
     }
 }

@@ -1,8 +1,11 @@
 //! The ABI's types as aya wants them.
 
-use clusterip_common::abi::{
-    Affinity, AffinityKey, Backend, Counters, Flow, FlowKey, Fragment, FragmentKey, Service,
-    ServiceKey, Settings, SocketFlow, SocketKey, Traffic,
+use clusterip_common::{
+    abi::{
+        Affinity, AffinityKey, Backend, Counters, Flow, FlowKey, Fragment, FragmentKey, Inside,
+        Service, ServiceKey, Settings, SocketFlow, SocketKey, Traffic,
+    },
+    wire::Addr,
 };
 
 /// An ABI value in a map. The wrapper is ours, so that aya's marker can be put on it.
@@ -18,8 +21,10 @@ macro_rules! pod {
 }
 
 pod!(
+    Addr,
     Fragment,
     FragmentKey,
+    Inside,
     Affinity,
     AffinityKey,
     Backend,

@@ -1,23 +1,17 @@
-//! All programs of an earlier agent are replaced at one stroke, wherever they are attached.
+//! All programs of an earlier agent are replaced at one stroke, wherever a link holds them. Filters of a clsact qdisc, on
+//! kernels without links of TC, are replaced device by device when the agent attaches.
 
-use std::{fs, io, os::fd::AsFd as _, path::Path};
+use std::{io, os::fd::AsFd as _, path::Path};
 
-use aya::{
-    Ebpf,
-    programs::{Program, tc::SchedClassifierLink},
-};
+use aya::{Ebpf, programs::Program};
 use log::debug;
 
 use super::{
-    attach::{HANDLE, HOOKS, Mode, PRIORITY},
     links::OldLink,
     pins::{PinError, Pins, names},
 };
 
-/// Where the kernel lists the devices of this network namespace.
-const DEVICES: &str = "/proc/net/dev";
-
-/// Puts these programs into every pinned link and filter that has an older one. What cannot be replaced is left to
+/// Puts these programs into every pinned link that has an older one. What cannot be replaced is left to
 /// whoever looks after the devices.
 pub(super) fn programs(ebpf: &mut Ebpf, pins: &Pins) -> Result<(), PinError> {
     for name in names(&pins.links())? {
@@ -32,9 +26,6 @@ pub(super) fn programs(ebpf: &mut Ebpf, pins: &Pins) -> Result<(), PinError> {
             debug!(link = name, error:err; "the program of a link is not replaced");
         }
     }
-    if Mode::detect() == Mode::Clsact {
-        filters(ebpf);
-    }
     Ok(())
 }
 
@@ -43,26 +34,5 @@ fn put(program: &Program, pin: &Path) -> io::Result<()> {
     match OldLink::open(pin)? {
         Some(link) => link.update(program.as_fd()),
         None => Ok(()),
-    }
-}
-
-fn filters(ebpf: &mut Ebpf) {
-    let devices = fs::read_to_string(DEVICES).unwrap_or_default();
-    let names = devices
-        .lines()
-        .filter_map(|line| Some(line.split_once(':')?.0.trim()));
-    for (name, hook) in names.flat_map(|name| HOOKS.iter().map(move |hook| (name, hook))) {
-        let Some(Program::SchedClassifier(program)) = ebpf.program_mut(hook.program) else {
-            continue;
-        };
-        let old = SchedClassifierLink::attached(name, hook.place, PRIORITY, HANDLE, None);
-        // Fails where there is none of ours.
-        if let Ok(old) = old
-            && let Ok(id) = program.attach_to_link(old)
-            && let Ok(link) = program.take_link(id)
-        {
-            // Dropping it would detach the filter.
-            std::mem::forget(link);
-        }
     }
 }

@@ -11,8 +11,11 @@ use prometheus_client::{
 use tokio::sync::watch;
 
 use crate::{
-    dataplane::counters::CounterMaps, interfaces::Devices, model::object::ObjectName,
-    plan::Placement, reconcile::Published,
+    attachments::{Attachment, Attachments},
+    dataplane::counters::CounterMaps,
+    model::object::ObjectName,
+    plan::Placement,
+    reconcile::Published,
 };
 
 /// Where the figures come from.
@@ -20,7 +23,7 @@ pub struct Figures {
     /// The model and its ids.
     pub published: watch::Receiver<Published>,
     /// The devices with hooks.
-    pub attached: watch::Receiver<Option<Devices>>,
+    pub attached: watch::Receiver<Option<Attachments>>,
     /// The kernel's counters.
     pub counters: CounterMaps,
     /// Capacities of the maps, by name.
@@ -200,7 +203,9 @@ impl Figures {
                 .encode_family(&Labels(&labels))?
                 .encode_gauge(&count(entries))?;
         }
-        let attached = self.attached.borrow().as_ref().map_or(0, Devices::len);
+        let attached = self.attached.borrow().clone().unwrap_or_default();
+        interfaces(encoder, &attached)?;
+        let attached = attached.len();
         for (name, help, value) in [
             (
                 "services",
@@ -234,6 +239,30 @@ impl Figures {
         }
         Ok(())
     }
+}
+
+fn interfaces(encoder: &mut DescriptorEncoder<'_>, attached: &Attachments) -> fmt::Result {
+    let help = "How devices have their hooks; always 1";
+    let mut metric = encoder.encode_descriptor("interface_info", help, None, MetricType::Gauge)?;
+    for attachment in attached.values() {
+        let Attachment {
+            device,
+            mode,
+            at_driver,
+        } = attachment;
+        let (role, mode) = (device.role.to_string(), mode.to_string());
+        let driver = if *at_driver { "xdp" } else { "" };
+        let labels = [
+            ("interface", &*device.name),
+            ("role", &*role),
+            ("mode", &*mode),
+            ("driver", driver),
+        ];
+        metric
+            .encode_family(&Labels(&labels))?
+            .encode_gauge(&1_u32)?;
+    }
+    Ok(())
 }
 
 fn count(number: usize) -> i64 {

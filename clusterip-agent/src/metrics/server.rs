@@ -15,7 +15,7 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::{net::TcpListener, sync::watch, task::spawn_blocking};
 
 use super::Figures;
-use crate::{interfaces::Devices, reconcile::Published};
+use crate::{attachments::Attachments, reconcile::Published};
 
 /// `OpenMetrics`, as the encoder writes it.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -26,7 +26,7 @@ pub struct Health {
     /// Whether the maps hold what the source says.
     pub published: watch::Receiver<Published>,
     /// Whether the devices were looked at.
-    pub attached: watch::Receiver<Option<Devices>>,
+    pub attached: watch::Receiver<Option<Attachments>>,
 }
 
 /// `/metrics`.

@@ -10,6 +10,7 @@ use super::{
     allocate::Assigned,
     cluster::Cluster,
     endpoints::PortSpec,
+    inside::pod_ranges,
     node_ports::AssignedPort,
     object::Object,
     problem::{Fault, Problem},
@@ -61,7 +62,7 @@ impl NodePortAddresses {
 }
 
 /// A node's addresses, and whether they are internal ones.
-fn addresses(node: &Node) -> impl Iterator<Item = (bool, IpAddr)> {
+pub(super) fn addresses(node: &Node) -> impl Iterator<Item = (bool, IpAddr)> {
     let status = node.status.as_ref();
     let all = status.and_then(|status| status.addresses.as_ref());
     all.into_iter().flatten().filter_map(|it| {
@@ -193,13 +194,7 @@ fn node_of(cluster: &Cluster, address: IpAddr) -> Option<String> {
         if addresses(node).any(|(_, it)| it == address) {
             return Some(format!("an address of node {name}"));
         }
-        let spec = node.spec.as_ref()?;
-        let several = spec.pod_cidrs.iter().flatten();
-        let mut ranges = several.chain(spec.pod_cidr.as_ref());
-        let is_pod = ranges.any(|text| {
-            let range = text.parse::<IpNet>();
-            range.is_ok_and(|range| range.contains(&address))
-        });
+        let is_pod = pod_ranges(node).any(|range| range.contains(&address));
         is_pod.then(|| format!("in the pod range of node {name}"))
     })
 }

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod endpoints;
 pub mod event;
 pub mod exposure;
+pub mod inside;
 pub mod labels;
 pub mod node_ports;
 pub mod object;

@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeSet, net::IpAddr, ops::RangeInclusive, sync::Arc};
 
+use ipnet::IpNet;
+
 use super::{
     allocate::{Allocations, Allocator},
     cluster::Cluster,
     event::Event,
     exposure::Exposure,
+    inside::inside,
     node_ports::NodePorts,
     object::{Kind, ObjectName},
     problem::{Fault, Problem},
@@ -30,6 +33,10 @@ pub struct Resolver {
     pool: Allocator,
     exposure: Exposure,
     algorithm: Algorithm,
+    /// Ranges that are inside whatever the Node objects say.
+    pod_cidrs: Vec<IpNet>,
+    /// Node objects may have changed since they were looked at.
+    nodes_touched: bool,
     snapshot: Snapshot,
     /// What an earlier agent left in the dataplane of the API server's own service.
     served: ServedAddresses,
@@ -58,6 +65,8 @@ impl Resolver {
             pool: Allocator::of_balancers(Vec::new(), None),
             exposure: Exposure::default(),
             algorithm,
+            pod_cidrs: Vec::new(),
+            nodes_touched: true,
             snapshot: Snapshot {
                 node: NodeInfo {
                     name: node.into(),
@@ -80,9 +89,23 @@ impl Resolver {
         self
     }
 
+    /// The same with these ranges inside the cluster, whatever the Node objects say.
+    #[must_use]
+    pub fn with_pod_cidrs(mut self, pod_cidrs: Vec<IpNet>) -> Self {
+        self.pod_cidrs = pod_cidrs;
+        self
+    }
+
     /// Takes events in. Nothing is resolved yet.
     pub fn take(&mut self, events: Vec<Event>) {
         for event in events {
+            self.nodes_touched |= match &event {
+                Event::Put(object) => object.key.kind == Kind::Node,
+                Event::Remove(key) => key.kind == Kind::Node,
+                // What was not listed again is gone.
+                Event::Synced => true,
+                Event::Reset | Event::Problems(_) => false,
+            };
             self.cluster.apply(event, &mut self.touched);
         }
     }
@@ -155,6 +178,12 @@ impl Resolver {
             self.snapshot.source_problems = self.cluster.problems().into();
         }
         self.see_node();
+        if std::mem::take(&mut self.nodes_touched) {
+            let ranges = inside(&self.pod_cidrs, &self.cluster);
+            if *self.snapshot.inside != ranges {
+                self.snapshot.inside = Arc::new(ranges);
+            }
+        }
         for name in std::mem::take(&mut self.touched) {
             let context = Context {
                 cluster: &self.cluster,

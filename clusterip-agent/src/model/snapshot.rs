@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use rpds::RedBlackTreeMapSync;
 
-use super::{object::ObjectName, problem::Problem, resolve::NodeInfo, service::ResolvedService};
+use super::{
+    inside, object::ObjectName, problem::Problem, resolve::NodeInfo, service::ResolvedService,
+};
 
 /// The resolved cluster, as it was at one moment. Cloning costs nothing, whatever its size.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Snapshot {
     /// The node this is for.
     pub node: NodeInfo,
+    /// What counts as inside the cluster.
+    pub inside: Arc<inside::Ranges>,
     /// Every service, those without an entry in the dataplane too.
     pub services: RedBlackTreeMapSync<ObjectName, Arc<ResolvedService>>,
     /// What the source found wrong.
@@ -38,11 +42,13 @@ impl Snapshot {
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let Self {
             node,
+            inside,
             services,
             source_problems,
             service_problems,
         } = self;
         *node == other.node
+            && Arc::ptr_eq(inside, &other.inside)
             && services.ptr_eq(&other.services)
             && Arc::ptr_eq(source_problems, &other.source_problems)
             && service_problems.ptr_eq(&other.service_problems)

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use clusterip_common::abi::{Backend, BackendId, Service, ServiceKey, SlotIndex};
+use clusterip_common::abi::{
+    Backend, BackendId, Inside, InsideKey, Service, ServiceKey, SlotIndex,
+};
 
 use super::{Op, Tables, desired, diff, tables::free_backend};
 use crate::model::served::Owner;
@@ -31,6 +33,7 @@ pub(super) struct Recorder {
     backends: BTreeMap<BackendId, Option<Backend>>,
     slots: BTreeMap<SlotIndex, Option<BackendId>>,
     services: BTreeMap<ServiceKey, Option<Service>>,
+    inside: BTreeMap<InsideKey, Option<Inside>>,
     /// How many of `services` were there and are not there now.
     leaving: usize,
 }
@@ -95,6 +98,20 @@ impl Recorder {
         }
     }
 
+    /// Makes these ranges, and no others, inside the cluster.
+    pub(super) fn set_inside(&mut self, wanted: BTreeMap<InsideKey, Inside>) {
+        let old = std::mem::replace(&mut self.tables.inside, wanted);
+        let now = &self.tables.inside;
+        for range in now.keys().filter(|range| !old.contains_key(range)) {
+            self.inside.entry(*range).or_insert(None);
+        }
+        for (range, whose) in old {
+            if now.get(&range) != Some(&whose) {
+                self.inside.entry(range).or_insert(Some(whose));
+            }
+        }
+    }
+
     fn put_head(&mut self, key: ServiceKey, head: Service) {
         let old = self.tables.services.insert(key, head);
         if old.is_none() && self.services.get(&key).is_some_and(Option::is_some) {
@@ -129,6 +146,11 @@ impl Recorder {
             std::mem::take(&mut self.services),
             &self.tables.services,
             (&mut change.before.services, &mut change.after.services),
+        );
+        split(
+            std::mem::take(&mut self.inside),
+            &self.tables.inside,
+            (&mut change.before.inside, &mut change.after.inside),
         );
         change
     }

@@ -1,12 +1,17 @@
 //! From the model's words to the maps': the last place that knows the model.
 
+use std::{collections::BTreeMap, net::IpAddr};
+
 use clusterip_common::{
-    abi::{self, Service, ServiceFlags, ServiceId, ServiceKey, SlotIndex},
+    abi::{self, InsideKey, Service, ServiceFlags, ServiceId, ServiceKey, SlotIndex},
     wire::{Addr, Be16, Proto},
 };
 
+use ipnet::IpNet;
+
 use super::runs::Run;
 use crate::model::{
+    inside::{Inside, Ranges},
     served::Owner,
     service::{Action, Algorithm, Endpoint, Frontend, Protocol, ResolvedService},
 };
@@ -81,6 +86,24 @@ pub const fn address_head(owner: Owner) -> Service {
 #[must_use]
 pub const fn owner_of(head: &Service) -> Owner {
     Owner((head.first_slot.0 as u64) << 32 | head.affinity as u64)
+}
+
+/// The ranges inside the cluster; those that do not fit are outside, rather than in the way of everything else.
+#[must_use]
+pub fn inside(ranges: &Ranges) -> BTreeMap<InsideKey, abi::Inside> {
+    let entry = |(net, whose): (&IpNet, &Inside)| {
+        let prefix = match net.addr() {
+            IpAddr::V4(_) => 96 + net.prefix_len(),
+            IpAddr::V6(_) => net.prefix_len(),
+        };
+        let whose = match whose {
+            Inside::Pods => abi::Inside::PODS,
+            Inside::Node => abi::Inside::NODE,
+        };
+        (InsideKey::new(net.addr().into(), prefix), whose)
+    };
+    let room = usize::try_from(abi::maps::INSIDE.entries).unwrap_or(usize::MAX);
+    ranges.iter().take(room).map(entry).collect()
 }
 
 /// The algorithm's number.

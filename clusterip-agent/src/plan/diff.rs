@@ -20,6 +20,16 @@ pub fn diff(actual: &Tables, wanted: &Tables) -> Vec<Op> {
         }
     }
     services(actual, wanted, &mut ops);
+    for (range, whose) in &wanted.inside {
+        if actual.inside.get(range) != Some(whose) {
+            ops.push(Op::PutInside(*range, *whose));
+        }
+    }
+    for range in actual.inside.keys() {
+        if !wanted.inside.contains_key(range) {
+            ops.push(Op::RemoveInside(*range));
+        }
+    }
     ops.sort_unstable();
     ops
 }
@@ -80,7 +90,9 @@ fn balancers(tables: &Tables) -> BTreeSet<ServiceId> {
 #[cfg(test)]
 mod tests {
     use clusterip_common::{
-        abi::{Algorithm, BackendId, Service, ServiceFlags, ServiceKey, SlotIndex},
+        abi::{
+            Algorithm, BackendId, Inside, InsideKey, Service, ServiceFlags, ServiceKey, SlotIndex,
+        },
         wire::{Addr, Be16, Proto},
     };
     use proptest::prelude::*;
@@ -98,6 +110,9 @@ mod tests {
         for id in 0..64 {
             tables.backends.insert(BackendId(id), free_backend(1));
         }
+        let pods = u8::try_from(round).unwrap();
+        let range = InsideKey::new(Addr::v4([10, 1, pods, 0]), 96 + 24);
+        tables.inside.insert(range, Inside::PODS);
         let mut next = round * 1000;
         for (service, members) in services {
             let id = ServiceId(u32::from(*service));
@@ -170,14 +185,16 @@ mod tests {
             .map(|op| match op {
                 Op::ClearService(_) => 0,
                 Op::ClearBackend(_) => 1,
-                Op::PutBackend(..) => 2,
-                Op::PutSlot(..) => 3,
-                Op::PutService(..) => 4,
-                Op::RemoveService(_) => 5,
-                Op::RemoveAddress(_) => 6,
-                Op::FreeBackend(..) => 7,
+                Op::PutInside(..) => 2,
+                Op::PutBackend(..) => 3,
+                Op::PutSlot(..) => 4,
+                Op::PutService(..) => 5,
+                Op::RemoveService(_) => 6,
+                Op::RemoveAddress(_) => 7,
+                Op::FreeBackend(..) => 8,
+                Op::RemoveInside(_) => 9,
             })
             .collect();
-        assert_eq!(kinds, [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 6, 7, 7]);
+        assert_eq!(kinds, [0, 1, 1, 2, 3, 3, 4, 4, 5, 5, 6, 7, 8, 8, 9]);
     }
 }

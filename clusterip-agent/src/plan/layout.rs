@@ -22,6 +22,7 @@ use super::{
     runs::{Run, Runs},
 };
 use crate::model::{
+    inside::Ranges,
     object::ObjectName,
     service::{Balancer, Family, Protocol, ResolvedService, Target},
 };
@@ -185,6 +186,11 @@ impl Layout {
     /// What changed since the last time.
     pub fn take_change(&mut self) -> Change {
         self.recorder.take()
+    }
+
+    /// Makes these ranges, and no others, inside the cluster.
+    pub fn set_inside(&mut self, ranges: &Ranges) {
+        self.recorder.set_inside(desired::inside(ranges));
     }
 
     /// Gives a service its place, or another one.

@@ -1,7 +1,7 @@
 //! What is done to the maps.
 
 use clusterip_common::{
-    abi::{Backend, BackendId, Service, ServiceId, ServiceKey, SlotIndex},
+    abi::{Backend, BackendId, Inside, InsideKey, Service, ServiceId, ServiceKey, SlotIndex},
     wire::Addr,
 };
 
@@ -12,6 +12,8 @@ pub enum Op {
     ClearService(ServiceId),
     /// Zeroes the counters of an id that is handed out anew.
     ClearBackend(BackendId),
+    /// Says that a range is inside the cluster: before there is anything that is served to it.
+    PutInside(InsideKey, Inside),
     /// Writes a backend.
     PutBackend(BackendId, Backend),
     /// Points a slot at a backend.
@@ -25,4 +27,6 @@ pub enum Op {
     RemoveAddress(Addr),
     /// Frees a backend; its generation stays in the map, so that flows that name it stay dead (C10).
     FreeBackend(BackendId, u32),
+    /// Says that a range is outside from here on: a node has left the cluster.
+    RemoveInside(InsideKey),
 }

@@ -6,7 +6,8 @@ use std::{
 };
 
 use clusterip_common::abi::{
-    Algorithm, Backend, BackendId, BackendState, Service, ServiceFlags, ServiceKey, SlotIndex,
+    Algorithm, Backend, BackendId, BackendState, Inside, InsideKey, Service, ServiceFlags,
+    ServiceKey, SlotIndex,
 };
 
 use super::Op;
@@ -22,6 +23,8 @@ pub struct Tables {
     pub slots: BTreeMap<SlotIndex, BackendId>,
     /// Frontends, and for each address of one an entry of its own, [`ServiceKey::address`].
     pub services: BTreeMap<ServiceKey, Service>,
+    /// Ranges of addresses inside the cluster (E1).
+    pub inside: BTreeMap<InsideKey, Inside>,
 }
 
 /// The slots a head leads to.
@@ -66,6 +69,12 @@ impl Tables {
             }
             Op::FreeBackend(id, generation) => {
                 self.backends.insert(id, free_backend(generation));
+            }
+            Op::PutInside(range, whose) => {
+                self.inside.insert(range, whose);
+            }
+            Op::RemoveInside(range) => {
+                self.inside.remove(&range);
             }
         }
     }
@@ -163,6 +172,14 @@ impl fmt::Display for Tables {
             } else {
                 writeln!(f, "BACKEND {} {backend:?}", id.0)?;
             }
+        }
+        for (range, whose) in &self.inside {
+            let whose = match *whose {
+                Inside::PODS => "pods",
+                Inside::NODE => "node",
+                _ => "unknown",
+            };
+            writeln!(f, "INSIDE  {range} {whose}")?;
         }
         Ok(())
     }

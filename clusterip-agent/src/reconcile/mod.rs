@@ -16,7 +16,9 @@ use std::{
 pub use self::drive::{Timing, run};
 use crate::{
     dataplane::{Dataplane, DataplaneError},
-    model::{event::Event, object::ObjectName, resolver::Resolver, snapshot::Snapshot},
+    model::{
+        event::Event, inside::Ranges, object::ObjectName, resolver::Resolver, snapshot::Snapshot,
+    },
     plan::{Full, Index, Layout, Limits, Tables, diff, left::served},
     state::{StateError, Store},
 };
@@ -59,6 +61,8 @@ pub struct Reconciler<D> {
     /// What was in the dataplane when this began, until the first writes.
     found: Option<Tables>,
     index: Index,
+    /// What the layout has been told of what is inside the cluster; None is nothing yet.
+    inside: Option<Arc<Ranges>>,
     /// Services that changed and have not been placed yet.
     unplaced: BTreeSet<ObjectName>,
     /// Services that do not fit.
@@ -82,6 +86,7 @@ impl<D: Dataplane> Reconciler<D> {
             layout: None,
             found: None,
             index: Index::default(),
+            inside: None,
             unplaced: BTreeSet::new(),
             waiting: BTreeMap::new(),
             is_clean: false,
@@ -239,8 +244,17 @@ impl<D: Dataplane> Reconciler<D> {
         self.dataplane.apply(&ops)
     }
 
-    /// Gives the services that changed their places.
+    /// Gives the services that changed their places, and says what is inside the cluster.
     fn place(&mut self, layout: &mut Layout) {
+        let inside = &self.resolver.snapshot().inside;
+        if !self
+            .inside
+            .as_ref()
+            .is_some_and(|it| Arc::ptr_eq(it, inside))
+        {
+            layout.set_inside(inside);
+            self.inside = Some(Arc::clone(inside));
+        }
         for name in std::mem::take(&mut self.unplaced) {
             let service = self.resolver.snapshot().services.get(&name).cloned();
             let full = if let Some(service) = &service {

@@ -29,6 +29,21 @@ pub struct FlowKey {
     pub zero_tail: u16,
 }
 
+impl FlowKey {
+    /// The tuple of the other way.
+    #[inline(always)]
+    #[must_use]
+    pub const fn turned(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            ..*self
+        }
+    }
+}
+
 impl fmt::Display for FlowKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ", self.protocol)?;
@@ -54,6 +69,31 @@ impl Direction {
     pub const REQUEST: Self = Self(0);
     /// Backend to client: the source becomes the VIP.
     pub const REPLY: Self = Self(1);
+    /// Client to a backend by its own address: kept so that no flow of a service looks the same to it (C12).
+    pub const DIRECT: Self = Self(2);
+    /// Backend to such a client.
+    pub const DIRECT_REPLY: Self = Self(3);
+
+    /// Whether it is the client's side.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_request(self) -> bool {
+        self.0 & 1 == 0
+    }
+
+    /// Whether the client calls the backend itself, and no service.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_direct(self) -> bool {
+        self.0 & 2 != 0
+    }
+
+    /// The other side.
+    #[inline(always)]
+    #[must_use]
+    pub const fn other(self) -> Self {
+        Self(self.0 ^ 1)
+    }
 }
 
 number! {
@@ -66,8 +106,10 @@ impl FlowState {
     pub const OPENING: Self = Self(0);
     /// Talking.
     pub const ESTABLISHED: Self = Self(1);
-    /// A FIN or RST was seen (TCP, C5).
-    pub const CLOSING: Self = Self(2);
+    /// This side has said FIN; the other one may go on (TCP).
+    pub const ENDED: Self = Self(2);
+    /// Both sides have said FIN, or one RST (TCP, C5).
+    pub const CLOSING: Self = Self(3);
 }
 
 /// The translation to apply, and on whose behalf. Value of the `flows` map.
@@ -78,7 +120,7 @@ pub struct Flow {
     pub last_seen: u64,
     /// What the translated side's address becomes.
     pub address: Addr,
-    /// The backend, which also names the service.
+    /// The backend, which also names the service; none of a direct flow.
     pub backend: BackendId,
     /// The backend's generation when the flow was made; another one now means that the flow is dead (C10).
     pub generation: u32,
@@ -97,7 +139,7 @@ pub struct Flow {
 
 impl fmt::Debug for Flow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.direction == Direction::REQUEST {
+        f.write_str(if self.direction.is_request() {
             "dst "
         } else {
             "src "

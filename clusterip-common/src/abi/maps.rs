@@ -2,8 +2,10 @@
 
 use super::{
     Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, Fragment, FragmentKey,
-    Outcome, Service, ServiceId, ServiceKey, SlotIndex, SocketFlow, SocketKey, Traffic,
+    Inside, InsideKey, Outcome, Service, ServiceId, ServiceKey, SlotIndex, SocketFlow, SocketKey,
+    Traffic, endpoint,
 };
+use crate::wire::Addr;
 
 /// The kinds of map in use; the agent translates them to the kernel's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +18,8 @@ pub enum Kind {
     Array,
     /// `BPF_MAP_TYPE_PERCPU_ARRAY`
     PerCpuArray,
+    /// `BPF_MAP_TYPE_LPM_TRIE`: the longest prefix that fits
+    LpmTrie,
 }
 
 /// Shape of one map.
@@ -60,8 +64,12 @@ pub mod capacity {
     pub const AFFINITY: u32 = 65_536;
     /// Packets in pieces that are under way.
     pub const FRAGMENTS: u32 = 8_192;
+    /// Clients that were sent ICMP errors.
+    pub const ERRORS: u32 = 8_192;
     /// Socket entries; a TCP socket takes one, a UDP socket two for each service it speaks with.
     pub const SOCKETS: u32 = 65_536;
+    /// Ranges of addresses inside the cluster. An entry takes memory when it is made: a node takes half a dozen.
+    pub const INSIDE: u32 = 65_536;
 }
 
 /// Frontends.
@@ -113,12 +121,19 @@ pub const FRAGMENTS: Shape = shape::<FragmentKey, Fragment>(
     capacity::FRAGMENTS,
     "addresses and identification -> ports",
 );
-/// Ports that backends have, a bit each: whoever sends from another one cannot be answering for a service.
-pub const PORTS: Shape = shape::<u32, u64>(
-    "PORTS",
+/// Clients that were sent ICMP errors, so that none is sent too many (D8).
+pub const ERRORS: Shape = shape::<Addr, u64>(
+    "ERRORS",
+    Kind::LruHash,
+    capacity::ERRORS,
+    "client -> when its errors are paid for, in nanoseconds of the monotonic clock",
+);
+/// Addresses and ports that backends have, a bit each: whoever sends from another one cannot be answering for a service.
+pub const ENDPOINTS: Shape = shape::<u32, u64>(
+    "ENDPOINTS",
     Kind::Array,
-    1024,
-    "port / 64 -> which of 64 ports backends have",
+    endpoint::BITS / endpoint::WORD,
+    "hash of address and port / 64 -> which of 64 hashes backends have",
 );
 /// Live flows by backend, for the least-connections algorithm.
 pub const LIVE_FLOWS: Shape = shape::<BackendId, u64>(
@@ -133,6 +148,13 @@ pub const SOCKETS: Shape = shape::<SocketKey, SocketFlow>(
     Kind::LruHash,
     capacity::SOCKETS,
     "socket and address -> translation",
+);
+/// What counts as inside the cluster (E1).
+pub const INSIDE: Shape = shape::<InsideKey, Inside>(
+    "INSIDE",
+    Kind::LpmTrie,
+    capacity::INSIDE,
+    "address range -> pods or a node",
 );
 /// Round-robin counters, shared by all CPUs (B1).
 pub const CURSORS: Shape = shape::<ServiceId, u64>(
@@ -164,7 +186,7 @@ pub const OUTCOMES: Shape = shape::<u32, Traffic>(
 );
 
 /// All of them.
-pub const ALL: [Shape; 14] = [
+pub const ALL: [Shape; 16] = [
     SERVICES,
     SLOTS,
     BACKENDS,
@@ -172,9 +194,11 @@ pub const ALL: [Shape; 14] = [
     HALF_OPEN,
     AFFINITY,
     FRAGMENTS,
-    PORTS,
+    ERRORS,
+    ENDPOINTS,
     LIVE_FLOWS,
     SOCKETS,
+    INSIDE,
     CURSORS,
     SERVICE_COUNTERS,
     BACKEND_COUNTERS,

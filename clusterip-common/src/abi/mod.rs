@@ -30,8 +30,10 @@ macro_rules! number {
 pub mod affinity;
 pub mod backend;
 pub mod counters;
+pub mod endpoint;
 pub mod flow;
 pub mod fragment;
+pub mod inside;
 pub mod maps;
 pub mod outcome;
 pub mod service;
@@ -43,6 +45,7 @@ pub use backend::{Backend, BackendId, BackendState};
 pub use counters::{Counters, Traffic};
 pub use flow::{Direction, Flow, FlowKey, FlowState};
 pub use fragment::{Fragment, FragmentKey};
+pub use inside::{Inside, InsideKey};
 pub use outcome::Outcome;
 pub use service::{Algorithm, Service, ServiceFlags, ServiceId, ServiceKey, SlotIndex};
 pub use settings::{Range, Settings};

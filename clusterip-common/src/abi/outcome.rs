@@ -37,6 +37,10 @@ outcomes! {
     Request = "request",
     /// A reply was given its service address back.
     Reply = "reply",
+    /// A pod called itself through a service: its address was hidden from it, or given back (D13).
+    Hairpin = "hairpin",
+    /// A pod called a backend itself from a port that another flow to it has: it got another one (C12).
+    Direct = "direct",
     /// The service has no endpoint: rejected.
     NoEndpoint = "no-endpoint",
     /// The service has endpoints, but none on this node as its policy wants: dropped (B8).
@@ -51,6 +55,8 @@ outcomes! {
     OtherProtocol = "other-protocol",
     /// TCP without SYN that belongs to no flow: rejected with RST (a RST is dropped).
     NoFlow = "no-flow",
+    /// An ICMP error was due, but its receiver had enough of them: dropped (D8).
+    ErrorsLimited = "errors-limited",
     /// A reply of a flow whose backend was taken away: dropped, a pod address never reaches a client.
     StaleReply = "stale-reply",
     /// The header ends before it is complete.
@@ -79,6 +85,8 @@ outcomes! {
     SocketReply = "socket-reply",
     /// A process of the node called a service without endpoints: the call was refused.
     SocketNoEndpoint = "socket-no-endpoint",
+    /// From outside the cluster to a service address, seen at an uplink: dropped (E1).
+    FromOutside = "from-outside",
 }
 
 impl Outcome {

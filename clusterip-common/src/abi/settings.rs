@@ -67,6 +67,22 @@ pub struct Settings {
     pub service_v6: Range,
     /// How long after its last packet a closing flow's SYN keeps the backend, in nanoseconds (C4).
     pub closing_reuse: u64,
+    /// How long a flow lives without a packet, in nanoseconds: of which only a SYN was seen,
+    pub opening_timeout: u64,
+    /// one that both sides talk in,
+    pub established_timeout: u64,
+    /// one that one side has ended,
+    pub ended_timeout: u64,
+    /// one that both have ended, for the last ACKs (C5),
+    pub closing_timeout: u64,
+    /// and one over UDP.
+    pub datagram_timeout: u64,
+    /// What a pod that calls itself through a service sees as its peer (D13).
+    pub hairpin_v4: Addr,
+    /// As above, IPv6.
+    pub hairpin_v6: Addr,
+    /// Nanoseconds between two ICMP errors to one client, on average (D8).
+    pub error_interval: u64,
     /// Flag for the L4 checksum helper on IPv6: `BPF_F_IPV6` where the kernel knows it, else 0.
     pub ipv6_checksum_flag: u64,
     /// The network namespace whose sockets are translated, as the kernel numbers it; 0 for every one.
@@ -75,12 +91,24 @@ pub struct Settings {
     pub socket_refuses: u64,
 }
 
+const SECOND: u64 = 1_000_000_000;
+
 impl Settings {
     /// As compiled: no range, the documented times.
     pub const DEFAULT: Self = Self {
         service_v4: Range::EMPTY,
         service_v6: Range::EMPTY,
-        closing_reuse: 30_000_000_000,
+        closing_reuse: 30 * SECOND,
+        opening_timeout: 60 * SECOND,
+        established_timeout: 24 * 60 * 60 * SECOND,
+        ended_timeout: 60 * 60 * SECOND,
+        closing_timeout: 10 * SECOND,
+        datagram_timeout: 180 * SECOND,
+        hairpin_v4: Addr::v4([169, 254, 42, 1]),
+        hairpin_v6: Addr::v6([
+            0xfd, 0xc1, 0x05, 0x7e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x42, 0, 1,
+        ]),
+        error_interval: 100_000_000,
         ipv6_checksum_flag: 0,
         socket_netns: 0,
         socket_refuses: 0,

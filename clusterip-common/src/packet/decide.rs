@@ -3,55 +3,81 @@
 use super::{
     env::{Env, FlowEntry as _, Table},
     flow::{self, Standing},
+    open,
     parse::{Packet, TcpFlags},
     select,
 };
 use crate::{
-    abi::{Direction, Flow, FlowState, Outcome, ServiceKey},
+    abi::{Direction, Flow, FlowKey, FlowState, Outcome, ServiceKey},
     wire::{Addr, Be16},
 };
 
-/// What is to become of a packet.
-pub(super) enum Decision {
-    /// One side gets this address and port, and the client's side this port.
-    Translate {
-        address: Addr,
-        port: Be16,
-        client_port: Be16,
-        outcome: Outcome,
-    },
+/// What is to be done with a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    /// It goes on as somebody else's.
+    Translate,
     /// The sender is told that there is nothing.
-    Reject(Outcome),
+    Reject,
     /// Not ours.
     Pass,
     /// Ends here.
-    Drop(Outcome),
+    Drop,
+}
+
+/// What is to become of a packet, and why. All of it has a value whatever the action is: of an enum with fields the
+/// compiler keeps some that were never set, and the verifier refuses to see them kept.
+pub(super) struct Decision {
+    pub(super) action: Action,
+    pub(super) outcome: Outcome,
+    /// One side gets this address and port,
+    pub(super) address: Addr,
+    pub(super) port: Be16,
+    /// and the client's side this port.
+    pub(super) client_port: Be16,
 }
 
 impl Decision {
     #[inline(always)]
     const fn translate(flow: &Flow, outcome: Outcome) -> Self {
-        let Flow {
-            address,
-            port,
-            client_port,
-            ..
-        } = *flow;
-        Self::Translate {
-            address,
-            port,
-            client_port,
+        Self {
+            action: Action::Translate,
             outcome,
+            address: flow.address,
+            port: flow.port,
+            client_port: flow.client_port,
         }
+    }
+
+    #[inline(always)]
+    const fn plain(action: Action, outcome: Outcome) -> Self {
+        Self {
+            action,
+            outcome,
+            address: Addr::UNSPECIFIED,
+            port: Be16::new(0),
+            client_port: Be16::new(0),
+        }
+    }
+
+    #[inline(always)]
+    const fn pass() -> Self {
+        Self::plain(Action::Pass, Outcome::NotOurs)
+    }
+
+    #[inline(always)]
+    const fn drop(outcome: Outcome) -> Self {
+        Self::plain(Action::Drop, outcome)
     }
 
     /// Of a packet for which there is no backend.
     #[inline(always)]
     const fn refuse(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::NoEndpoint | Outcome::NoService => Self::Reject(outcome),
-            _ => Self::Drop(outcome),
-        }
+        let action = match outcome {
+            Outcome::NoEndpoint | Outcome::NoService | Outcome::NoFlow => Action::Reject,
+            _ => Action::Drop,
+        };
+        Self::plain(action, outcome)
     }
 }
 
@@ -65,7 +91,7 @@ pub(super) fn request<E: Env>(env: &E, packet: &Packet, bytes: impl Fn() -> usiz
             Standing::Keep(backend) => {
                 if table == Table::HalfOpen && completes_handshake(&flow, packet) {
                     if let Err(outcome) = flow::promote(env, packet, &flow) {
-                        return Decision::Drop(outcome);
+                        return Decision::drop(outcome);
                     }
                 } else {
                     flow::note(env, table, &entry, &flow, packet);
@@ -86,19 +112,19 @@ pub(super) fn request<E: Env>(env: &E, packet: &Packet, bytes: impl Fn() -> usiz
         Ok(choice) => choice,
         Err(outcome) => return Decision::refuse(outcome),
     };
-    match flow::open(env, packet, replaces, &choice) {
+    match open::open(env, packet, replaces, &choice) {
         Ok(flow) => {
             env.count_request(choice.backend.service, flow.backend, bytes());
             Decision::translate(&flow, Outcome::NewFlow)
         }
-        Err(outcome) => Decision::Drop(outcome),
+        Err(outcome) => Decision::drop(outcome),
     }
 }
 
-/// Whether a TCP client shows that it has heard the other side: no flood of SYNs does.
+/// Whether a client shows that it has heard the other side: no flood of SYNs does.
 #[inline(always)]
 fn completes_handshake(flow: &Flow, packet: &Packet) -> bool {
-    packet.is_tcp()
+    packet.has_handshake()
         && flow.state == FlowState::OPENING
         && !packet
             .flags
@@ -111,7 +137,7 @@ fn flowless<E: Env>(env: &E, packet: &Packet) -> Decision {
     let key = &packet.key;
     let vip = ServiceKey::new(key.destination, key.destination_port, key.protocol);
     match env.service(&vip) {
-        Some(_) => Decision::Reject(Outcome::NoFlow),
+        Some(_) => Decision::refuse(Outcome::NoFlow),
         None => Decision::refuse(select::absent(env, key.destination)),
     }
 }
@@ -120,23 +146,117 @@ fn flowless<E: Env>(env: &E, packet: &Packet) -> Decision {
 #[inline(always)]
 pub(super) fn reply<E: Env>(env: &E, packet: &Packet, bytes: impl Fn() -> usize) -> Decision {
     let Some((table, entry)) = flow::find(env, &packet.key) else {
-        return Decision::Pass;
+        return hide_from_itself(env, packet);
     };
     let flow = entry.get();
-    if flow.direction != Direction::REPLY {
-        return Decision::Pass;
+    if flow.direction.is_request() {
+        return Decision::pass();
     }
-    let Some(backend) = flow::backend(env, &flow) else {
-        return Decision::Drop(Outcome::StaleReply);
-    };
+    let is_direct = flow.direction.is_direct();
+    let backend = flow::backend(env, &flow);
+    if backend.is_none() && !is_direct || flow::is_over(env, &packet.key, &flow) {
+        return if is_direct {
+            Decision::pass()
+        } else {
+            Decision::drop(Outcome::StaleReply)
+        };
+    }
     // An answer over UDP is all there is of a handshake.
-    if table == Table::HalfOpen && !packet.is_tcp() {
+    if table == Table::HalfOpen && !packet.has_handshake() {
         if let Err(outcome) = flow::promote(env, packet, &flow) {
-            return Decision::Drop(outcome);
+            return Decision::drop(outcome);
         }
     } else {
         flow::note(env, table, &entry, &flow, packet);
     }
+    let Some(backend) = backend else {
+        return past(packet.key.destination_port, &flow);
+    };
     env.count_reply(backend.service, flow.backend, bytes());
     Decision::translate(&flow, Outcome::Reply)
+}
+
+/// A direct flow is touched only where it was given another port.
+#[inline(always)]
+fn past(client_port: Be16, flow: &Flow) -> Decision {
+    if flow.client_port == client_port {
+        Decision::pass()
+    } else {
+        Decision::translate(flow, Outcome::Direct)
+    }
+}
+
+/// A packet of a pod that may go to a backend by its own address: its flow is known, so that no flow of a service looks
+/// the same to the backend (C12). What cannot be kept track of passes.
+#[inline(always)]
+pub(super) fn direct<E: Env>(env: &E, packet: &Packet) -> Decision {
+    let client_port = packet.key.source_port;
+    if let Some((table, entry)) = flow::find(env, &packet.key) {
+        let flow = entry.get();
+        if flow.direction != Direction::DIRECT {
+            return Decision::pass();
+        }
+        if !flow::is_over(env, &packet.key, &flow) {
+            if table == Table::HalfOpen && completes_handshake(&flow, packet) {
+                let _or_later = flow::promote(env, packet, &flow);
+            } else {
+                flow::note(env, table, &entry, &flow, packet);
+            }
+            return past(client_port, &flow);
+        }
+        flow::leave(env, table, packet, &flow);
+    }
+    if !packet.opens() {
+        return Decision::pass();
+    }
+    match open::open_direct(env, packet) {
+        Ok(flow) => past(client_port, &flow),
+        Err(Outcome::PortsExhausted) => Decision::drop(Outcome::PortsExhausted),
+        Err(_) => Decision::pass(),
+    }
+}
+
+/// A packet from a pod to itself: if it is a request through a service, its answer shall come back here (D13).
+#[inline(always)]
+fn hide_from_itself<E: Env>(env: &E, packet: &Packet) -> Decision {
+    let key = &packet.key;
+    if key.source != key.destination || !is_reply(env, &key.turned()) {
+        return Decision::pass();
+    }
+    Decision {
+        action: Action::Translate,
+        outcome: Outcome::Hairpin,
+        address: if packet.is_v6 {
+            env.settings().hairpin_v6
+        } else {
+            env.settings().hairpin_v4
+        },
+        port: key.source_port,
+        client_port: key.destination_port,
+    }
+}
+
+/// The answer of a pod to itself, under the address that hid it: goes on to the pod, where its flow is found.
+#[inline(always)]
+pub(super) fn back_to_itself<E: Env>(env: &E, packet: &Packet) -> Decision {
+    let mut key = packet.key;
+    key.destination = key.source;
+    if !is_reply(env, &key) {
+        return Decision::drop(Outcome::StaleReply);
+    }
+    Decision {
+        action: Action::Translate,
+        outcome: Outcome::Hairpin,
+        address: key.source,
+        port: key.destination_port,
+        client_port: key.source_port,
+    }
+}
+
+#[inline(always)]
+fn is_reply<E: Env>(env: &E, key: &FlowKey) -> bool {
+    flow::find(env, key).is_some_and(|(_, entry)| {
+        let flow = entry.get();
+        flow.direction == Direction::REPLY && flow::backend(env, &flow).is_some()
+    })
 }

@@ -3,9 +3,9 @@
 use crate::{
     abi::{
         Affinity, AffinityKey, Backend, BackendId, Flow, FlowKey, FlowState, Fragment, FragmentKey,
-        Service, ServiceId, ServiceKey, Settings, SlotIndex,
+        Inside, Service, ServiceId, ServiceKey, Settings, SlotIndex,
     },
-    wire::Be16,
+    wire::{Addr, Be16},
 };
 
 /// The two tables of flows.
@@ -60,8 +60,8 @@ pub trait Env {
     /// A backend; one that is free is still there, see its state.
     fn backend(&self, id: BackendId) -> Option<Backend>;
 
-    /// Whether a backend may have this port; false is certain.
-    fn is_backend_port(&self, port: Be16) -> bool;
+    /// Whether a backend may have this address and port; false is certain.
+    fn is_endpoint(&self, address: Addr, port: Be16) -> bool;
 
     /// Takes the next number of a service's counter, shared by all CPUs (B1). None for an id out of range.
     fn turn(&self, service: ServiceId) -> Option<u64>;
@@ -83,6 +83,15 @@ pub trait Env {
 
     /// Remembers them; forgets others if there is no room.
     fn set_fragment(&self, key: &FragmentKey, fragment: &Fragment);
+
+    /// When the ICMP errors that a client was sent are paid for, in nanoseconds of the clock.
+    fn errors_until(&self, client: Addr) -> Option<u64>;
+
+    /// Remembers it; forgets another client if there is no room.
+    fn set_errors_until(&self, client: Addr, until: u64);
+
+    /// Whose an address inside the cluster is; none of one outside (E1).
+    fn inside(&self, address: Addr) -> Option<Inside>;
 
     /// The entry of a 5-tuple.
     fn flow(&self, table: Table, key: &FlowKey) -> Option<Self::Entry<'_>>;

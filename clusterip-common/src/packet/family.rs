@@ -12,7 +12,7 @@ use network_types::{
 use super::{
     checksum::Sum,
     frame::{Frame, Wire},
-    parse::{L3, Layout, TCP_HEADER},
+    parse::{Layout, TCP_HEADER},
 };
 use crate::{
     abi::{Direction, Outcome, Settings},
@@ -25,7 +25,7 @@ pub(super) trait Family {
     type Header: Wire;
     /// As it stands in the Ethernet header.
     const ETHER_TYPE: u16;
-    /// Bytes of a frame that hold every header we read.
+    /// Bytes from the IP header on that hold every header we read.
     const HEADERS: usize;
     /// Whether this is `V6`.
     const IS_V6: bool;
@@ -36,6 +36,10 @@ pub(super) trait Family {
     fn has_mapped_address(ip: &Self::Header) -> bool;
     /// Whether the destination is in the service range.
     fn is_for_service(ip: &Self::Header, settings: &Settings) -> bool;
+    /// Bytes from the header to the end, as it says itself.
+    fn length(ip: &Self::Header) -> usize;
+    /// Whether the destination is the address that hides a pod from itself (D13).
+    fn is_hairpin(ip: &Self::Header, settings: &Settings) -> bool;
     /// Whether there is more than the fixed header, so that more of the frame is to be pulled.
     fn has_extensions(ip: &Self::Header) -> bool;
     /// What the header and its extensions say (D4, D5).
@@ -96,7 +100,7 @@ const OFFSET: u16 = 0x1fff;
 impl Family for V4 {
     type Header = Ipv4Hdr;
     const ETHER_TYPE: u16 = EtherType::Ipv4 as u16;
-    const HEADERS: usize = L3 + 60 + TCP_HEADER;
+    const HEADERS: usize = 60 + TCP_HEADER;
     const IS_V6: bool = false;
 
     #[inline(always)]
@@ -120,13 +124,25 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn is_hairpin(ip: &Ipv4Hdr, settings: &Settings) -> bool {
+        ip.dst_addr == settings.hairpin_v4.low()
+    }
+
+    #[inline(always)]
+    fn length(ip: &Ipv4Hdr) -> usize {
+        Be16(ip.tot_len).get().into()
+    }
+
+    #[inline(always)]
     fn has_extensions(_: &Ipv4Hdr) -> bool {
         false
     }
 
     #[inline(always)]
     fn layout<F: Frame>(frame: &F) -> Result<Layout, Outcome> {
-        let ip = frame.at::<Ipv4Hdr>(L3).ok_or(Outcome::Truncated)?;
+        let ip = frame
+            .at::<Ipv4Hdr>(frame.network())
+            .ok_or(Outcome::Truncated)?;
         let header = usize::from(ip.vihl & 0xf) * 4;
         if header < Ipv4Hdr::LEN || ip.vihl >> 4 != 4 {
             return Err(Outcome::Malformed);
@@ -135,8 +151,8 @@ impl Family for V4 {
         let [high, low] = ip.id;
         Ok(Layout {
             protocol: Proto(ip.proto),
-            l4: L3 + header,
-            length: usize::from(Be16(ip.tot_len).get()),
+            l4: frame.network() + header,
+            length: Self::length(ip),
             fragment: (pieces & (MORE | OFFSET) != 0)
                 .then(|| u32::from_ne_bytes([high, low, 0, 0])),
             is_later_fragment: pieces & OFFSET != 0,
@@ -152,7 +168,7 @@ impl Family for V4 {
     fn quote<F: Frame>(frame: &F, l4: usize) -> Option<(usize, Sum)> {
         let first = frame.at::<[u8; QUOTED_L4]>(l4)?;
         // An IPv4 header with its checksum adds up to 0xffff, options and all.
-        Some((l4 - L3 + QUOTED_L4, Sum(0xffff).plus(first)))
+        Some((l4 - frame.network() + QUOTED_L4, Sum(0xffff).plus(first)))
     }
 
     const ECHO: (u8, u8) = (8, 0);
@@ -236,7 +252,7 @@ const FARTHEST: usize = 0xfff;
 impl Family for V6 {
     type Header = Ipv6Hdr;
     const ETHER_TYPE: u16 = EtherType::Ipv6 as u16;
-    const HEADERS: usize = L3 + Ipv6Hdr::LEN + TCP_HEADER;
+    const HEADERS: usize = Ipv6Hdr::LEN + TCP_HEADER;
     const IS_V6: bool = true;
 
     #[inline(always)]
@@ -260,6 +276,16 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn is_hairpin(ip: &Ipv6Hdr, settings: &Settings) -> bool {
+        Addr::v6(ip.dst_addr).is(settings.hairpin_v6)
+    }
+
+    #[inline(always)]
+    fn length(ip: &Ipv6Hdr) -> usize {
+        Ipv6Hdr::LEN + usize::from(Be16(ip.payload_len).get())
+    }
+
+    #[inline(always)]
     fn has_extensions(ip: &Ipv6Hdr) -> bool {
         matches!(
             Proto(ip.next_hdr),
@@ -269,14 +295,15 @@ impl Family for V6 {
 
     #[inline(always)]
     fn layout<F: Frame>(frame: &F) -> Result<Layout, Outcome> {
-        let ip = frame.at::<Ipv6Hdr>(L3).ok_or(Outcome::Truncated)?;
+        let network = frame.network();
+        let ip = frame.at::<Ipv6Hdr>(network).ok_or(Outcome::Truncated)?;
         let [version, ..] = ip.vcf;
         if version >> 4 != 6 {
             return Err(Outcome::Malformed);
         }
         let mut layout = Layout {
             protocol: Proto(ip.next_hdr),
-            l4: L3 + Ipv6Hdr::LEN,
+            l4: network + Ipv6Hdr::LEN,
             length: match usize::from(Be16(ip.payload_len).get()) {
                 0 => 0,
                 payload => Ipv6Hdr::LEN + payload,
@@ -310,7 +337,7 @@ impl Family for V6 {
                 _ => break,
             }
         }
-        if layout.l4 != L3 + Ipv6Hdr::LEN {
+        if layout.l4 != network + Ipv6Hdr::LEN {
             layout.l4 = frame.forget(layout.l4) & FARTHEST;
         }
         Ok(layout)
@@ -328,7 +355,7 @@ impl Family for V6 {
         let mut sum = Sum::ZERO;
         // A word at a time: of all of them at once the compiler keeps too many in hand.
         for word in 0..QUOTE / 2 {
-            sum = sum.plus(frame.at::<[u8; 2]>(L3 + word * 2)?);
+            sum = sum.plus(frame.at::<[u8; 2]>(frame.network() + word * 2)?);
         }
         Some((QUOTE, sum))
     }

@@ -1,13 +1,12 @@
-//! Flows: whether an entry still stands, how one is made, and how both sides of it stay together.
+//! Flows: whether an entry still stands, and how both sides of it stay together.
 
 use super::{
     env::{Env, FlowEntry, FlowError, Table},
     parse::{Packet, TcpFlags},
-    select::Choice,
 };
 use crate::{
     abi::{Backend, BackendState, Direction, Flow, FlowKey, FlowState, Outcome},
-    wire::Be16,
+    wire::Proto,
 };
 
 /// What an entry is worth to a packet.
@@ -22,13 +21,6 @@ pub(super) enum Standing {
 
 /// How often a flow looks after the entry of its other side (C14).
 const TWIN_CHECK: u64 = 1_000_000_000;
-/// How long a flow that has ended still holds its tuple: the last ACKs are still on their way (C5).
-const LINGER: u64 = 10_000_000_000;
-/// Ports tried for a flow that would look like another one to the backend (C12).
-const PORT_TRIES: u32 = 3;
-/// Ports that are taken for it: the ephemeral range of most systems.
-const FIRST_PORT: u32 = 32_768;
-const PORTS: u32 = 28_232;
 
 /// The entry of a 5-tuple, wherever it is.
 #[inline(always)]
@@ -62,32 +54,69 @@ pub(super) fn standing<E: Env>(env: &E, flow: &Flow, packet: &Packet) -> Standin
     let Some(backend) = backend(env, flow) else {
         return gone;
     };
-    if !packet.opens() {
-        return Standing::Keep(backend); // C1
+    let has_ended = packet.has_handshake() && flow.state >= FlowState::ENDED;
+    if packet.opens() && has_ended {
+        // C4: whether it is too late for the last ACKs does not matter here.
+        return if idle(env, flow) > env.settings().closing_reuse {
+            Standing::Anew
+        } else {
+            Standing::Keep(backend)
+        };
     }
-    if backend.state == BackendState::GONE {
-        return Standing::Anew; // C3, C8
+    if is_over(env, &packet.key, flow) {
+        return gone;
     }
-    if packet.is_tcp()
-        && flow.state == FlowState::CLOSING
-        && env.now().wrapping_sub(flow.last_seen) > env.settings().closing_reuse
-    {
-        return Standing::Anew; // C4
+    // C1, C2; but C3 and C8 for a backend that is gone.
+    if packet.opens() && backend.state == BackendState::GONE {
+        return Standing::Anew;
     }
-    Standing::Keep(backend) // C2
+    Standing::Keep(backend)
 }
 
-/// The state after one more packet.
+/// Whether nothing has taken away what a flow leads to.
 #[inline(always)]
-fn next_state(state: FlowState, packet: &Packet) -> FlowState {
-    if !packet.is_tcp() {
+pub(super) fn is_standing<E: Env>(env: &E, flow: &Flow) -> bool {
+    flow.direction.is_direct() || backend(env, flow).is_some()
+}
+
+/// Nanoseconds since the last packet that counts. Another CPU's clock may be a tick ahead (C15).
+#[inline(always)]
+fn idle<E: Env>(env: &E, flow: &Flow) -> u64 {
+    let idle = env.now().wrapping_sub(flow.last_seen);
+    if idle.cast_signed() < 0 { 0 } else { idle }
+}
+
+/// Whether the time of a flow has run out. A side that listens is as alive as the one that talks.
+#[inline(always)]
+pub(super) fn is_over<E: Env>(env: &E, key: &FlowKey, flow: &Flow) -> bool {
+    let settings = env.settings();
+    let limit = match (key.protocol, flow.state) {
+        (Proto::UDP, _) => settings.datagram_timeout,
+        (_, FlowState::OPENING) => settings.opening_timeout,
+        (_, FlowState::ENDED) => settings.ended_timeout,
+        (_, FlowState::CLOSING) => settings.closing_timeout,
+        _ => settings.established_timeout,
+    };
+    if idle(env, flow) <= limit {
+        return false;
+    }
+    let (key, _) = twin(key, flow);
+    find(env, &key).is_none_or(|(_, twin)| idle(env, &twin.get()) > limit)
+}
+
+/// The state after one more packet of this side.
+#[inline(always)]
+pub(super) fn next_state(state: FlowState, packet: &Packet) -> FlowState {
+    if !packet.has_handshake() {
         FlowState::ESTABLISHED
-    } else if packet.flags.any(TcpFlags::FIN | TcpFlags::RST) {
+    } else if packet.flags.any(TcpFlags::RST) {
         FlowState::CLOSING
     } else if packet.opens() {
         FlowState::OPENING
-    } else if state == FlowState::CLOSING {
+    } else if state >= FlowState::ENDED {
         state
+    } else if packet.flags.any(TcpFlags::FIN) {
+        FlowState::ENDED
     } else {
         FlowState::ESTABLISHED
     }
@@ -95,28 +124,18 @@ fn next_state(state: FlowState, packet: &Packet) -> FlowState {
 
 /// The tuple and the entry of a flow's other side.
 #[inline(always)]
-fn twin(key: &FlowKey, flow: &Flow) -> (FlowKey, Flow) {
-    let is_request = flow.direction == Direction::REQUEST;
+pub(super) fn twin(key: &FlowKey, flow: &Flow) -> (FlowKey, Flow) {
+    let is_request = flow.direction.is_request();
     // Of a request's entry the other side is the backend's, of a reply's the client's.
     let (source, source_port, destination, destination_port) = if is_request {
         (flow.address, flow.port, key.source, flow.client_port)
     } else {
         (key.destination, flow.client_port, flow.address, flow.port)
     };
-    let (direction, address, port, client_port) = if is_request {
-        (
-            Direction::REPLY,
-            key.destination,
-            key.destination_port,
-            key.source_port,
-        )
+    let (address, port, client_port) = if is_request {
+        (key.destination, key.destination_port, key.source_port)
     } else {
-        (
-            Direction::REQUEST,
-            key.source,
-            key.source_port,
-            key.destination_port,
-        )
+        (key.source, key.source_port, key.destination_port)
     };
     let tuple = FlowKey {
         source,
@@ -131,7 +150,7 @@ fn twin(key: &FlowKey, flow: &Flow) -> (FlowKey, Flow) {
         last_seen: flow.last_seen,
         address,
         port,
-        direction,
+        direction: flow.direction.other(),
         state: flow.state,
         backend: flow.backend,
         generation: flow.generation,
@@ -150,25 +169,30 @@ pub(super) fn note<E: Env>(
     flow: &Flow,
     packet: &Packet,
 ) {
-    let state = next_state(flow.state, packet);
-    let (was_closing, closes) = (
-        flow.state == FlowState::CLOSING,
-        state == FlowState::CLOSING,
-    );
+    let mut state = next_state(flow.state, packet);
     // C5: late packets do not prolong the life of a closing flow.
-    if was_closing && closes {
+    if flow.state == FlowState::CLOSING && state == FlowState::CLOSING {
         return;
     }
     let now = env.now();
-    entry.seen(now, state);
-    if was_closing != closes {
-        env.add_live_flow(flow.backend, was_closing);
-    }
+    // Nor those of a side that has ended that of its own entry.
+    let is_late = flow.state == FlowState::ENDED && state == FlowState::ENDED;
+    let begins_anew = flow.state >= FlowState::ENDED && state == FlowState::OPENING;
+    let says_the_end = state == FlowState::CLOSING
+        || packet.has_handshake() && packet.flags.any(TcpFlags::FIN)
+        || begins_anew;
     let is_due = now.wrapping_sub(flow.last_seen) > TWIN_CHECK && table == Table::Talking;
-    if is_due || closes {
+    if is_due || says_the_end {
         let (key, mut other) = twin(&packet.key, flow);
         match env.flow(table, &key) {
-            Some(twin) if closes => twin.seen(now, state),
+            Some(twin) if says_the_end => {
+                if state == FlowState::ENDED && twin.get().state >= FlowState::ENDED {
+                    state = FlowState::CLOSING;
+                }
+                if state != FlowState::ENDED {
+                    twin.seen(now, state);
+                }
+            }
             Some(_) => {}
             // C14: an LRU table may have let go of one side. A failure is mended by a later packet.
             None => {
@@ -176,6 +200,15 @@ pub(super) fn note<E: Env>(
                 let _result = env.put_flow(table, &key, &other);
             }
         }
+    }
+    let is_late = is_late && state == FlowState::ENDED;
+    entry.seen(if is_late { flow.last_seen } else { now }, state);
+    let (was_closing, closes) = (
+        flow.state == FlowState::CLOSING,
+        state == FlowState::CLOSING,
+    );
+    if was_closing != closes && !flow.direction.is_direct() {
+        env.add_live_flow(flow.backend, was_closing);
     }
 }
 
@@ -202,7 +235,7 @@ pub(super) fn promote<E: Env>(env: &E, packet: &Packet, flow: &Flow) -> Result<(
 /// Removes a flow's other side, before the flow chooses anew.
 #[inline(always)]
 pub(super) fn leave<E: Env>(env: &E, table: Table, packet: &Packet, flow: &Flow) {
-    if flow.direction == Direction::REQUEST {
+    if flow.direction.is_request() {
         let (key, _) = twin(&packet.key, flow);
         env.remove_flow(table, &key);
     }
@@ -214,81 +247,4 @@ pub(super) fn leave<E: Env>(env: &E, table: Table, packet: &Packet, flow: &Flow)
     if table == Table::Talking {
         env.remove_flow(table, &packet.key);
     }
-}
-
-/// Makes both entries of a flow, over an old one if it `replaces` it. The answer is the request's entry that counts:
-/// another one than `choice` if somebody was faster (C7). On an error nothing was left behind (C6).
-#[inline(always)]
-pub(super) fn open<E: Env>(
-    env: &E,
-    packet: &Packet,
-    replaces: bool,
-    choice: &Choice,
-) -> Result<Flow, Outcome> {
-    let mut flow = Flow {
-        last_seen: env.now(),
-        address: choice.backend.address,
-        port: choice.backend.port,
-        direction: Direction::REQUEST,
-        state: next_state(FlowState::OPENING, packet),
-        backend: choice.id,
-        generation: choice.backend.generation,
-        client_port: packet.key.source_port,
-        zero: 0,
-    };
-    find_port(env, packet, &mut flow)?;
-    let request = if replaces {
-        env.put_flow(Table::HalfOpen, &packet.key, &flow)
-    } else {
-        env.add_flow(Table::HalfOpen, &packet.key, &flow)
-    };
-    match request {
-        Ok(()) => {}
-        Err(FlowError::Exists) => {
-            let winner = env
-                .flow(Table::HalfOpen, &packet.key)
-                .map(|winner| winner.get());
-            return winner.ok_or(Outcome::FlowTableFull);
-        }
-        Err(FlowError::Full) => return Err(Outcome::FlowTableFull),
-    }
-    let (key, other) = twin(&packet.key, &flow);
-    if env.put_flow(Table::HalfOpen, &key, &other).is_err() {
-        env.remove_flow(Table::HalfOpen, &packet.key);
-        return Err(Outcome::FlowTableFull);
-    }
-    // Counted by who made it: the loser of a race (C7) belongs to the winner's flow, whichever backend it chose itself.
-    env.add_live_flow(choice.id, true);
-    env.count_flow(choice.backend.service, choice.id);
-    Ok(flow)
-}
-
-/// Gives a flow another client port if the backend could not tell it from one that lives (C12).
-#[inline(always)]
-fn find_port<E: Env>(env: &E, packet: &Packet, flow: &mut Flow) -> Result<(), Outcome> {
-    for _ in 0..PORT_TRIES {
-        let (key, mine) = twin(&packet.key, flow);
-        let Some((table, entry)) = find(env, &key) else {
-            return Ok(());
-        };
-        let other = entry.get();
-        let is_mine = other.address == mine.address
-            && other.port == mine.port
-            && other.client_port == mine.client_port;
-        if is_mine {
-            return Ok(());
-        }
-        let has_ended =
-            other.state == FlowState::CLOSING && env.now().wrapping_sub(other.last_seen) > LINGER;
-        if has_ended || backend(env, &other).is_none() {
-            let (old, _) = twin(&key, &other);
-            env.remove_flow(table, &old);
-            env.remove_flow(table, &key);
-            return Ok(());
-        }
-        #[expect(clippy::cast_possible_truncation, reason = "a port of the range above")]
-        let port = (FIRST_PORT + env.random() % PORTS) as u16;
-        flow.client_port = Be16::new(port);
-    }
-    Err(Outcome::PortsExhausted)
 }

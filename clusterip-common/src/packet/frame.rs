@@ -9,7 +9,7 @@ use network_types::{
     udp::UdpHdr,
 };
 
-use super::checksum::Sum;
+use super::{checksum::Sum, sctp};
 
 /// A type that a frame's bytes can be read as.
 ///
@@ -48,8 +48,29 @@ pub struct ChecksumFix {
     pub ipv6: bool,
 }
 
-/// A frame, from its Ethernet header on.
+impl ChecksumFix {
+    /// The checksum that a complete one becomes (RFC 1624).
+    #[inline(always)]
+    #[must_use]
+    pub fn of_complete(self, checksum: [u8; 2]) -> [u8; 2] {
+        if self.zero_is_none && checksum == [0; 2] {
+            return checksum;
+        }
+        match self.addresses.and(self.ports).fix(checksum) {
+            [0, 0] if self.zero_is_none => [0xff; 2],
+            fixed => fixed,
+        }
+    }
+}
+
+/// A frame, from its Ethernet header on if it has one.
 pub trait Frame {
+    /// Where the IP header begins.
+    fn network(&self) -> usize;
+
+    /// Says where the IP header begins.
+    fn enter(&mut self, network: usize);
+
     /// Bytes in it, beyond what is linear in the kernel.
     fn len(&self) -> usize;
 
@@ -77,11 +98,16 @@ pub trait Frame {
     #[must_use]
     fn fix_checksum(&mut self, offset: usize, fix: ChecksumFix) -> bool;
 
+    /// By how much the CRC32c over `length` bytes changes if the first four of them change by `change`.
+    fn advance_crc(&self, change: u32, length: usize) -> u32 {
+        sctp::advance(change, length)
+    }
+
     /// Cuts the frame to `len` bytes. False: it has the length it had.
     #[must_use]
     fn truncate(&mut self, len: usize) -> bool;
 
-    /// Opens a gap of `bytes` bytes, a few dozen, between the Ethernet header and what follows it. What is in the gap
+    /// Opens a gap of `bytes` bytes, a few dozen, before the IP header. What is in the gap
     /// is undefined.
     #[must_use]
     fn open_gap(&mut self, bytes: usize) -> bool;
@@ -91,6 +117,7 @@ pub trait Frame {
 pub struct SliceFrame<'a> {
     buffer: &'a mut [u8],
     len: usize,
+    network: usize,
 }
 
 impl<'a> SliceFrame<'a> {
@@ -101,7 +128,11 @@ impl<'a> SliceFrame<'a> {
     #[must_use]
     pub fn new(buffer: &'a mut [u8], len: usize) -> Self {
         let len = len.min(buffer.len());
-        Self { buffer, len }
+        Self {
+            buffer,
+            len,
+            network: 0,
+        }
     }
 
     /// The frame's bytes.
@@ -112,6 +143,14 @@ impl<'a> SliceFrame<'a> {
 }
 
 impl Frame for SliceFrame<'_> {
+    fn network(&self) -> usize {
+        self.network
+    }
+
+    fn enter(&mut self, network: usize) {
+        self.network = network;
+    }
+
     fn len(&self) -> usize {
         self.len
     }
@@ -140,13 +179,7 @@ impl Frame for SliceFrame<'_> {
         let Some(field) = self.at_mut::<[u8; 2]>(offset) else {
             return false;
         };
-        if fix.zero_is_none && *field == [0; 2] {
-            return true;
-        }
-        *field = fix.addresses.and(fix.ports).fix(*field);
-        if fix.zero_is_none && *field == [0; 2] {
-            *field = [0xff; 2];
-        }
+        *field = fix.of_complete(*field);
         true
     }
 
@@ -160,11 +193,11 @@ impl Frame for SliceFrame<'_> {
 
     fn open_gap(&mut self, bytes: usize) -> bool {
         let len = self.len + bytes;
-        if len > self.buffer.len() || self.len < super::L3 {
+        if len > self.buffer.len() || self.len < self.network {
             return false;
         }
         self.buffer
-            .copy_within(super::L3..self.len, super::L3 + bytes);
+            .copy_within(self.network..self.len, self.network + bytes);
         self.len = len;
         true
     }

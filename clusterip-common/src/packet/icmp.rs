@@ -10,7 +10,7 @@ use super::{
     family::Family,
     flow,
     frame::{ChecksumFix, Frame},
-    parse::{L3, Ports},
+    parse::Ports,
     reject::turn_around,
     select,
     verdict::Verdict,
@@ -59,7 +59,7 @@ pub(super) fn to_pod<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E, icmp: 
 /// Answers a ping to a live VIP (B10).
 #[inline(always)]
 fn pong<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E, icmp: usize, kind: u8) -> Verdict {
-    let Some(ip) = frame.at_mut::<A::Header>(L3) else {
+    let Some(ip) = frame.at_mut::<A::Header>(frame.network()) else {
         return Verdict::Drop(Outcome::Truncated);
     };
     let (client, vip) = (A::source(ip), A::destination(ip));
@@ -100,7 +100,7 @@ fn error<A: Family, F: Frame, E: Env>(
     let ip = frame.at::<A::Header>(inner)?;
     let (protocol, header) = A::quoted(ip);
     let (source, destination) = (A::source(ip), A::destination(ip));
-    if protocol != Proto::TCP && protocol != Proto::UDP {
+    if !matches!(protocol, Proto::TCP | Proto::UDP | Proto::SCTP) {
         return None;
     }
     let l4 = inner + header;
@@ -117,10 +117,10 @@ fn error<A: Family, F: Frame, E: Env>(
     };
     let (_, entry) = flow::find(env, &key)?;
     let flow = entry.get();
-    if flow.direction != side {
+    if flow.direction.is_request() != side.is_request() {
         return None;
     }
-    if flow::backend(env, &flow).is_none() {
+    if !flow::is_standing(env, &flow) {
         return Some(Verdict::Drop(Outcome::StaleReply));
     }
     // The quoted packet went the other way: what is the destination now was its source.
@@ -159,8 +159,9 @@ fn error<A: Family, F: Frame, E: Env>(
     } else {
         offset_of!(UdpHdr, check)
     };
-    // Of TCP the quotation may end before it.
-    if let Some(checksum) = frame.at_mut::<[u8; 2]>(l4 + field)
+    // Of TCP the quotation may end before it. SCTP's covers what is not quoted: nobody can check it.
+    if protocol != Proto::SCTP
+        && let Some(checksum) = frame.at_mut::<[u8; 2]>(l4 + field)
         && (protocol == Proto::TCP || *checksum != [0; 2])
     {
         let fixed = addresses.and(changed).fix(*checksum);
@@ -190,7 +191,7 @@ fn redirect<A: Family, F: Frame>(
     backend: Addr,
     address: Addr,
 ) -> Option<Sum> {
-    let ip = frame.at_mut::<A::Header>(L3)?;
+    let ip = frame.at_mut::<A::Header>(frame.network())?;
     if side == Direction::REPLY && A::source(ip) != backend {
         return Some(Sum::ZERO);
     }

@@ -1,7 +1,8 @@
 //! The story of a packet.
 //!
 //! `from_pod` sees what a pod sends: a request to a service address gets a backend. `to_pod` sees what a pod
-//! receives: a reply of such a flow gets its service address back (docs/packet-walk.md, docs/adr/0001-where-replies-turn.md).
+//! receives: a reply of such a flow gets its service address back. `from_uplink` sees what comes from other machines
+//! (docs/packet-walk.md, docs/adr/0001-where-replies-turn.md).
 
 mod checksum;
 mod decide;
@@ -11,80 +12,108 @@ mod flow;
 mod fragment;
 mod frame;
 mod icmp;
+mod link;
+mod open;
 mod parse;
 mod reject;
+mod sctp;
 mod select;
 pub mod socket;
 mod translate;
+mod uplink;
 mod verdict;
 
 pub use checksum::Sum;
 pub use env::{Env, FlowEntry, FlowError, Table};
 pub use frame::{ChecksumFix, Frame, SliceFrame, Wire};
-pub use parse::{Ethernet, L3, Ports, TcpFlags};
+pub use link::{Link, Network, network};
+pub use parse::{Ethernet, Ports, TcpFlags};
+pub use sctp::advance as advance_crc;
+pub use uplink::{admit, from_uplink};
 pub use verdict::Verdict;
 
-use crate::abi::{Direction, Outcome};
-use decide::Decision;
+use crate::abi::{Direction, FlowKey, Outcome};
+use decide::{Action, Decision};
 use family::{Family, V4, V6};
 use parse::{Packet, Read};
 
 /// What a pod sends, seen where it comes out of the pod.
 #[inline(always)]
-pub fn from_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
-    if is_icmp(frame) {
-        return icmp_from_pod(frame, env);
+pub fn from_pod<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Verdict {
+    match network(frame, link) {
+        Some(network) => request(frame, env, network),
+        None => Verdict::Pass(Outcome::NotOurs),
     }
-    match flow_from_pod(frame, env) {
-        Verdict::Refuse(outcome) => reject(frame, outcome),
+}
+
+/// What a client sends, wherever it was seen.
+#[inline(always)]
+fn request<F: Frame, E: Env>(
+    frame: &mut F,
+    env: &E,
+    Network { offset, is_v6 }: Network,
+) -> Verdict {
+    frame.enter(offset);
+    if is_icmp(frame, is_v6) {
+        return icmp_from_pod(frame, env, is_v6);
+    }
+    match flow_from_pod(frame, env, is_v6) {
+        Verdict::Refuse(outcome) => reject(frame, env, outcome, is_v6),
         verdict => verdict,
     }
 }
 
 /// What a pod is about to receive, seen just before it goes in.
 #[inline(always)]
-pub fn to_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
-    if is_icmp(frame) {
-        icmp_to_pod(frame, env)
+pub fn to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Verdict {
+    let Some(Network { offset, is_v6 }) = network(frame, link) else {
+        return Verdict::Pass(Outcome::NotOurs);
+    };
+    frame.enter(offset);
+    if is_icmp(frame, is_v6) {
+        icmp_to_pod(frame, env, is_v6)
     } else {
-        flow_to_pod(frame, env)
+        flow_to_pod(frame, env, is_v6)
     }
 }
 
 /// Whether a frame takes the way of ICMP. This way, that of flows and that of answers are functions of their own, because
-/// together they need more than the 512 bytes of stack that a program has.
+/// together they need more than the 512 bytes of stack that a program has. Each wants a frame that was entered.
 #[inline(always)]
-pub fn is_icmp<F: Frame>(frame: &mut F) -> bool {
-    match parse::ether_type(frame) {
-        Some(V4::ETHER_TYPE) => is_icmp_of::<V4, F>(frame),
-        Some(V6::ETHER_TYPE) => is_icmp_of::<V6, F>(frame),
-        _ => false,
+pub fn is_icmp<F: Frame>(frame: &mut F, is_v6: bool) -> bool {
+    if is_v6 {
+        is_icmp_of::<V6, F>(frame)
+    } else {
+        is_icmp_of::<V4, F>(frame)
     }
 }
 
 #[inline(always)]
 fn is_icmp_of<A: Family, F: Frame>(frame: &mut F) -> bool {
-    frame.pull(A::HEADERS);
+    let network = frame.network();
+    frame.pull(network + A::HEADERS);
     frame
-        .at::<A::Header>(L3)
+        .at::<A::Header>(network)
         .is_some_and(|ip| A::quoted(ip).0 == A::ICMP)
 }
 
 /// ICMP from a pod: a ping to a VIP, or an error about a flow.
 #[inline(always)]
-pub fn icmp_from_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
-    match parse::ether_type(frame) {
-        Some(V4::ETHER_TYPE) => icmp_request::<V4, F, E>(frame, env),
-        _ => icmp_request::<V6, F, E>(frame, env),
+pub fn icmp_from_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool) -> Verdict {
+    if is_v6 {
+        icmp_request::<V6, F, E>(frame, env)
+    } else {
+        icmp_request::<V4, F, E>(frame, env)
     }
 }
 
 /// ICMP to a pod: an error about a flow.
 #[inline(always)]
-pub fn icmp_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
-    match parse::ether_type(frame) {
-        Some(V4::ETHER_TYPE) => icmp_reply::<V4, F, E>(frame, env),
-        _ => icmp_reply::<V6, F, E>(frame, env),
+pub fn icmp_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool) -> Verdict {
+    if is_v6 {
+        icmp_reply::<V6, F, E>(frame, env)
+    } else {
+        icmp_reply::<V4, F, E>(frame, env)
     }
 }
 
@@ -117,39 +146,42 @@ fn icmp_reply<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
 
 /// What a pod sends that is no ICMP. `Refuse`: call [`reject`].
 #[inline(always)]
-pub fn flow_from_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
-    let read = match parse::ether_type(frame) {
-        Some(V4::ETHER_TYPE) => read_request::<V4, F, E>(frame, env),
-        Some(V6::ETHER_TYPE) => read_request::<V6, F, E>(frame, env),
-        _ => return Verdict::Pass(Outcome::NotOurs),
+pub fn flow_from_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool) -> Verdict {
+    let read = if is_v6 {
+        read_request::<V6, F, E>(frame, env)
+    } else {
+        read_request::<V4, F, E>(frame, env)
     };
     match read {
-        Ok(packet) => carry_out(
-            frame,
-            &packet,
-            &decide::request(env, &packet, || frame.len()),
-            Direction::REQUEST,
-        ),
+        Ok((packet, target)) => {
+            let decision = match target {
+                Target::Service => decide::request(env, &packet, || frame.len()),
+                Target::Itself => decide::back_to_itself(env, &packet),
+                Target::Endpoint => decide::direct(env, &packet),
+            };
+            carry_out(frame, &packet, &decision, Direction::REQUEST)
+        }
         Err(verdict) => verdict,
     }
 }
 
 /// Answers what was refused.
 #[inline(always)]
-pub fn reject<F: Frame>(frame: &mut F, outcome: Outcome) -> Verdict {
-    match parse::ether_type(frame) {
-        Some(V4::ETHER_TYPE) => reject::reject::<V4, F>(frame, outcome),
-        _ => reject::reject::<V6, F>(frame, outcome),
+pub fn reject<F: Frame, E: Env>(frame: &mut F, env: &E, outcome: Outcome, is_v6: bool) -> Verdict {
+    if is_v6 {
+        reject::reject::<V6, F, E>(frame, env, outcome)
+    } else {
+        reject::reject::<V4, F, E>(frame, env, outcome)
     }
 }
 
 /// What a pod is about to receive that is no ICMP.
 #[inline(always)]
-pub fn flow_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
-    let read = match parse::ether_type(frame) {
-        Some(V4::ETHER_TYPE) => read_reply::<V4, F, E>(frame, env),
-        Some(V6::ETHER_TYPE) => read_reply::<V6, F, E>(frame, env),
-        _ => return Verdict::Pass(Outcome::NotOurs),
+pub fn flow_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool) -> Verdict {
+    let read = if is_v6 {
+        read_reply::<V6, F, E>(frame, env)
+    } else {
+        read_reply::<V4, F, E>(frame, env)
     };
     match read {
         Ok(packet) => carry_out(
@@ -162,22 +194,51 @@ pub fn flow_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
     }
 }
 
-/// A packet that may concern a service, or the verdict on one that does not, is no flow, or cannot be read.
+/// Whom a packet from a pod concerns.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// The service range.
+    Service,
+    /// The address that hides a pod from itself (D13).
+    Itself,
+    /// Perhaps a backend, by its own address (C12).
+    Endpoint,
+}
+
+/// A packet that may concern us, or the verdict on one that does not, is no flow, or cannot be read.
 #[inline(always)]
-fn read_request<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Packet, Verdict> {
+fn read_request<A: Family, F: Frame, E: Env>(
+    frame: &mut F,
+    env: &E,
+) -> Result<(Packet, Target), Verdict> {
+    let pass = Verdict::Pass(Outcome::NotOurs);
     let ip = header::<A, F>(frame)?;
-    if !A::is_for_service(ip, env.settings()) {
-        return Err(Verdict::Pass(Outcome::NotOurs));
-    }
-    match parse::read::<A, F>(frame).map_err(Verdict::Drop)? {
-        Read::Flow(mut packet, id) => {
+    let target = if A::is_for_service(ip, env.settings()) {
+        Target::Service
+    } else if A::is_hairpin(ip, env.settings()) {
+        Target::Itself
+    } else {
+        // Most packets from a pod end here: no backend has the address and port they go to.
+        let (address, (_, header)) = (A::destination(ip), A::quoted(ip));
+        match frame.at::<Ports>(frame.network() + header) {
+            Some(ports) if env.is_endpoint(address, ports.destination) => Target::Endpoint,
+            _ => return Err(pass),
+        }
+    };
+    let is_service = target == Target::Service;
+    match parse::read::<A, F>(frame) {
+        Ok(Read::Flow(mut packet, id)) => {
             if fragment::complete(env, &mut packet, id) {
-                Ok(packet)
-            } else {
+                Ok((packet, target))
+            } else if is_service {
                 Err(Verdict::Drop(Outcome::Fragment))
+            } else {
+                Err(pass)
             }
         }
-        Read::Other => Err(Verdict::Drop(Outcome::OtherProtocol)),
+        Ok(Read::Other) if is_service => Err(Verdict::Drop(Outcome::OtherProtocol)),
+        Err(outcome) if is_service => Err(Verdict::Drop(outcome)),
+        Ok(Read::Other) | Err(_) => Err(pass),
     }
 }
 
@@ -188,8 +249,17 @@ fn read_reply<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Pac
     header::<A, F>(frame)?;
     match parse::read::<A, F>(frame) {
         Ok(Read::Flow(mut packet, id)) => {
-            // Most packets to a pod end here: from such a port no backend answers.
-            if !packet.is_later_fragment && !env.is_backend_port(packet.key.source_port) {
+            // Most packets to a pod end here: no backend has the address and port they come from.
+            let FlowKey {
+                source,
+                source_port,
+                destination,
+                ..
+            } = packet.key;
+            if !packet.is_later_fragment
+                && source != destination
+                && !env.is_endpoint(source, source_port)
+            {
                 return Err(pass);
             }
             if fragment::complete(env, &mut packet, id) {
@@ -208,15 +278,16 @@ const EXTENDED: usize = 512;
 #[inline(always)]
 fn header<A: Family, F: Frame>(frame: &mut F) -> Result<&A::Header, Verdict> {
     let truncated = Verdict::Pass(Outcome::Truncated);
-    frame.pull(A::HEADERS);
-    let ip = frame.at::<A::Header>(L3).ok_or(truncated)?;
+    let network = frame.network();
+    frame.pull(network + A::HEADERS);
+    let ip = frame.at::<A::Header>(network).ok_or(truncated)?;
     if A::has_mapped_address(ip) {
         return Err(Verdict::Drop(Outcome::MappedAddress));
     }
     if A::has_extensions(ip) {
         frame.pull(EXTENDED);
     }
-    frame.at::<A::Header>(L3).ok_or(truncated)
+    frame.at::<A::Header>(network).ok_or(truncated)
 }
 
 #[inline(always)]
@@ -226,26 +297,27 @@ fn carry_out<F: Frame>(
     decision: &Decision,
     side: Direction,
 ) -> Verdict {
-    match *decision {
-        Decision::Translate {
-            address,
-            port,
-            client_port,
-            outcome,
-        } => {
+    let Decision {
+        action,
+        outcome,
+        address,
+        port,
+        client_port,
+    } = *decision;
+    match action {
+        Action::Translate => {
             let done = if packet.is_v6 {
                 translate::rewrite::<V6, F>(frame, packet, side, address, (port, client_port))
             } else {
                 translate::rewrite::<V4, F>(frame, packet, side, address, (port, client_port))
             };
-            if done {
-                Verdict::Translated(outcome)
-            } else {
-                Verdict::Drop(Outcome::Truncated)
+            match done {
+                Ok(()) => Verdict::Translated(outcome),
+                Err(outcome) => Verdict::Drop(outcome),
             }
         }
-        Decision::Reject(outcome) => Verdict::Refuse(outcome),
-        Decision::Pass => Verdict::Pass(Outcome::NotOurs),
-        Decision::Drop(outcome) => Verdict::Drop(outcome),
+        Action::Reject => Verdict::Refuse(outcome),
+        Action::Pass => Verdict::Pass(outcome),
+        Action::Drop => Verdict::Drop(outcome),
     }
 }

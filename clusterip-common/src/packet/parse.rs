@@ -1,12 +1,13 @@
 //! From bytes to what the decisions are made of.
 
-use core::mem::{offset_of, size_of};
+use core::mem::offset_of;
 
-use network_types::{ip::Ipv4Hdr, tcp::TcpHdr, udp::UdpHdr};
+use network_types::{tcp::TcpHdr, udp::UdpHdr};
 
 use super::{
     family::Family,
     frame::{Frame, Wire},
+    sctp,
 };
 use crate::{
     abi::{FlowKey, Outcome},
@@ -67,26 +68,8 @@ unsafe impl Wire for Ports {}
 // SAFETY: as above.
 unsafe impl Wire for TcpFlags {}
 
-/// Where the IP header begins.
-pub const L3: usize = size_of::<Ethernet>();
 /// The fixed part of a TCP header.
 pub(super) const TCP_HEADER: usize = TcpHdr::LEN;
-
-/// The Ethernet type as network-types spells it: network order in a `u16`.
-#[inline(always)]
-pub(super) fn ether_type<F: Frame>(frame: &F) -> Option<u16> {
-    const KIND: usize = offset_of!(Ethernet, kind);
-    frame.at::<[u8; 2]>(KIND).map(|kind| kind_of(*kind))
-}
-
-#[inline(always)]
-#[expect(
-    clippy::host_endian_bytes,
-    reason = "network-types keeps the field as it lies in memory"
-)]
-const fn kind_of(bytes: [u8; 2]) -> u16 {
-    u16::from_ne_bytes(bytes)
-}
 
 /// What an IP header and its extensions say.
 #[derive(Clone, Copy)]
@@ -104,23 +87,25 @@ pub(super) struct Layout {
 
 /// What was read.
 pub(super) enum Read {
-    /// TCP or UDP, and the identification of a packet in pieces.
+    /// TCP, UDP or SCTP, and the identification of a packet in pieces.
     Flow(Packet, Option<u32>),
     /// Another protocol.
     Other,
 }
 
-/// A TCP or UDP packet.
+/// A packet with ports.
 #[derive(Clone, Copy)]
 pub(super) struct Packet {
     /// The ports are zero in a later fragment until they are looked up.
     pub(super) key: FlowKey,
     /// Where L4 begins.
     pub(super) l4: usize,
-    /// Zero but for TCP.
+    /// Zero for UDP; of SCTP what its first chunk means.
     pub(super) flags: TcpFlags,
     /// The family.
     pub(super) is_v6: bool,
+    /// A piece of the whole.
+    pub(super) is_fragment: bool,
     /// Not the first piece: there is no L4 header in it.
     pub(super) is_later_fragment: bool,
 }
@@ -131,10 +116,21 @@ impl Packet {
         self.key.protocol == Proto::TCP
     }
 
+    #[inline(always)]
+    pub(super) fn is_sctp(&self) -> bool {
+        self.key.protocol == Proto::SCTP
+    }
+
+    /// Whether both sides say when a flow begins and ends.
+    #[inline(always)]
+    pub(super) fn has_handshake(&self) -> bool {
+        self.is_tcp() || self.is_sctp()
+    }
+
     /// Whether it may begin a flow: only a SYN chooses (C2), and any UDP packet.
     #[inline(always)]
     pub(super) fn opens(&self) -> bool {
-        !self.is_tcp() || self.flags.0 & (TcpFlags::SYN | TcpFlags::ACK) == TcpFlags::SYN
+        !self.has_handshake() || self.flags.0 & (TcpFlags::SYN | TcpFlags::ACK) == TcpFlags::SYN
     }
 }
 
@@ -152,16 +148,18 @@ pub(super) fn read<A: Family, F: Frame>(frame: &F) -> Result<Read, Outcome> {
     let least = match protocol {
         Proto::TCP => TCP_HEADER,
         Proto::UDP => UdpHdr::LEN,
+        Proto::SCTP => sctp::HEADER,
         _ => return Ok(Read::Other),
     };
-    let header = l4 - L3;
+    let network = frame.network();
+    let header = l4 - network;
     if length != 0 && !is_later_fragment && length < header + least {
         return Err(Outcome::Truncated);
     }
-    if L3 + length > frame.len() {
+    if network + length > frame.len() {
         return Err(Outcome::Malformed);
     }
-    let ip = frame.at::<A::Header>(L3).ok_or(Outcome::Truncated)?;
+    let ip = frame.at::<A::Header>(network).ok_or(Outcome::Truncated)?;
     let (source, destination) = (A::source(ip), A::destination(ip));
     let mut ports = Ports {
         source: Be16::new(0),
@@ -176,6 +174,8 @@ pub(super) fn read<A: Family, F: Frame>(frame: &F) -> Result<Read, Outcome> {
             flags = *frame
                 .at::<TcpFlags>(l4 + TcpFlags::OFFSET)
                 .ok_or(Outcome::Truncated)?;
+        } else if protocol == Proto::SCTP {
+            flags = sctp::signal(frame, l4).ok_or(Outcome::Truncated)?;
         } else {
             frame.at::<UdpHdr>(l4).ok_or(Outcome::Truncated)?;
         }
@@ -194,9 +194,8 @@ pub(super) fn read<A: Family, F: Frame>(frame: &F) -> Result<Read, Outcome> {
         l4,
         flags,
         is_v6: A::IS_V6,
+        is_fragment: fragment.is_some(),
         is_later_fragment,
     };
     Ok(Read::Flow(packet, fragment))
 }
-
-const _: () = assert!(L3 == 14 && Ipv4Hdr::LEN == 20);

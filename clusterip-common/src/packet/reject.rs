@@ -5,14 +5,16 @@
 use network_types::tcp::TcpHdr;
 
 use super::{
+    env::Env,
     family::Family,
     frame::Frame,
-    parse::{self, Ethernet, L3, Packet, Read, TCP_HEADER, TcpFlags},
+    link::ETHERNET,
+    parse::{self, Ethernet, Packet, Read, TCP_HEADER, TcpFlags},
     verdict::Verdict,
 };
 use crate::{
     abi::Outcome,
-    wire::{Be32, Proto},
+    wire::{Addr, Be32, Proto},
 };
 
 /// Bytes of an ICMP header.
@@ -21,16 +23,22 @@ const ICMP_HEADER: usize = 8;
 /// Answers a packet that was read before. One that must not be answered is dropped: a RST (RFC 9293), a source that is no
 /// host, a piece that is not the first (D8).
 #[inline(always)]
-pub(super) fn reject<A: Family, F: Frame>(frame: &mut F, outcome: Outcome) -> Verdict {
+pub(super) fn reject<A: Family, F: Frame, E: Env>(
+    frame: &mut F,
+    env: &E,
+    outcome: Outcome,
+) -> Verdict {
     let Ok(Read::Flow(packet, _)) = parse::read::<A, F>(frame) else {
         return Verdict::Drop(outcome);
     };
-    let is_reset = packet.is_tcp() && packet.flags.any(TcpFlags::RST);
+    let is_reset = packet.has_handshake() && packet.flags.any(TcpFlags::RST);
     if is_reset || packet.is_later_fragment || !A::is_host(packet.key.source) {
         return Verdict::Drop(outcome);
     }
     let made = if packet.is_tcp() {
         reset::<A, F>(frame, &packet)
+    } else if !may_have_error(env, packet.key.source) {
+        return Verdict::Drop(Outcome::ErrorsLimited);
     } else {
         port_unreachable::<A, F>(frame, &packet)
     };
@@ -38,6 +46,24 @@ pub(super) fn reject<A: Family, F: Frame>(frame: &mut F, outcome: Outcome) -> Ve
         Some(()) => Verdict::Reply(outcome),
         None => Verdict::Drop(Outcome::ReplyFailed),
     }
+}
+
+/// Errors that a client may have at once.
+const BURST: u64 = 10;
+
+/// Whether a client may be sent one more ICMP error (D8): each takes its time to be paid for, and a few may be owed.
+#[inline(always)]
+fn may_have_error<E: Env>(env: &E, client: Addr) -> bool {
+    let (now, interval) = (env.now(), env.settings().error_interval);
+    let until = env.errors_until(client).unwrap_or(now);
+    // The clock began anew, or the entry is an old one: nothing is owed.
+    let owed = until.wrapping_sub(now);
+    let owed = if owed > BURST * interval { 0 } else { owed };
+    if owed > (BURST - 1) * interval {
+        return false;
+    }
+    env.set_errors_until(client, now.wrapping_add(owed + interval));
+    true
 }
 
 /// Turns the frame into a RST to its sender (D9).
@@ -51,7 +77,7 @@ fn reset<A: Family, F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
         let header = usize::from(tcp.doff()) * 4;
         let length = match A::layout(frame).ok()?.length {
             0 => frame.len(),
-            length => L3 + length,
+            length => frame.network() + length,
         }
         .saturating_sub(packet.l4);
         #[expect(clippy::cast_possible_truncation, reason = "no frame is that long")]
@@ -64,7 +90,7 @@ fn reset<A: Family, F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
         (Be32::new(0), Be32::new(ack), TcpFlags::RST | TcpFlags::ACK)
     };
     // A frame that cannot be cut has a tail that its IP length leaves out: the receiver ignores it.
-    let _cut = frame.truncate(L3 + A::HEADER + TCP_HEADER);
+    let _cut = frame.truncate(frame.network() + A::HEADER + TCP_HEADER);
     let [s0, s1, s2, s3] = seq.0;
     let [a0, a1, a2, a3] = ack.0;
     let [f0, f1] = packet.key.destination_port.0;
@@ -100,8 +126,8 @@ fn reset<A: Family, F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
     let [c0, c1] = sum.plus(&bytes).checksum();
     bytes[16] = c0;
     bytes[17] = c1;
-    *frame.at_mut::<[u8; TCP_HEADER]>(L3 + A::HEADER)? = bytes;
-    let ip = frame.at_mut::<A::Header>(L3)?;
+    *frame.at_mut::<[u8; TCP_HEADER]>(frame.network() + A::HEADER)? = bytes;
+    let ip = frame.at_mut::<A::Header>(frame.network())?;
     A::fill(
         ip,
         packet.key.destination,
@@ -117,12 +143,12 @@ fn reset<A: Family, F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
 fn port_unreachable<A: Family, F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
     let (quote, quoted) = A::quote(frame, packet.l4)?;
     // As above: what cannot be cut is not counted.
-    let _cut = frame.truncate(L3 + quote);
+    let _cut = frame.truncate(frame.network() + quote);
     if !frame.open_gap(A::HEADER + ICMP_HEADER) {
         return None;
     }
     let payload = ICMP_HEADER + quote;
-    let icmp = L3 + A::HEADER;
+    let icmp = frame.network() + A::HEADER;
     let (kind, code) = A::PORT_UNREACHABLE;
     let mut header = [kind, code, 0, 0, 0, 0, 0, 0];
     let mut sum = quoted.plus(&header);
@@ -134,7 +160,7 @@ fn port_unreachable<A: Family, F: Frame>(frame: &mut F, packet: &Packet) -> Opti
     header[2] = c0;
     header[3] = c1;
     *frame.at_mut::<[u8; ICMP_HEADER]>(icmp)? = header;
-    let ip = frame.at_mut::<A::Header>(L3)?;
+    let ip = frame.at_mut::<A::Header>(frame.network())?;
     A::fill(
         ip,
         packet.key.destination,
@@ -148,6 +174,9 @@ fn port_unreachable<A: Family, F: Frame>(frame: &mut F, packet: &Packet) -> Opti
 /// Back to where it came from.
 #[inline(always)]
 pub(super) fn turn_around<F: Frame>(frame: &mut F) -> Option<()> {
+    if frame.network() < ETHERNET {
+        return Some(());
+    }
     let ethernet = frame.at_mut::<Ethernet>(0)?;
     core::mem::swap(&mut ethernet.source, &mut ethernet.destination);
     Some(())

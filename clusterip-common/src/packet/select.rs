@@ -4,7 +4,7 @@ use super::env::Env;
 use crate::{
     abi::{
         Affinity, AffinityKey, Algorithm, Backend, BackendId, BackendState, FlowKey, Outcome,
-        Service, ServiceFlags, ServiceKey, SlotIndex,
+        Service, ServiceFlags, ServiceKey, SlotIndex, endpoint::mix,
     },
     wire::Addr,
 };
@@ -135,14 +135,4 @@ fn hash(key: &FlowKey, whole_client: bool) -> u64 {
         | u64::from(key.protocol.0);
     // The high bits are the better mixed ones.
     mix(sum ^ rest) >> 16
-}
-
-/// The finalizer of `SplitMix64`.
-#[inline(always)]
-const fn mix(mut word: u64) -> u64 {
-    word ^= word >> 30;
-    word = word.wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    word ^= word >> 27;
-    word = word.wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ (word >> 31)
 }

@@ -8,15 +8,16 @@ use super::{
     checksum::Sum,
     family::Family,
     frame::{ChecksumFix, Frame},
-    parse::{L3, Packet, Ports},
+    parse::{Packet, Ports},
+    sctp,
 };
 use crate::{
-    abi::Direction,
+    abi::{Direction, Outcome},
     wire::{Addr, Be16},
 };
 
 /// Gives one side of a packet another address and port and the client's side another port, checksums included (D2).
-/// False: the frame ended early.
+/// An error is why the packet cannot go on.
 #[inline(always)]
 pub(super) fn rewrite<A: Family, F: Frame>(
     frame: &mut F,
@@ -24,30 +25,44 @@ pub(super) fn rewrite<A: Family, F: Frame>(
     side: Direction,
     address: Addr,
     (port, client_port): (Be16, Be16),
-) -> bool {
-    let Some(ip) = frame.at_mut::<A::Header>(L3) else {
-        return false;
+) -> Result<(), Outcome> {
+    let (source, destination) = if side == Direction::REQUEST {
+        (client_port, port)
+    } else {
+        (port, client_port)
     };
+    let new = Ports {
+        source,
+        destination,
+    };
+    let keeps_ports =
+        packet.key.source_port == source && packet.key.destination_port == destination;
+    // A piece does not say how far it is to the end of the whole, which SCTP's checksum asks for (D3).
+    if packet.is_sctp() && packet.is_fragment && !packet.is_later_fragment && !keeps_ports {
+        return Err(Outcome::Fragment);
+    }
+    let Some(ip) = frame.at_mut::<A::Header>(frame.network()) else {
+        return Err(Outcome::Truncated);
+    };
+    let length = A::length(ip);
     let addresses = A::set_address(ip, side, address);
     // Of a packet in pieces only the first has ports and a checksum (D6).
     if packet.is_later_fragment {
-        return true;
+        return Ok(());
     }
     let Some(ports) = frame.at_mut::<Ports>(packet.l4) else {
-        return false;
-    };
-    let new = if side == Direction::REQUEST {
-        Ports {
-            source: client_port,
-            destination: port,
-        }
-    } else {
-        Ports {
-            source: port,
-            destination: client_port,
-        }
+        return Err(Outcome::Truncated);
     };
     let old = core::mem::replace(ports, new);
+    if packet.is_sctp() {
+        // There is no pseudo header: new addresses alone leave its checksum as it is.
+        let length = (frame.network() + length).wrapping_sub(packet.l4);
+        return if keeps_ports || sctp::fix(frame, packet.l4, length, old, new) {
+            Ok(())
+        } else {
+            Err(Outcome::Truncated)
+        };
+    }
     let fix = ChecksumFix {
         addresses,
         ports: Sum::ZERO
@@ -63,5 +78,9 @@ pub(super) fn rewrite<A: Family, F: Frame>(
     } else {
         offset_of!(UdpHdr, check)
     };
-    frame.fix_checksum(packet.l4 + field, fix)
+    if frame.fix_checksum(packet.l4 + field, fix) {
+        Ok(())
+    } else {
+        Err(Outcome::Truncated)
+    }
 }

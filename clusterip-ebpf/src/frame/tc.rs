@@ -5,68 +5,99 @@
     reason = "offsets and lengths within a frame, as the helpers want them"
 )]
 
-use core::{arch::asm, mem::size_of};
+use core::mem::size_of;
 
 use aya_ebpf::{
-    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
     helpers::{bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data},
     programs::TcContext,
 };
-use clusterip_common::packet::{ChecksumFix, Env as _, Frame, Wire};
+use clusterip_common::packet::{ChecksumFix, Env as _, Frame, Wire, advance_crc};
 
+use super::opaque;
 use crate::env::KernelEnv;
 
 /// `BPF_ADJ_ROOM_MAC`: room between the Ethernet header and what follows it. The bindings leave this enum out.
 const ADJUST_AFTER_MAC: u32 = 1;
 
+/// No IP header begins behind this.
+const FARTHEST: u32 = 31;
+
 /// The packet of a TC hook.
-pub(crate) struct TcFrame(pub(crate) TcContext);
+pub(crate) struct TcFrame {
+    /// What the hook was given.
+    pub(crate) ctx: TcContext,
+    network: usize,
+}
 
 impl TcFrame {
+    /// The frame of a buffer whose IP header begins at `network`.
+    #[inline(always)]
+    pub(crate) const fn new(skb: *mut __sk_buff, network: usize) -> Self {
+        Self {
+            ctx: TcContext::new(skb),
+            network,
+        }
+    }
+
+    /// As above, for a way, of which the verifier sees that others could call it with any number.
+    #[inline(always)]
+    pub(crate) const fn at_network(skb: *mut __sk_buff, network: u32) -> Self {
+        Self::new(skb, (network & FARTHEST) as usize)
+    }
+
     /// The device the packet is at.
     #[inline(always)]
     pub(crate) fn device(&self) -> u32 {
         // SAFETY: the context is the kernel's; reading a field of it is what it is for.
-        unsafe { (*self.0.skb.skb).ifindex }
+        unsafe { (*self.ctx.skb.skb).ifindex }
     }
 
     #[inline(always)]
     fn address<T>(&self, offset: usize) -> Option<usize> {
-        let at = opaque(self.0.data() + offset);
-        (at + size_of::<T>() <= self.0.data_end()).then_some(at)
+        let at = opaque(self.ctx.data() + offset);
+        (at + size_of::<T>() <= self.ctx.data_end()).then_some(at)
     }
 }
 
-/// Hides from the compiler how a pointer came about. Otherwise it tests one sum of base and variable offset and reads
-/// through another that it takes for the same, and the verifier does not.
-#[inline(always)]
-fn opaque(mut pointer: usize) -> usize {
-    // An empty text would give two lines of debug information to one instruction, which the kernel refuses.
-    // SAFETY: moves a register to itself.
-    unsafe { asm!("{0} = {0}", inout(reg) pointer, options(nomem, nostack, preserves_flags)) };
-    pointer
+/// The verifier looks at a function that others could call once, whatever leads to it; at one of ours it looks anew from
+/// each place that calls it.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn cip_advance_crc(change: u32, length: usize) -> u32 {
+    advance_crc(change, length)
 }
 
 impl Frame for TcFrame {
     #[inline(always)]
+    fn network(&self) -> usize {
+        self.network
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, network: usize) {
+        self.network = network;
+    }
+
+    #[inline(always)]
     fn len(&self) -> usize {
-        self.0.len() as usize
+        self.ctx.len() as usize
     }
 
     #[inline(always)]
     fn pull(&mut self, bytes: usize) {
         let bytes = bytes.min(self.len());
-        if self.0.data() + bytes > self.0.data_end() {
+        if self.ctx.data() + bytes > self.ctx.data_end() {
             // A failure shows at the next look at the bytes.
             // SAFETY: the context is the kernel's; packet pointers are taken anew after each call.
-            let _result = unsafe { bpf_skb_pull_data(self.0.skb.skb, bytes as u32) };
+            let _result = unsafe { bpf_skb_pull_data(self.ctx.skb.skb, bytes as u32) };
         }
     }
 
     #[inline(always)]
     fn forget(&self, number: usize) -> usize {
         // SAFETY: the address of a field of the kernel's context; nothing is read here.
-        let index = unsafe { &raw const (*self.0.skb.skb).ifindex };
+        let index = unsafe { &raw const (*self.ctx.skb.skb).ifindex };
         // Two readings of one field: the same to us, two unknown numbers to the verifier.
         // SAFETY: the context is the kernel's.
         let once = unsafe { index.read_volatile() };
@@ -102,7 +133,7 @@ impl Frame for TcFrame {
         if fix.ipv6 {
             flags |= KernelEnv.settings().ipv6_checksum_flag;
         }
-        let (skb, offset) = (self.0.skb.skb, offset as u32);
+        let (skb, offset) = (self.ctx.skb.skb, offset as u32);
         let pseudo = flags | u64::from(BPF_F_PSEUDO_HDR);
         // SAFETY: the context is the kernel's; packet pointers are taken anew after each call.
         let mut result =
@@ -115,14 +146,19 @@ impl Frame for TcFrame {
     }
 
     #[inline(always)]
+    fn advance_crc(&self, change: u32, length: usize) -> u32 {
+        cip_advance_crc(change, length)
+    }
+
+    #[inline(always)]
     fn truncate(&mut self, len: usize) -> bool {
         // SAFETY: the context is the kernel's; packet pointers are taken anew after each call.
-        unsafe { bpf_skb_change_tail(self.0.skb.skb, len as u32, 0) == 0 }
+        unsafe { bpf_skb_change_tail(self.ctx.skb.skb, len as u32, 0) == 0 }
     }
 
     #[inline(always)]
     fn open_gap(&mut self, bytes: usize) -> bool {
         // SAFETY: the context is the kernel's; packet pointers are taken anew after each call.
-        unsafe { bpf_skb_adjust_room(self.0.skb.skb, bytes as i32, ADJUST_AFTER_MAC, 0) == 0 }
+        unsafe { bpf_skb_adjust_room(self.ctx.skb.skb, bytes as i32, ADJUST_AFTER_MAC, 0) == 0 }
     }
 }

@@ -39,6 +39,21 @@ pub(super) fn cases() -> Vec<Case> {
                 Verdict::Translated(Outcome::Reply),
                 &tcp(VIP, CLIENT).syn().ack().options(&longest),
             ),
+        case(
+            "the time to live is the stack's to take from, also the last of it",
+            "D10",
+            world(),
+        )
+        .sends(
+            &tcp(CLIENT, VIP).syn().ttl(1),
+            new,
+            &tcp(CLIENT, POD).syn().ttl(1),
+        )
+        .sends(
+            &tcp(CLIENT6, VIP6).syn().ttl(200),
+            new,
+            &tcp(CLIENT6, "[fd00:10:244:1::7]:8080").syn().ttl(200),
+        ),
         case("a header length below 5 is refused", "D4", world()).sends_untouched(
             &tcp(CLIENT, VIP).syn().first_byte(0x44),
             dropped(Outcome::Malformed),

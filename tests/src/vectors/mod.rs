@@ -3,11 +3,17 @@
 
 mod balance;
 mod choice;
+mod direct;
 mod flows;
+mod hairpin;
 mod headers;
 mod icmp;
+mod links;
 mod pieces;
 mod reject;
+mod sctp;
+mod times;
+mod uplink;
 
 use crate::case::Case;
 
@@ -17,11 +23,17 @@ pub fn all() -> Vec<Case> {
     [
         balance::cases(),
         choice::cases(),
+        direct::cases(),
         flows::cases(),
+        hairpin::cases(),
         headers::cases(),
         icmp::cases(),
+        links::cases(),
         pieces::cases(),
         reject::cases(),
+        sctp::cases(),
+        times::cases(),
+        uplink::cases(),
     ]
     .into_iter()
     .flatten()

@@ -115,6 +115,26 @@ pub(super) fn cases() -> Vec<Case> {
                 Verdict::Drop(Outcome::NoEndpoint),
             )
             .sends_untouched(&udp("[::]:9", VIP6), Verdict::Drop(Outcome::NoEndpoint)),
+        ten_errors("a client that had ten errors at once waits for the next")
+            .sends_untouched(&udp(CLIENT, VIP), Verdict::Drop(Outcome::ErrorsLimited))
+            // Another client is another matter, and so is TCP, whose RST is as short as what it answers.
+            .sends(
+                &udp("10.244.0.6:31337", VIP),
+                rejected,
+                &port_unreachable(&udp("10.244.0.6:31337", VIP)),
+            )
+            .sends(
+                &tcp(CLIENT, VIP).syn().numbers(1_000, 0),
+                rejected,
+                &tcp(VIP, CLIENT).rst().ack().numbers(0, 1_001).turned(),
+            )
+            .later(11)
+            .sends(
+                &udp(CLIENT, VIP),
+                rejected,
+                &port_unreachable(&udp(CLIENT, VIP)),
+            )
+            .sends_untouched(&udp(CLIENT, VIP), Verdict::Drop(Outcome::ErrorsLimited)),
         case(
             "a datagram that was refused is served once there is an endpoint",
             "C9",
@@ -132,6 +152,16 @@ pub(super) fn cases() -> Vec<Case> {
             &udp(CLIENT, "10.244.1.7:8080"),
         ),
     ]
+}
+
+fn ten_errors(name: &'static str) -> Case {
+    (0..10).fold(case(name, "D8", empty()), |case, _| {
+        case.sends(
+            &udp(CLIENT, VIP),
+            Verdict::Reply(Outcome::NoEndpoint),
+            &port_unreachable(&udp(CLIENT, VIP)),
+        )
+    })
 }
 
 fn tcp_world() -> World {

@@ -188,7 +188,9 @@ fn g4_addresses_outlive_a_damaged_state_file_and_a_lost_state_directory() -> Res
     let mut lab = lab()?;
     lab.manifests.put("many.yaml", &automatic(0..100))?;
     let count = |lab: &mut Lab| addresses(lab).map(|all| all.len());
-    wait::until("all are there", || (count(&mut lab).ok()? == 100).then_some(()))?;
+    wait::until("all are there", || {
+        (count(&mut lab).ok()? == 100).then_some(())
+    })?;
     let before = addresses(&mut lab)?;
     let file = Path::new(STATE).join("allocations.json");
     lab.agent()?.kill();
@@ -196,7 +198,9 @@ fn g4_addresses_outlive_a_damaged_state_file_and_a_lost_state_directory() -> Res
     lab.agent()?.resume()?;
     assert_eq!(addresses(&mut lab)?, before);
     let damaged = "allocations.json.damaged";
-    beside(&lab, || fs::metadata(Path::new(STATE).join(damaged)).map(drop))?;
+    beside(&lab, || {
+        fs::metadata(Path::new(STATE).join(damaged)).map(drop)
+    })?;
     assert!(lab.agent()?.log().contains(damaged));
     lab.agent()?.kill();
     beside(&lab, || fs::remove_dir_all(STATE))?;

@@ -25,7 +25,11 @@ fn lab() -> Result<Lab> {
 
 /// Programs on the node's end of a pod's link, by TCX and by clsact.
 fn attached(lab: &Lab, pod: &Pod) -> Result<Vec<String>> {
-    let link = pod.link();
+    attached_to(lab, pod.link())
+}
+
+/// Programs on a device of the node, by TCX and by clsact.
+pub(crate) fn attached_to(lab: &Lab, link: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
     // A kernel without TCX does not know the question.
     let links =
