@@ -35,6 +35,8 @@ pub const PROGRAMS: [&str; 7] = [
     FROM_UPLINK_IP,
     UPLINK_XDP,
 ];
+/// Those of them that the kernel is asked to verify, which takes its time, when the first device needs them.
+const ON_DEMAND: [&str; 4] = [FROM_POD_IP, TO_POD_IP, FROM_UPLINK, FROM_UPLINK_IP];
 /// The hooks on sockets. What gives the service address back comes before what takes it away.
 pub const SOCKET_PROGRAMS: [&str; 8] = [
     "cip_recvmsg4",
@@ -223,6 +225,13 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
         }
     })?;
     if let (Some(pins), Some(takeover)) = (pins, takeover.filter(Takeover::is_needed)) {
+        for name in takeover.attached()? {
+            // Now, since it takes its time, and not between the copy and the replacement.
+            if let Err(error) = load_on_demand(&mut ebpf, &name) {
+                takeover.abandon();
+                return Err(LoadError::Object(Box::new(error.into())));
+            }
+        }
         takeover.replace()?;
         swap::programs(&mut ebpf, pins)?;
         takeover.finish()?;
@@ -237,7 +246,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
 fn load_programs(loader: &mut EbpfLoader<'_>, options: &LoadOptions) -> Result<Ebpf, LoadError> {
     let mut ebpf = loader.load(OBJECT).map_err(object_error)?;
     let all = PROGRAMS.iter().chain(&SOCKET_PROGRAMS);
-    for name in all.filter(|name| options.wants(name)) {
+    for name in all.filter(|name| options.wants(name) && !ON_DEMAND.contains(name)) {
         let result = match ebpf.program_mut(name) {
             Some(Program::SchedClassifier(program)) => program.load(),
             Some(Program::Xdp(program)) => program.load(),
@@ -282,8 +291,9 @@ impl Loaded {
     /// The program of a hook on devices.
     ///
     /// # Errors
-    /// There is no such program.
+    /// There is no such program, or the kernel refuses it now that it is wanted.
     pub fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, LoadError> {
+        load_on_demand(&mut self.ebpf, name).map_err(|source| program_error(name, source))?;
         self.find(name)
     }
 
@@ -327,6 +337,18 @@ impl Loaded {
             _ => Err(ProgramError::NotLoaded),
         };
         info.map_err(|source| program_error(name, source))
+    }
+}
+
+/// Loads a program that was left for later; does nothing for any other.
+pub(super) fn load_on_demand(ebpf: &mut Ebpf, name: &str) -> Result<(), ProgramError> {
+    match ebpf.program_mut(name) {
+        Some(Program::SchedClassifier(program))
+            if ON_DEMAND.contains(&name) && program.fd().is_err() =>
+        {
+            program.load()
+        }
+        _ => Ok(()),
     }
 }
 

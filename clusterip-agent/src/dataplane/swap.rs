@@ -8,6 +8,7 @@ use log::debug;
 
 use super::{
     links::OldLink,
+    load::load_on_demand,
     pins::{PinError, Pins, names},
 };
 
@@ -20,9 +21,10 @@ pub(super) fn programs(ebpf: &mut Ebpf, pins: &Pins) -> Result<(), PinError> {
         let Some((_, program)) = name.split_once('_') else {
             continue;
         };
-        if let Some(program) = ebpf.program(program)
-            && let Err(error) = put(program, &pin)
-        {
+        let done = load_on_demand(ebpf, program)
+            .map_err(io::Error::other)
+            .and_then(|()| ebpf.program(program).map_or(Ok(()), |it| put(it, &pin)));
+        if let Err(error) = done {
             debug!(link = name, error:err; "the program of a link is not replaced");
         }
     }

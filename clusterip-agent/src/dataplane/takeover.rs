@@ -155,7 +155,11 @@ impl Takeover {
                 .filter(|(shape, _)| is_of_group(shape))
                 .map(|(shape, entries)| (shape.name, *entries))
                 .collect();
-            if self.fits(&wanted)? {
+            // Mostly nothing shrinks, and nothing needs to be read.
+            let shrinks = group
+                .iter()
+                .any(|shape| self.shrinks(shape, &wanted).is_some());
+            if !shrinks || self.fits(&wanted)? {
                 continue;
             }
             for (shape, entries) in sizes.iter_mut().filter(|(shape, _)| is_of_group(shape)) {
@@ -173,13 +177,16 @@ impl Takeover {
         self.origins.get(shape.name)?.sources.first()
     }
 
+    /// The map that is there and the size it is to get, if that is a smaller one.
+    fn shrinks(&self, shape: &Shape, wanted: &BTreeMap<&str, u32>) -> Option<(&Entries, u32)> {
+        let entries = wanted.get(shape.name)?;
+        let newest = self.newest(shape)?;
+        (newest.capacity() > *entries).then_some((newest, *entries))
+    }
+
     /// Whether all that is in use fits into maps of these sizes. Flows always do: the oldest are left behind.
     fn fits(&self, wanted: &BTreeMap<&str, u32>) -> Result<bool, TakeoverError> {
-        let shrinks = |shape: &Shape| {
-            let entries = wanted.get(shape.name)?;
-            let newest = self.newest(shape)?;
-            (newest.capacity() > *entries).then_some((newest, *entries))
-        };
+        let shrinks = |shape: &Shape| self.shrinks(shape, wanted);
         let (mut services, mut service_ids, mut slots) = (0, 0, 0);
         if let Some(heads) = self.newest(&maps::SERVICES) {
             let see = |key: &[u8], value: &[u8]| {
@@ -231,6 +238,18 @@ impl Takeover {
                 .origins
                 .values()
                 .any(|origin| origin.is_new || origin.sources.len() > 1)
+    }
+
+    /// The programs that are in links.
+    pub(super) fn attached(&self) -> Result<Vec<String>, PinError> {
+        let mut programs = Vec::new();
+        for pins in self.others.iter().chain([&self.pins]) {
+            let links = names(&pins.links())?.into_iter();
+            programs.extend(links.filter_map(|name| Some(name.split_once('_')?.1.to_owned())));
+        }
+        programs.sort();
+        programs.dedup();
+        Ok(programs)
     }
 
     /// Fills the new maps; then they are those that count.

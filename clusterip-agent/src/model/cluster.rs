@@ -446,36 +446,6 @@ mod tests {
     }
 
     #[test]
-    fn two_pods_with_one_address_are_both_named() {
-        let mut cluster = Cluster::default();
-        let (one, two) = (pod("one", "a", "10.1.0.1"), pod("two", "b", "10.1.0.1"));
-        let other = pod("other", "a", "10.1.0.2");
-        touched(&mut cluster, listing([one.clone(), two.clone(), other]));
-        let shown = |cluster: &Cluster| -> Vec<String> {
-            let all = cluster.problems().iter();
-            all.map(|it| format!("{} {} {}", it.object, it.value, it.message))
-                .collect()
-        };
-        let said = shown(&cluster);
-        assert_eq!(said.len(), 2, "{said:?}");
-        assert!(
-            said[0].starts_with("Pod default/one 10.1.0.1 is the address of Pod default/two too")
-        );
-        assert!(
-            said[1].starts_with("Pod default/two 10.1.0.1 is the address of Pod default/one too")
-        );
-        // What the source says stands beside it.
-        touched(&mut cluster, vec![Event::Problems(Vec::new())]);
-        assert_eq!(shown(&cluster), said);
-        touched(&mut cluster, vec![remove(&two)]);
-        assert_eq!(shown(&cluster), [""; 0]);
-        touched(&mut cluster, vec![put(two)]);
-        assert_eq!(shown(&cluster), said);
-        touched(&mut cluster, vec![put(pod("one", "a", "10.1.0.3"))]);
-        assert_eq!(shown(&cluster), [""; 0]);
-    }
-
-    #[test]
     fn a_node_touches_what_runs_on_it_when_its_zone_changes() {
         let mut cluster = Cluster::default();
         let objects = [app("one"), pod("one-1", "one", "10.1.0.1"), app("two")];
