@@ -8,16 +8,27 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use clusterip_common::{
-    abi::Outcome,
-    packet::{self, Frame as _, Link, Network, Verdict},
+    abi::{BackendId, Outcome},
+    packet::{self, Frame as _, Link, Network, Next, Verdict},
+    wire::Be16,
 };
 
-use crate::{env::KernelEnv, frame::tc::TcFrame};
+use crate::{env::KernelEnv, frame::tc::TcFrame, maps::work};
 
 /// Not an action of TC: the packet is to be answered, the reason is added.
 const REFUSED: i32 = 0x100;
-/// Nor is this: the packet is served.
-const ADMITTED: i32 = 0x200;
+/// Nor are these: the packet is served, it begins a flow, in the place of another one, it goes past the
+/// services, it is translated.
+const ADMITTED: i32 = -0x200;
+const CHOOSE: i32 = -0x201;
+const CHOOSE_AGAIN: i32 = -0x202;
+const BESIDE: i32 = -0x203;
+const TRANSLATE: i32 = -0x204;
+/// An array has its only entry: this is for the verifier.
+const LOST: Next = Next::Verdict(Verdict::Drop(Outcome::ReplyFailed));
+/// Marks: what a way answers is a number and no action, an entry is replaced.
+const NUMBER: u64 = 1 << 32;
+const REPLACES: u32 = 1 << 16;
 const NO_ENDPOINT: i32 = Outcome::NoEndpoint.index().cast_signed();
 const NO_SERVICE: i32 = Outcome::NoService.index().cast_signed();
 
@@ -66,11 +77,16 @@ fn from_pod(skb: *mut __sk_buff, link: Link) -> i32 {
     if packet::is_icmp(&mut frame, is_v6) {
         return cip_way_icmp_from_pod(skb, place, family);
     }
-    let action = cip_way_flow_from_pod(skb, place, family);
-    if action < REFUSED {
-        action
-    } else {
-        cip_way_answer(skb, place, family, action - REFUSED)
+    let action = match cip_way_flow_from_pod(skb, place, family) {
+        CHOOSE => begin(skb, place, 0),
+        CHOOSE_AGAIN => begin(skb, place, REPLACES),
+        BESIDE => cip_way_beside(skb, place, family),
+        action => action,
+    };
+    match action {
+        TRANSLATE => cip_way_translate(skb, place),
+        action if action < REFUSED => action,
+        refused => cip_way_answer(skb, place, refused - REFUSED),
     }
 }
 
@@ -104,7 +120,10 @@ fn to_pod(skb: *mut __sk_buff, link: Link) -> i32 {
     if packet::is_icmp(&mut frame, is_v6) {
         cip_way_icmp_to_pod(skb, place, family)
     } else {
-        cip_way_flow_to_pod(skb, place, family)
+        match cip_way_flow_to_pod(skb, place, family) {
+            TRANSLATE => cip_way_translate(skb, place),
+            action => action,
+        }
     }
 }
 
@@ -115,21 +134,110 @@ fn to_pod(skb: *mut __sk_buff, link: Link) -> i32 {
 #[unsafe(no_mangle)]
 extern "C" fn cip_way_flow_from_pod(skb: *mut __sk_buff, network: u32, is_v6: u32) -> i32 {
     let mut frame = TcFrame::at_network(skb, network);
-    let verdict = packet::flow_from_pod(&mut frame, &KernelEnv, is_v6 != 0);
-    tc_action(&frame, verdict)
+    let Some(work) = work() else {
+        return TC_ACT_SHOT;
+    };
+    let next = packet::flow_from_pod(&mut frame, &KernelEnv, is_v6 != 0, work);
+    go_on(&frame, next)
+}
+
+/// A packet that begins a flow: its backend, or an action.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn cip_way_choose(skb: *mut __sk_buff) -> u64 {
+    let next = work().map_or(LOST, |work| packet::choose(&KernelEnv, work));
+    number_of(skb, next)
+}
+
+/// The client's port of a flow with a backend, or an action.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn cip_way_port(skb: *mut __sk_buff, backend: u32) -> u64 {
+    let backend = BackendId(backend);
+    let next = work().map_or(LOST, |work| packet::port(&KernelEnv, work, backend));
+    number_of(skb, next)
+}
+
+/// Opens the flow of a packet, over an old entry if it replaces one.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn cip_way_open(skb: *mut __sk_buff, network: u32, backend: u32, port: u32) -> i32 {
+    let frame = TcFrame::at_network(skb, network);
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a port, and a mark above it"
+    )]
+    let chosen = (BackendId(backend), Be16::new(port as u16));
+    let replaces = port & REPLACES != 0;
+    let next = work().map_or(LOST, |work| {
+        packet::open(&frame, &KernelEnv, work, replaces, chosen)
+    });
+    go_on(&frame, next)
+}
+
+/// All of the above.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "numbers behind a mark")]
+fn begin(skb: *mut __sk_buff, network: u32, replaces: u32) -> i32 {
+    let backend = cip_way_choose(skb);
+    if backend & NUMBER == 0 {
+        return (backend as u32).cast_signed();
+    }
+    let port = cip_way_port(skb, backend as u32);
+    if port & NUMBER == 0 {
+        return (port as u32).cast_signed();
+    }
+    cip_way_open(skb, network, backend as u32, port as u32 | replaces)
+}
+
+#[inline(always)]
+fn number_of(skb: *mut __sk_buff, next: Next) -> u64 {
+    match next {
+        Next::Backend(BackendId(id)) => NUMBER | u64::from(id),
+        Next::Port(port) => NUMBER | u64::from(port.get()),
+        next => go_on(&TcFrame::new(skb, 0), next).cast_unsigned().into(),
+    }
+}
+
+/// A packet past the services.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn cip_way_beside(skb: *mut __sk_buff, network: u32, is_v6: u32) -> i32 {
+    let mut frame = TcFrame::at_network(skb, network);
+    let Some(work) = work() else {
+        return TC_ACT_SHOT;
+    };
+    let next = packet::beside(&mut frame, &KernelEnv, is_v6 != 0, work);
+    go_on(&frame, next)
+}
+
+/// What a way comes to.
+#[inline(always)]
+fn go_on(frame: &TcFrame, next: Next) -> i32 {
+    match next {
+        Next::Translate => TRANSLATE,
+        Next::Verdict(verdict) => tc_action(frame, verdict),
+        Next::Choose { replaces: false } => CHOOSE,
+        Next::Choose { replaces: true } => CHOOSE_AGAIN,
+        Next::Beside => BESIDE,
+        Next::Backend(_) | Next::Port(_) => TC_ACT_SHOT,
+    }
 }
 
 /// Makes the answer to what was refused, for a reason by its number.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn cip_way_answer(skb: *mut __sk_buff, network: u32, is_v6: u32, reason: i32) -> i32 {
+extern "C" fn cip_way_answer(skb: *mut __sk_buff, network: u32, reason: i32) -> i32 {
     let mut frame = TcFrame::at_network(skb, network);
     let reason = match reason {
         NO_ENDPOINT => Outcome::NoEndpoint,
         NO_SERVICE => Outcome::NoService,
         _ => Outcome::NoFlow,
     };
-    let verdict = packet::reject(&mut frame, &KernelEnv, reason, is_v6 != 0);
+    let Some(work) = work() else {
+        return TC_ACT_SHOT;
+    };
+    let verdict = packet::reject(&mut frame, &KernelEnv, work, reason);
     tc_action(&frame, verdict)
 }
 
@@ -137,8 +245,11 @@ extern "C" fn cip_way_answer(skb: *mut __sk_buff, network: u32, is_v6: u32, reas
 #[unsafe(no_mangle)]
 extern "C" fn cip_way_flow_to_pod(skb: *mut __sk_buff, network: u32, is_v6: u32) -> i32 {
     let mut frame = TcFrame::at_network(skb, network);
-    let verdict = packet::flow_to_pod(&mut frame, &KernelEnv, is_v6 != 0);
-    tc_action(&frame, verdict)
+    let Some(work) = work() else {
+        return TC_ACT_SHOT;
+    };
+    let next = packet::flow_to_pod(&mut frame, &KernelEnv, is_v6 != 0, work);
+    go_on(&frame, next)
 }
 
 #[inline(never)]
@@ -154,6 +265,18 @@ extern "C" fn cip_way_icmp_from_pod(skb: *mut __sk_buff, network: u32, is_v6: u3
 extern "C" fn cip_way_icmp_to_pod(skb: *mut __sk_buff, network: u32, is_v6: u32) -> i32 {
     let mut frame = TcFrame::at_network(skb, network);
     let verdict = packet::icmp_to_pod(&mut frame, &KernelEnv, is_v6 != 0);
+    tc_action(&frame, verdict)
+}
+
+/// Does to a packet what one of the ways has decided.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn cip_way_translate(skb: *mut __sk_buff, network: u32) -> i32 {
+    let mut frame = TcFrame::at_network(skb, network);
+    let Some(work) = work() else {
+        return TC_ACT_SHOT;
+    };
+    let verdict = packet::translate(&mut frame, &work.translation);
     tc_action(&frame, verdict)
 }
 

@@ -9,6 +9,7 @@ use clusterip_common::{
         Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, Fragment, FragmentKey,
         Inside, Service, ServiceKey, Settings, SocketFlow, SocketKey, Traffic, maps,
     },
+    packet::Work,
     wire::Addr,
 };
 
@@ -70,6 +71,18 @@ pub(crate) static BACKEND_COUNTS: PerCpuArray<Counters> =
 #[map]
 pub(crate) static OUTCOMES: PerCpuArray<Traffic> =
     PerCpuArray::with_max_entries(maps::OUTCOMES.entries, 0);
+
+/// What one way of a packet leaves for the next: of the packet that this CPU is at. Nobody else looks at it.
+#[map]
+static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
+
+/// This CPU's.
+#[inline(always)]
+pub(crate) fn work() -> Option<&'static mut Work> {
+    let work = WORK.get_ptr_mut(0)?;
+    // SAFETY: a packet's program is not interrupted by another on its CPU, and each way takes it once.
+    Some(unsafe { &mut *work })
+}
 
 /// Read-only data; the agent patches it before the program is loaded.
 #[unsafe(no_mangle)]

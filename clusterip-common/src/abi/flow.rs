@@ -30,17 +30,11 @@ pub struct FlowKey {
 }
 
 impl FlowKey {
-    /// The tuple of the other way.
+    /// Becomes the tuple of the other way.
     #[inline(always)]
-    #[must_use]
-    pub const fn turned(&self) -> Self {
-        Self {
-            source: self.destination,
-            destination: self.source,
-            source_port: self.destination_port,
-            destination_port: self.source_port,
-            ..*self
-        }
+    pub const fn turn(&mut self) {
+        core::mem::swap(&mut self.source, &mut self.destination);
+        core::mem::swap(&mut self.source_port, &mut self.destination_port);
     }
 }
 

@@ -5,10 +5,13 @@ use super::{
     flow::{self, Standing},
     open,
     parse::{Packet, TcpFlags},
-    select,
+    select::{self, Choice},
+    verdict::Verdict,
 };
 use crate::{
-    abi::{Direction, Flow, FlowKey, FlowState, Outcome, ServiceKey},
+    abi::{
+        Backend, BackendId, BackendState, Direction, Flow, FlowKey, FlowState, Outcome, ServiceKey,
+    },
     wire::{Addr, Be16},
 };
 
@@ -17,12 +20,29 @@ use crate::{
 pub(super) enum Action {
     /// It goes on as somebody else's.
     Translate,
+    /// It begins a flow: a backend is to be chosen.
+    Begin,
+    /// As above, in the place of an entry that there is.
+    BeginAnew,
     /// The sender is told that there is nothing.
     Reject,
     /// Not ours.
     Pass,
     /// Ends here.
     Drop,
+}
+
+impl Action {
+    /// What is left to say of a packet that is not translated.
+    #[inline(always)]
+    pub(super) const fn verdict(self, outcome: Outcome) -> Verdict {
+        match self {
+            Self::Translate => Verdict::Translated(outcome),
+            Self::Reject => Verdict::Refuse(outcome),
+            Self::Pass | Self::Begin | Self::BeginAnew => Verdict::Pass(outcome),
+            Self::Drop => Verdict::Drop(outcome),
+        }
+    }
 }
 
 /// What is to become of a packet, and why. All of it has a value whatever the action is: of an enum with fields the
@@ -84,7 +104,7 @@ impl Decision {
 /// A packet to an address of the service range.
 #[inline(always)]
 pub(super) fn request<E: Env>(env: &E, packet: &Packet, bytes: impl Fn() -> usize) -> Decision {
-    let mut replaces = false;
+    let mut begins = Action::Begin;
     if let Some((table, entry)) = flow::find(env, &packet.key) {
         let flow = entry.get();
         match flow::standing(env, &flow, packet) {
@@ -101,24 +121,55 @@ pub(super) fn request<E: Env>(env: &E, packet: &Packet, bytes: impl Fn() -> usiz
             }
             Standing::Anew => {
                 flow::leave(env, table, packet, &flow);
-                replaces = true;
+                begins = Action::BeginAnew;
             }
             Standing::Dead => return flowless(env, packet),
         }
     } else if !packet.opens() {
         return flowless(env, packet);
     }
-    let choice = match select::choose(env, &packet.key) {
-        Ok(choice) => choice,
-        Err(outcome) => return Decision::refuse(outcome),
+    Decision::plain(begins, Outcome::NewFlow)
+}
+
+/// A packet that begins a flow with this backend, over an old entry if it `replaces` one.
+#[inline(always)]
+pub(super) fn begin<E: Env>(
+    env: &E,
+    packet: &Packet,
+    replaces: bool,
+    (id, client_port): (BackendId, Be16),
+    bytes: impl Fn() -> usize,
+) -> Decision {
+    let Some(backend) = chosen(env, id) else {
+        return Decision::drop(Outcome::NoBackend);
     };
-    match open::open(env, packet, replaces, &choice) {
+    match open::open(env, packet, replaces, &Choice { id, backend }, client_port) {
         Ok(flow) => {
-            env.count_request(choice.backend.service, flow.backend, bytes());
+            env.count_request(backend.service, flow.backend, bytes());
             Decision::translate(&flow, Outcome::NewFlow)
         }
         Err(outcome) => Decision::drop(outcome),
     }
+}
+
+/// The backend that was chosen. What was good a moment ago cannot be another's yet, but it may have been taken away.
+#[inline(always)]
+fn chosen<E: Env>(env: &E, id: BackendId) -> Option<Backend> {
+    env.backend(id)
+        .filter(|backend| backend.state != BackendState::FREE)
+}
+
+/// The client's port of a flow with this backend.
+#[inline(always)]
+pub(super) fn port<E: Env>(env: &E, packet: &Packet, id: BackendId) -> Result<Be16, Outcome> {
+    let backend = chosen(env, id).ok_or(Outcome::NoBackend)?;
+    open::find_port(env, packet, (backend.address, backend.port), false)
+}
+
+/// The verdict on a packet for which there is no backend.
+#[inline(always)]
+pub(super) const fn refusal(outcome: Outcome) -> Verdict {
+    Decision::refuse(outcome).action.verdict(outcome)
 }
 
 /// Whether a client shows that it has heard the other side: no flood of SYNs does.
@@ -209,7 +260,14 @@ pub(super) fn direct<E: Env>(env: &E, packet: &Packet) -> Decision {
     if !packet.opens() {
         return Decision::pass();
     }
-    match open::open_direct(env, packet) {
+    let FlowKey {
+        destination,
+        destination_port,
+        ..
+    } = packet.key;
+    let opened = open::find_port(env, packet, (destination, destination_port), true)
+        .and_then(|port| open::open_direct(env, packet, port));
+    match opened {
         Ok(flow) => past(client_port, &flow),
         Err(Outcome::PortsExhausted) => Decision::drop(Outcome::PortsExhausted),
         Err(_) => Decision::pass(),
@@ -219,10 +277,12 @@ pub(super) fn direct<E: Env>(env: &E, packet: &Packet) -> Decision {
 /// A packet from a pod to itself: if it is a request through a service, its answer shall come back here (D13).
 #[inline(always)]
 fn hide_from_itself<E: Env>(env: &E, packet: &Packet) -> Decision {
-    let key = &packet.key;
-    if key.source != key.destination || !is_reply(env, &key.turned()) {
+    let mut key = packet.key;
+    key.turn();
+    if key.source != key.destination || !is_reply(env, &key) {
         return Decision::pass();
     }
+    let key = &packet.key;
     Decision {
         action: Action::Translate,
         outcome: Outcome::Hairpin,

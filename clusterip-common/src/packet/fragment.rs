@@ -1,6 +1,6 @@
 //! Packets in pieces: the first one tells its ports, the later ones are told (D6).
 
-use super::{env::Env, parse::Packet};
+use super::{env::Env, parse::Packet, translate::Piece};
 use crate::abi::{Fragment, FragmentKey};
 
 /// Completes a packet in pieces; false for a piece whose first one was not seen.
@@ -15,7 +15,7 @@ pub(super) fn complete<E: Env>(env: &E, packet: &mut Packet, id: Option<u32>) ->
         id,
         protocol: packet.key.protocol.0.into(),
     };
-    if packet.is_later_fragment {
+    if packet.piece == Piece::Later {
         let Some(first) = env.fragment(&key) else {
             return false;
         };

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     abi::{BackendId, Direction, Flow, FlowKey, FlowState, Outcome},
-    wire::Be16,
+    wire::{Addr, Be16},
 };
 
 /// Ports tried for a flow that would look like another one to the backend (C12).
@@ -27,8 +27,9 @@ pub(super) fn open<E: Env>(
     packet: &Packet,
     replaces: bool,
     choice: &Choice,
+    client_port: Be16,
 ) -> Result<Flow, Outcome> {
-    let flow = Flow {
+    let mut flow = Flow {
         last_seen: env.now(),
         address: choice.backend.address,
         port: choice.backend.port,
@@ -36,12 +37,11 @@ pub(super) fn open<E: Env>(
         state: next_state(FlowState::OPENING, packet),
         backend: choice.id,
         generation: choice.backend.generation,
-        client_port: packet.key.source_port,
+        client_port,
         zero: 0,
     };
-    let (flow, is_mine) = make(env, packet, replaces, flow)?;
     // Counted by who made it: the loser of a race (C7) belongs to the winner's flow, whichever backend it chose itself.
-    if is_mine {
+    if make(env, packet, replaces, &mut flow)? {
         env.add_live_flow(choice.id, true);
         env.count_flow(choice.backend.service, choice.id);
     }
@@ -50,8 +50,12 @@ pub(super) fn open<E: Env>(
 
 /// Makes both entries of a flow that goes to a backend by its own address (C12).
 #[inline(always)]
-pub(super) fn open_direct<E: Env>(env: &E, packet: &Packet) -> Result<Flow, Outcome> {
-    let flow = Flow {
+pub(super) fn open_direct<E: Env>(
+    env: &E,
+    packet: &Packet,
+    client_port: Be16,
+) -> Result<Flow, Outcome> {
+    let mut flow = Flow {
         last_seen: env.now(),
         address: packet.key.destination,
         port: packet.key.destination_port,
@@ -59,76 +63,99 @@ pub(super) fn open_direct<E: Env>(env: &E, packet: &Packet) -> Result<Flow, Outc
         state: next_state(FlowState::OPENING, packet),
         backend: NO_BACKEND,
         generation: 0,
-        client_port: packet.key.source_port,
+        client_port,
         zero: 0,
     };
-    make(env, packet, true, flow).map(|(flow, _)| flow)
+    make(env, packet, true, &mut flow)?;
+    Ok(flow)
 }
 
-/// Makes the entries of `flow`, whose client gets a port of its own. The entry that counts, and whether it is this one.
+/// Makes the entries of `flow`, and says whether they are its own: else it has become the one that counts.
 #[inline(always)]
 fn make<E: Env>(
     env: &E,
     packet: &Packet,
     replaces: bool,
-    mut flow: Flow,
-) -> Result<(Flow, bool), Outcome> {
-    find_port(env, packet, &mut flow)?;
+    flow: &mut Flow,
+) -> Result<bool, Outcome> {
     let request = if replaces {
-        env.put_flow(Table::HalfOpen, &packet.key, &flow)
+        env.put_flow(Table::HalfOpen, &packet.key, flow)
     } else {
-        env.add_flow(Table::HalfOpen, &packet.key, &flow)
+        env.add_flow(Table::HalfOpen, &packet.key, flow)
     };
     match request {
         Ok(()) => {}
         Err(FlowError::Exists) => {
             let winner = env
                 .flow(Table::HalfOpen, &packet.key)
-                .map(|winner| (winner.get(), false));
-            return winner.ok_or(Outcome::FlowTableFull);
+                .ok_or(Outcome::FlowTableFull)?;
+            *flow = winner.get();
+            return Ok(false);
         }
         Err(FlowError::Full) => return Err(Outcome::FlowTableFull),
     }
-    let (key, other) = twin(&packet.key, &flow);
+    let (key, other) = twin(&packet.key, flow);
     if env.put_flow(Table::HalfOpen, &key, &other).is_err() {
         env.remove_flow(Table::HalfOpen, &packet.key);
         return Err(Outcome::FlowTableFull);
     }
-    Ok((flow, true))
+    Ok(true)
 }
 
-/// Gives a flow another client port if the backend could not tell it from one that lives (C12).
+/// The client's port of a new flow to a backend: its own, or another one if the backend could not tell the flow from one
+/// that lives (C12).
 #[inline(always)]
-fn find_port<E: Env>(env: &E, packet: &Packet, flow: &mut Flow) -> Result<(), Outcome> {
+pub(super) fn find_port<E: Env>(
+    env: &E,
+    packet: &Packet,
+    (address, port): (Addr, Be16),
+    is_direct: bool,
+) -> Result<Be16, Outcome> {
+    // As the backend answers.
+    let mut key = FlowKey {
+        source: address,
+        destination: packet.key.source,
+        source_port: port,
+        destination_port: packet.key.source_port,
+        protocol: packet.key.protocol,
+        zero: 0,
+        zero_tail: 0,
+    };
     for _ in 0..PORT_TRIES {
-        let (key, mine) = twin(&packet.key, flow);
-        if is_free(env, &key, &mine) {
-            return Ok(());
+        if is_free(env, &mut key, packet, is_direct) {
+            return Ok(key.destination_port);
         }
         #[expect(clippy::cast_possible_truncation, reason = "a port of the range above")]
         let port = (FIRST_PORT + env.random() % PORTS) as u16;
-        flow.client_port = Be16::new(port);
+        key.destination_port = Be16::new(port);
     }
     Err(Outcome::PortsExhausted)
 }
 
-/// Whether the tuple of a reply is nobody else's.
+/// Whether the tuple of a reply is nobody else's. The key is as it was afterwards.
 #[inline(always)]
-fn is_free<E: Env>(env: &E, key: &FlowKey, mine: &Flow) -> bool {
+fn is_free<E: Env>(env: &E, key: &mut FlowKey, packet: &Packet, is_direct: bool) -> bool {
     // Of a pod that calls itself, request and reply differ by their ports alone (D13).
-    if key.source == key.destination
-        && (key.source_port == key.destination_port || find(env, &key.turned()).is_some())
-    {
-        return false;
+    if key.source == key.destination {
+        if key.source_port == key.destination_port {
+            return false;
+        }
+        key.turn();
+        let is_taken = find(env, key).is_some();
+        key.turn();
+        if is_taken {
+            return false;
+        }
     }
     let Some((table, entry)) = find(env, key) else {
         return true;
     };
     let other = entry.get();
-    let is_mine = other.address == mine.address
-        && other.port == mine.port
-        && other.client_port == mine.client_port
-        && other.direction == mine.direction;
+    let is_mine = other.address == packet.key.destination
+        && other.port == packet.key.destination_port
+        && other.client_port == packet.key.source_port
+        && !other.direction.is_request()
+        && other.direction.is_direct() == is_direct;
     if is_mine {
         return true;
     }

@@ -8,10 +8,11 @@ use super::{
     family::Family,
     frame::{Frame, Wire},
     sctp,
+    translate::Piece,
 };
 use crate::{
     abi::{FlowKey, Outcome},
-    wire::{Be16, Proto},
+    wire::{Addr, Be16, Proto},
 };
 
 /// An Ethernet header: network-types has the same with a field of alignment 2, and frames have none.
@@ -27,13 +28,21 @@ pub struct Ethernet {
 }
 
 /// What TCP, UDP and SCTP begin with.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Ports {
     /// Source.
     pub source: Be16,
     /// Destination.
     pub destination: Be16,
+}
+
+impl Ports {
+    /// Not known.
+    pub(super) const NONE: Self = Self {
+        source: Be16::new(0),
+        destination: Be16::new(0),
+    };
 }
 
 /// The flag byte of a TCP header.
@@ -95,6 +104,7 @@ pub(super) enum Read {
 
 /// A packet with ports.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(super) struct Packet {
     /// The ports are zero in a later fragment until they are looked up.
     pub(super) key: FlowKey,
@@ -104,13 +114,37 @@ pub(super) struct Packet {
     pub(super) flags: TcpFlags,
     /// The family.
     pub(super) is_v6: bool,
-    /// A piece of the whole.
-    pub(super) is_fragment: bool,
-    /// Not the first piece: there is no L4 header in it.
-    pub(super) is_later_fragment: bool,
+    /// Of a later piece there is no L4 header.
+    pub(super) piece: Piece,
 }
 
+/// No L4 header begins behind this.
+const FARTHEST: usize = 0xfff;
+
 impl Packet {
+    /// Before anything was read.
+    pub(super) const NONE: Self = Self {
+        key: FlowKey {
+            source: Addr::UNSPECIFIED,
+            destination: Addr::UNSPECIFIED,
+            source_port: Be16::new(0),
+            destination_port: Be16::new(0),
+            protocol: Proto(0),
+            zero: 0,
+            zero_tail: 0,
+        },
+        l4: 0,
+        flags: TcpFlags(0),
+        is_v6: false,
+        piece: Piece::Whole,
+    };
+
+    /// Where L4 begins, of a packet that another function has read: no number to the verifier.
+    #[inline(always)]
+    pub(super) const fn l4(&self) -> usize {
+        self.l4 & FARTHEST
+    }
+
     #[inline(always)]
     pub(super) fn is_tcp(&self) -> bool {
         self.key.protocol == Proto::TCP
@@ -161,10 +195,7 @@ pub(super) fn read<A: Family, F: Frame>(frame: &F) -> Result<Read, Outcome> {
     }
     let ip = frame.at::<A::Header>(network).ok_or(Outcome::Truncated)?;
     let (source, destination) = (A::source(ip), A::destination(ip));
-    let mut ports = Ports {
-        source: Be16::new(0),
-        destination: Be16::new(0),
-    };
+    let mut ports = Ports::NONE;
     let mut flags = TcpFlags(0);
     if !is_later_fragment {
         ports = *frame.at::<Ports>(l4).ok_or(Outcome::Truncated)?;
@@ -194,8 +225,11 @@ pub(super) fn read<A: Family, F: Frame>(frame: &F) -> Result<Read, Outcome> {
         l4,
         flags,
         is_v6: A::IS_V6,
-        is_fragment: fragment.is_some(),
-        is_later_fragment,
+        piece: match (fragment, is_later_fragment) {
+            (None, _) => Piece::Whole,
+            (Some(_), false) => Piece::First,
+            (Some(_), true) => Piece::Later,
+        },
     };
     Ok(Read::Flow(packet, fragment))
 }

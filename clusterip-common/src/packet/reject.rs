@@ -9,7 +9,8 @@ use super::{
     family::Family,
     frame::Frame,
     link::ETHERNET,
-    parse::{self, Ethernet, Packet, Read, TCP_HEADER, TcpFlags},
+    parse::{Ethernet, Packet, TCP_HEADER, TcpFlags},
+    translate::Piece,
     verdict::Verdict,
 };
 use crate::{
@@ -26,21 +27,19 @@ const ICMP_HEADER: usize = 8;
 pub(super) fn reject<A: Family, F: Frame, E: Env>(
     frame: &mut F,
     env: &E,
+    packet: &Packet,
     outcome: Outcome,
 ) -> Verdict {
-    let Ok(Read::Flow(packet, _)) = parse::read::<A, F>(frame) else {
-        return Verdict::Drop(outcome);
-    };
     let is_reset = packet.has_handshake() && packet.flags.any(TcpFlags::RST);
-    if is_reset || packet.is_later_fragment || !A::is_host(packet.key.source) {
+    if is_reset || packet.piece == Piece::Later || !A::is_host(packet.key.source) {
         return Verdict::Drop(outcome);
     }
     let made = if packet.is_tcp() {
-        reset::<A, F>(frame, &packet)
+        reset::<A, F>(frame, packet)
     } else if !may_have_error(env, packet.key.source) {
         return Verdict::Drop(Outcome::ErrorsLimited);
     } else {
-        port_unreachable::<A, F>(frame, &packet)
+        port_unreachable::<A, F>(frame, packet)
     };
     match made {
         Some(()) => Verdict::Reply(outcome),
@@ -69,7 +68,7 @@ fn may_have_error<E: Env>(env: &E, client: Addr) -> bool {
 /// Turns the frame into a RST to its sender (D9).
 #[inline(always)]
 fn reset<A: Family, F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
-    let tcp = *frame.at::<TcpHdr>(packet.l4)?;
+    let tcp = *frame.at::<TcpHdr>(packet.l4())?;
     let flags = packet.flags;
     let (seq, ack, answer) = if flags.any(TcpFlags::ACK) {
         (Be32(tcp.ack_seq), Be32::new(0), TcpFlags::RST)
@@ -79,7 +78,7 @@ fn reset<A: Family, F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
             0 => frame.len(),
             length => frame.network() + length,
         }
-        .saturating_sub(packet.l4);
+        .saturating_sub(packet.l4());
         #[expect(clippy::cast_possible_truncation, reason = "no frame is that long")]
         let payload = length.saturating_sub(header) as u32;
         let phantom = u32::from(flags.any(TcpFlags::SYN)) + u32::from(flags.any(TcpFlags::FIN));
@@ -141,7 +140,7 @@ fn reset<A: Family, F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
 /// Turns the frame into an ICMP error that quotes its beginning.
 #[inline(always)]
 fn port_unreachable<A: Family, F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
-    let (quote, quoted) = A::quote(frame, packet.l4)?;
+    let (quote, quoted) = A::quote(frame, packet.l4())?;
     // As above: what cannot be cut is not counted.
     let _cut = frame.truncate(frame.network() + quote);
     if !frame.open_gap(A::HEADER + ICMP_HEADER) {

@@ -1,0 +1,401 @@
+//! The ways that packets take. Each is a function of its own, in the kernel too, because together they need more than the
+//! 512 bytes of stack that a program has, and so that the verifier looks at each once. Each wants a frame that was entered.
+
+use super::{
+    decide::{self, Action, Decision},
+    env::Env,
+    family::{Family, V4, V6},
+    fragment,
+    frame::Frame,
+    icmp,
+    parse::{self, Packet, Ports, Read},
+    select,
+    translate::{Piece, Translation},
+    verdict::Verdict,
+};
+use crate::{
+    abi::{BackendId, Direction, FlowKey, Outcome},
+    wire::Be16,
+};
+
+/// What one way leaves for the next: of one packet.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Work {
+    packet: Packet,
+    /// What is to be done to it, once that is decided.
+    pub translation: Translation,
+}
+
+impl Work {
+    /// Before anything was seen.
+    pub const NONE: Self = Self {
+        packet: Packet::NONE,
+        translation: Translation::NONE,
+    };
+}
+
+/// What is next for a packet.
+#[derive(Clone, Copy)]
+pub enum Next {
+    /// It is translated, as was written: call [`translate`](super::translate).
+    Translate,
+    /// That is all. `Refuse`: call [`reject`].
+    Verdict(Verdict),
+    /// It begins a flow, perhaps in the place of another one: call [`choose`].
+    Choose {
+        /// There is an entry.
+        replaces: bool,
+    },
+    /// It has a backend: call [`port`].
+    Backend(BackendId),
+    /// Its client has this port towards the backend: call [`open`].
+    Port(Be16),
+    /// It is for no service, but may concern one: call [`beside`].
+    Beside,
+}
+
+/// Whether a frame takes the way of ICMP.
+#[inline(always)]
+pub fn is_icmp<F: Frame>(frame: &mut F, is_v6: bool) -> bool {
+    if is_v6 {
+        is_icmp_of::<V6, F>(frame)
+    } else {
+        is_icmp_of::<V4, F>(frame)
+    }
+}
+
+#[inline(always)]
+fn is_icmp_of<A: Family, F: Frame>(frame: &mut F) -> bool {
+    let network = frame.network();
+    frame.pull(network + A::HEADERS);
+    frame
+        .at::<A::Header>(network)
+        .is_some_and(|ip| A::quoted(ip).0 == A::ICMP)
+}
+
+/// ICMP from a pod: a ping to a VIP, or an error about a flow.
+#[inline(always)]
+pub fn icmp_from_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool) -> Verdict {
+    if is_v6 {
+        icmp_request::<V6, F, E>(frame, env)
+    } else {
+        icmp_request::<V4, F, E>(frame, env)
+    }
+}
+
+/// ICMP to a pod: an error about a flow.
+#[inline(always)]
+pub fn icmp_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool) -> Verdict {
+    if is_v6 {
+        icmp_reply::<V6, F, E>(frame, env)
+    } else {
+        icmp_reply::<V4, F, E>(frame, env)
+    }
+}
+
+#[inline(always)]
+fn icmp_request<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
+    match header::<A, F>(frame) {
+        Ok(ip) if A::is_for_service(ip, env.settings()) => {}
+        Ok(_) => return Verdict::Pass(Outcome::NotOurs),
+        Err(verdict) => return verdict,
+    }
+    match A::layout(frame) {
+        Ok(layout) if layout.fragment.is_none() => {
+            icmp::to_service::<A, F, E>(frame, env, layout.l4)
+        }
+        Ok(_) => Verdict::Drop(Outcome::Fragment),
+        Err(outcome) => Verdict::Drop(outcome),
+    }
+}
+
+#[inline(always)]
+fn icmp_reply<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
+    if let Err(verdict) = header::<A, F>(frame) {
+        return verdict;
+    }
+    match A::layout(frame) {
+        Ok(layout) if layout.fragment.is_none() => icmp::to_pod::<A, F, E>(frame, env, layout.l4),
+        Ok(_) | Err(_) => Verdict::Pass(Outcome::NotOurs),
+    }
+}
+
+/// What a pod sends that is no ICMP.
+#[inline(always)]
+pub fn flow_from_pod<F: Frame, E: Env>(
+    frame: &mut F,
+    env: &E,
+    is_v6: bool,
+    work: &mut Work,
+) -> Next {
+    let read = if is_v6 {
+        read_request::<V6, F, E>(frame, env)
+    } else {
+        read_request::<V4, F, E>(frame, env)
+    };
+    // From here on it is read where it is kept, which takes none of the stack.
+    work.packet = match read {
+        Ok(packet) => packet,
+        Err(stop) => return stop.into(),
+    };
+    let Work {
+        packet,
+        translation,
+    } = work;
+    let decision = decide::request(env, packet, || frame.len());
+    match decision.action {
+        Action::Begin => Next::Choose { replaces: false },
+        Action::BeginAnew => Next::Choose { replaces: true },
+        _ => settle(
+            packet,
+            frame.network(),
+            &decision,
+            Direction::REQUEST,
+            translation,
+        ),
+    }
+}
+
+/// A packet that begins a flow of a service, as [`flow_from_pod`] found: its backend.
+#[inline(always)]
+pub fn choose<E: Env>(env: &E, work: &Work) -> Next {
+    match select::choose(env, &work.packet.key) {
+        Ok(choice) => Next::Backend(choice.id),
+        Err(outcome) => Next::Verdict(decide::refusal(outcome)),
+    }
+}
+
+/// The port of a packet that begins a flow with the backend of [`choose`].
+#[inline(always)]
+pub fn port<E: Env>(env: &E, work: &Work, backend: BackendId) -> Next {
+    match decide::port(env, &work.packet, backend) {
+        Ok(port) => Next::Port(port),
+        Err(outcome) => Next::Verdict(Verdict::Drop(outcome)),
+    }
+}
+
+/// A packet that begins a flow with the backend of [`choose`] and the port of [`port`].
+#[inline(always)]
+pub fn open<F: Frame, E: Env>(
+    frame: &F,
+    env: &E,
+    work: &mut Work,
+    replaces: bool,
+    chosen: (BackendId, Be16),
+) -> Next {
+    let Work {
+        packet,
+        translation,
+    } = work;
+    let decision = decide::begin(env, packet, replaces, chosen, || frame.len());
+    settle(
+        packet,
+        frame.network(),
+        &decision,
+        Direction::REQUEST,
+        translation,
+    )
+}
+
+/// A packet past the services: a pod's answer to itself, or one to a backend by its own address. What cannot be read is
+/// none.
+#[inline(always)]
+pub fn beside<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut Work) -> Next {
+    let read = if is_v6 {
+        read_beside::<V6, F, E>(frame, env)
+    } else {
+        read_beside::<V4, F, E>(frame, env)
+    };
+    let Some((read, is_hairpin)) = read else {
+        return PASS;
+    };
+    work.packet = read;
+    let Work {
+        packet,
+        translation,
+    } = work;
+    let decision = if is_hairpin {
+        decide::back_to_itself(env, packet)
+    } else {
+        decide::direct(env, packet)
+    };
+    settle(
+        packet,
+        frame.network(),
+        &decision,
+        Direction::REQUEST,
+        translation,
+    )
+}
+
+const PASS: Next = Next::Verdict(Verdict::Pass(Outcome::NotOurs));
+
+/// Answers what was refused.
+#[inline(always)]
+pub fn reject<F: Frame, E: Env>(frame: &mut F, env: &E, work: &Work, outcome: Outcome) -> Verdict {
+    let packet = &work.packet;
+    if packet.is_v6 {
+        super::reject::reject::<V6, F, E>(frame, env, packet, outcome)
+    } else {
+        super::reject::reject::<V4, F, E>(frame, env, packet, outcome)
+    }
+}
+
+/// What a pod is about to receive that is no ICMP.
+#[inline(always)]
+pub fn flow_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut Work) -> Next {
+    let read = if is_v6 {
+        read_reply::<V6, F, E>(frame, env)
+    } else {
+        read_reply::<V4, F, E>(frame, env)
+    };
+    work.packet = match read {
+        Ok(packet) => packet,
+        Err(verdict) => return Next::Verdict(verdict),
+    };
+    let Work {
+        packet,
+        translation,
+    } = work;
+    let decision = decide::reply(env, packet, || frame.len());
+    settle(
+        packet,
+        frame.network(),
+        &decision,
+        Direction::REPLY,
+        translation,
+    )
+}
+
+/// Why a packet is not one of a service.
+enum Stop {
+    Verdict(Verdict),
+    Beside,
+}
+
+impl From<Stop> for Next {
+    #[inline(always)]
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Verdict(verdict) => Self::Verdict(verdict),
+            Stop::Beside => Self::Beside,
+        }
+    }
+}
+
+/// A packet to the service range, or what is next for one that is not, is no flow, or cannot be read.
+#[inline(always)]
+fn read_request<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Packet, Stop> {
+    let ip = header::<A, F>(frame).map_err(Stop::Verdict)?;
+    if !A::is_for_service(ip, env.settings()) {
+        let is_hairpin = A::is_hairpin(ip, env.settings());
+        let (address, (_, header)) = (A::destination(ip), A::quoted(ip));
+        // Most packets from a pod end here: no backend has the address and port they go to.
+        let may_concern_us = is_hairpin
+            || frame
+                .at::<Ports>(frame.network() + header)
+                .is_some_and(|ports| env.is_endpoint(address, ports.destination));
+        return Err(if may_concern_us {
+            Stop::Beside
+        } else {
+            Stop::Verdict(Verdict::Pass(Outcome::NotOurs))
+        });
+    }
+    let drop = |outcome| Stop::Verdict(Verdict::Drop(outcome));
+    match parse::read::<A, F>(frame).map_err(drop)? {
+        Read::Flow(mut packet, id) => {
+            if fragment::complete(env, &mut packet, id) {
+                Ok(packet)
+            } else {
+                Err(drop(Outcome::Fragment))
+            }
+        }
+        Read::Other => Err(drop(Outcome::OtherProtocol)),
+    }
+}
+
+/// A packet past the services, and whether it goes to the address that hides a pod from itself.
+#[inline(always)]
+fn read_beside<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Option<(Packet, bool)> {
+    let is_hairpin = A::is_hairpin(header::<A, F>(frame).ok()?, env.settings());
+    match parse::read::<A, F>(frame) {
+        Ok(Read::Flow(mut packet, id)) => {
+            fragment::complete(env, &mut packet, id).then_some((packet, is_hairpin))
+        }
+        Ok(Read::Other) | Err(_) => None,
+    }
+}
+
+/// What cannot be read cannot be a reply of ours: the pod's own stack judges it.
+#[inline(always)]
+fn read_reply<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Packet, Verdict> {
+    let pass = Verdict::Pass(Outcome::NotOurs);
+    header::<A, F>(frame)?;
+    match parse::read::<A, F>(frame) {
+        Ok(Read::Flow(mut packet, id)) => {
+            // Most packets to a pod end here: no backend has the address and port they come from.
+            let FlowKey {
+                source,
+                source_port,
+                destination,
+                ..
+            } = packet.key;
+            if packet.piece != Piece::Later
+                && source != destination
+                && !env.is_endpoint(source, source_port)
+            {
+                return Err(pass);
+            }
+            if fragment::complete(env, &mut packet, id) {
+                Ok(packet)
+            } else {
+                Err(pass)
+            }
+        }
+        Ok(Read::Other) | Err(_) => Err(pass),
+    }
+}
+
+/// Bytes that are pulled where a header has extensions.
+const EXTENDED: usize = 512;
+
+#[inline(always)]
+fn header<A: Family, F: Frame>(frame: &mut F) -> Result<&A::Header, Verdict> {
+    let truncated = Verdict::Pass(Outcome::Truncated);
+    let network = frame.network();
+    frame.pull(network + A::HEADERS);
+    let ip = frame.at::<A::Header>(network).ok_or(truncated)?;
+    if A::has_mapped_address(ip) {
+        return Err(Verdict::Drop(Outcome::MappedAddress));
+    }
+    if A::has_extensions(ip) {
+        frame.pull(EXTENDED);
+    }
+    frame.at::<A::Header>(network).ok_or(truncated)
+}
+
+/// What a decision comes to.
+#[inline(always)]
+fn settle(
+    packet: &Packet,
+    network: usize,
+    decision: &Decision,
+    side: Direction,
+    out: &mut Translation,
+) -> Next {
+    let Decision {
+        action,
+        outcome,
+        address,
+        port,
+        client_port,
+    } = *decision;
+    match action {
+        Action::Translate => {
+            *out = Translation::new(packet, network, side, outcome, (address, port, client_port));
+            Next::Translate
+        }
+        other => Next::Verdict(other.verdict(outcome)),
+    }
+}
