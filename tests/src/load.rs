@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
+    sync::Semaphore,
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
@@ -25,6 +26,8 @@ use crate::{Pod, wait};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// New connections come in groups, this far apart.
 const TICK: Duration = Duration::from_millis(10);
+/// New connections at a time: on a machine that cannot keep up the rate is lower, rather than their number without end.
+const AT_ONCE: usize = 128;
 /// Failures that are told one by one.
 const TOLD: usize = 10;
 
@@ -194,9 +197,10 @@ async fn generate(plan: &Plan, tally: &Arc<Tally>) {
     }
     let ticks = usize::try_from(1000 / TICK.as_millis().max(1)).unwrap_or(1);
     let mut tick = interval(TICK);
-    // A moment in which this thread does not run is made up for: the rate holds.
+    // A short moment in which this thread does not run is made up for: the rate holds.
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let (mut number, mut due) = (0, 0);
+    let slots = Arc::new(Semaphore::new(AT_ONCE));
     let mut targets = targets.copied();
     while tally.goes_on() {
         tick.tick().await;
@@ -206,7 +210,12 @@ async fn generate(plan: &Plan, tally: &Arc<Tally>) {
             number += 1;
             let Some(to) = targets.next() else { break };
             let tally = tally.clone();
+            // The semaphore is never closed.
+            let Ok(slot) = slots.clone().acquire_owned().await else {
+                break;
+            };
             tasks.spawn(async move {
+                let _slot = slot;
                 match once(number, to).await {
                     Ok(()) => drop(tally.new.fetch_add(1, Ordering::Relaxed)),
                     Err(error) => tally.fail(&format!("new connection {number} to {to}"), &error),

@@ -218,8 +218,8 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     let settings = Raw(settings);
     loader.override_global("SETTINGS", &settings, true);
     loader.override_global(aya_log::LEVEL, &options.log_level, false);
-    let loaded = load_programs(&mut loader, options);
-    let mut ebpf = loaded.inspect_err(|_| {
+    let result = load_programs(&mut loader, options);
+    let mut ebpf = result.inspect_err(|_| {
         if let Some(takeover) = &takeover {
             takeover.abandon();
         }

@@ -70,6 +70,10 @@ const fn flags(action: Action) -> ServiceFlags {
 /// The entry of a VIP, whatever its ports (B9, B10). To packets only that it is there counts; to the next agent, whose
 /// it is (G4).
 #[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the two halves of the number"
+)]
 pub const fn address_head(owner: Owner) -> Service {
     let Owner(hash) = owner;
     Service {
@@ -78,7 +82,7 @@ pub const fn address_head(owner: Owner) -> Service {
         slot_count: 0,
         algorithm: abi::Algorithm::ROUND_ROBIN,
         flags: ServiceFlags(0),
-        affinity: (hash & u32::MAX as u64) as u32,
+        affinity: hash as u32,
     }
 }
 

@@ -61,8 +61,8 @@ impl Kept {
                 (Copy::Former, before) => before,
                 (Copy::Good(text), Some(Ok(before))) if before == text => Some(Ok(text)),
                 (Copy::Good(text), before) => {
-                    let mut make = fs::DirBuilder::new();
-                    let made = make.recursive(true).mode(0o700).create(&directory);
+                    let mut builder = fs::DirBuilder::new();
+                    let made = builder.recursive(true).mode(0o700).create(&directory);
                     match made.and_then(|()| durable::replace_soon(&path, text.as_bytes())) {
                         Ok(()) => Some(Ok(text)),
                         Err(error) => {
