@@ -109,6 +109,20 @@ impl Wanted {
     }
 }
 
+/// The same where what is looked for may change.
+pub async fn watch_by(
+    mut wanted: watch::Receiver<Wanted>,
+    devices: watch::Sender<Option<Devices>>,
+) {
+    loop {
+        let now = wanted.borrow_and_update().clone();
+        tokio::select! {
+            () = watch(now, devices.clone()) => return,
+            changed = wanted.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
 /// Keeps `devices` up to date until nobody listens; None is not listed yet. Whatever fails is said and tried again.
 pub async fn watch(wanted: Wanted, devices: watch::Sender<Option<Devices>>) {
     let mut doubly_claimed = BTreeSet::new();

@@ -6,11 +6,15 @@
 //! One writer, one model: `reconcile` owns the snapshot; everyone else reads it.
 
 pub mod attachments;
+pub mod clock;
 pub mod command;
 pub mod config;
 pub mod dataplane;
 mod default_routes;
+pub mod dns;
 pub mod durable;
+pub mod health;
+pub mod heap;
 pub mod interfaces;
 pub mod logging;
 pub mod metrics;
@@ -23,3 +27,4 @@ pub mod reconnect;
 mod repeatable;
 pub mod source;
 pub mod state;
+pub mod supervisor;

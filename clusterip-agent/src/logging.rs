@@ -1,18 +1,52 @@
 //! Log lines on standard error, for people or as one JSON object each.
 
-use std::io::Write as _;
+use std::{
+    io::Write as _,
+    sync::{PoisonError, RwLock},
+};
 
-use env_logger::Builder;
+use env_logger::{Builder, Logger};
 use log::{
-    LevelFilter, Record,
+    LevelFilter, Log, Metadata, Record,
     kv::{self, Key, Value as KvValue, VisitSource, VisitValue},
 };
 use serde_json::{Map, Value};
 
 use crate::config::LogFormat;
 
-/// Starts logging; a second call changes nothing. `quiet` leaves warnings and errors only; each `verbose` is one level
-/// more of what this program says itself.
+/// What writes the lines now. It may be another one after a reload.
+static CURRENT: RwLock<Option<Logger>> = RwLock::new(None);
+
+struct Current;
+
+impl Log for Current {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        with_current(|logger| logger.enabled(metadata))
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        with_current(|logger| {
+            logger.log(record);
+            true
+        });
+    }
+
+    fn flush(&self) {
+        with_current(|logger| {
+            logger.flush();
+            true
+        });
+    }
+}
+
+fn with_current(act: impl FnOnce(&Logger) -> bool) -> bool {
+    // A panic in between leaves a whole logger: it is replaced at once.
+    let current = CURRENT.read().unwrap_or_else(PoisonError::into_inner);
+    current.as_ref().is_some_and(act)
+}
+
+/// Starts logging, or goes on in another way. `quiet` leaves warnings and errors only; each `verbose` is one level more of
+/// what this program says itself.
 pub fn start(format: LogFormat, quiet: bool, verbose: u8) {
     let base = if quiet {
         LevelFilter::Warn
@@ -39,9 +73,12 @@ pub fn start(format: LogFormat, quiet: bool, verbose: u8) {
             });
         }
     }
-    if builder.try_init().is_err() {
-        log::debug!("logging was started already");
-    }
+    let logger = builder.build();
+    let most = logger.filter();
+    *CURRENT.write().unwrap_or_else(PoisonError::into_inner) = Some(logger);
+    log::set_max_level(most);
+    // Refused the second time, when it is there already.
+    log::set_logger(&Current).ok();
 }
 
 fn line(record: &Record<'_>, time: String) -> Value {

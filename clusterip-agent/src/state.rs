@@ -21,6 +21,8 @@ use crate::{
 
 const FILE: &str = "allocations.json";
 const VERSION: u32 = 1;
+/// What a node port is for that is for no port of its service.
+const HEALTH_CHECK: &str = "healthCheck";
 
 /// Failure to keep or find allocations.
 #[derive(Debug, thiserror::Error)]
@@ -174,6 +176,9 @@ fn object_name(key: &str) -> Result<ObjectName, String> {
 
 fn node_ports(kept: BTreeMap<String, BTreeMap<String, u16>>) -> Result<KeptPorts, String> {
     let port_key = |text: &str| {
+        if text == HEALTH_CHECK {
+            return Some(PortKey::HEALTH_CHECK);
+        }
         let (port, protocol) = text.split_once('/')?;
         Some(PortKey {
             port: port.parse().ok().filter(|port| *port > 0)?,
@@ -201,7 +206,14 @@ fn text(allocations: &Allocations) -> io::Result<Vec<u8>> {
     let numbers = |ports: &BTreeMap<PortKey, u16>| {
         ports
             .iter()
-            .map(|(key, number)| (format!("{}/{}", key.port, key.protocol), *number))
+            .map(|(key, number)| {
+                let text = if *key == PortKey::HEALTH_CHECK {
+                    HEALTH_CHECK.to_owned()
+                } else {
+                    format!("{}/{}", key.port, key.protocol)
+                };
+                (text, *number)
+            })
             .collect()
     };
     let document = Document {
@@ -238,7 +250,10 @@ mod tests {
         Allocations {
             addresses: BTreeMap::from([(web.clone(), addresses.to_vec())]),
             resting: BTreeMap::from([("10.96.0.9".parse().unwrap(), web.clone())]),
-            node_ports: BTreeMap::from([(web, BTreeMap::from([(key, 30_123)]))]),
+            node_ports: BTreeMap::from([(
+                web,
+                BTreeMap::from([(key, 30_123), (PortKey::HEALTH_CHECK, 30_124)]),
+            )]),
         }
     }
 

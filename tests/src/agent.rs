@@ -41,6 +41,7 @@ pub struct Agent {
     node: Namespace,
     arguments: Vec<OsString>,
     manifests: PathBuf,
+    environment: Vec<(OsString, OsString)>,
     /// A file without a name, so that nothing of it is left however this process ends.
     log: File,
     process: Option<Process>,
@@ -52,10 +53,27 @@ impl Agent {
     /// # Errors
     /// The program is not built, or did not become ready: the error holds its log.
     pub fn start(node: &Node, manifests: &Path, more: &[&str]) -> Result<Self> {
+        Self::start_in(node, manifests, more, &[])
+    }
+
+    /// The same with variables in its environment.
+    ///
+    /// # Errors
+    /// As for [`Agent::start`].
+    pub fn start_in(
+        node: &Node,
+        manifests: &Path,
+        more: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let mut agent = Self {
             node: node.namespace().clone(),
             arguments: arguments(manifests, more),
             manifests: manifests.to_owned(),
+            environment: environment
+                .iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
             log: tempfile::tempfile().context("make a file for the agent's log")?,
             process: None,
         };
@@ -77,6 +95,7 @@ impl Agent {
         let mut command = self.node.command(binary()?);
         command
             .args(&self.arguments)
+            .envs(self.environment.iter().cloned())
             .stdout(log.try_clone()?)
             .stderr(log);
         // Apart from the terminal's own group: Ctrl-C is for the demo, which stops the agent in its turn.
@@ -166,6 +185,20 @@ impl Agent {
     }
 }
 
+impl Agent {
+    /// The lines of its log so far, written with `--log-format json`.
+    ///
+    /// # Errors
+    /// A line that is no JSON.
+    pub fn log_objects(&self) -> Result<Vec<serde_json::Value>> {
+        let log = self.log();
+        let lines = log.lines().filter(|line| !line.starts_with("---"));
+        let objects = lines
+            .map(|line| serde_json::from_str(line).with_context(|| format!("log line {line:?}")));
+        objects.collect()
+    }
+}
+
 impl Drop for Agent {
     fn drop(&mut self) {
         self.kill();
@@ -179,10 +212,13 @@ fn arguments(manifests: &Path, more: &[&str]) -> Vec<OsString> {
         ("--manifests", manifests.as_os_str()),
         ("--bpffs", BPFFS.as_ref()),
         ("--state-dir", STATE.as_ref()),
-        ("--pod-interfaces", "veth*".as_ref()),
         ("--service-cidr", SERVICE_CIDR.as_ref()),
     ] {
         arguments.extend([flag.into(), value.to_owned()]);
+    }
+    if !more.contains(&"--config") {
+        // A flag would win over the file that the test is about.
+        arguments.extend(["--pod-interfaces".into(), "veth*".into()]);
     }
     if !more.contains(&"--socket-lb") {
         // Nothing is attached to the machine's own cgroup: a test names one that it made.

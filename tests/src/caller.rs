@@ -5,7 +5,8 @@
 //! `send ADDRESS`.
 
 use std::{
-    ffi::OsStr,
+    env,
+    ffi::{OsStr, OsString},
     io::{self, BufRead as _, BufReader, Write as _},
     net::{SocketAddr, UdpSocket},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -18,6 +19,12 @@ use crate::{
     Cgroup, Namespace,
     client::{self, Connection},
 };
+
+/// The program to start: `CLUSTERIP_CALLER` where the machine is not the one that built it, else `built`.
+#[must_use]
+pub fn program(built: &str) -> OsString {
+    env::var_os("CLUSTERIP_CALLER").unwrap_or_else(|| built.into())
+}
 
 /// What came of a TCP connection.
 #[derive(Clone, PartialEq, Eq, Debug)]

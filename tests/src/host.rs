@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
 };
 
+use bytes::Bytes;
 use clusterip_agent::plan::Tables;
 use clusterip_common::{
     abi::{
@@ -12,9 +13,18 @@ use clusterip_common::{
         FlowState, Fragment, FragmentKey, Inside, Outcome, Service, ServiceId, ServiceKey,
         Settings, SlotIndex, SocketFlow, SocketKey, Traffic,
     },
-    packet::{Env, FlowEntry, FlowError, Table, socket::SocketTable},
+    packet::{
+        self, Env, FlowEntry, FlowError, Link, SliceFrame, Table, Verdict, socket::SocketTable,
+    },
     wire::{Addr, Be16},
 };
+
+use crate::case::{Hook, Seen};
+
+/// Room for an answer that is longer than the frame it answers.
+const ROOM: usize = 128;
+/// What that room is filled with.
+const FILLER: u8 = 0xee;
 
 /// The first client port that chance gives a flow whose own is taken (C12).
 #[must_use]
@@ -48,6 +58,8 @@ pub struct HostEnv {
     pub sockets: RefCell<BTreeMap<SocketKey, SocketFlow>>,
     /// Room in each flow table, and in that of sockets.
     pub capacity: usize,
+    /// The tuple that a packet asked for first, since it was last taken.
+    pub asked: Cell<Option<FlowKey>>,
     /// An entry that another CPU makes just before this one does (C7).
     pub race: RefCell<Option<(FlowKey, Flow)>>,
     /// Nanoseconds.
@@ -78,6 +90,7 @@ impl HostEnv {
             chance: Cell::new(1),
             sockets: RefCell::default(),
             capacity: 1_000_000,
+            asked: Cell::default(),
             race: RefCell::default(),
             clock: Cell::new(1_000_000_000),
             cursors: RefCell::default(),
@@ -93,6 +106,33 @@ impl HostEnv {
             self.outcomes.borrow_mut().entry(outcome).or_default(),
             bytes,
         );
+    }
+
+    /// Lets a frame come by, and counts what became of it.
+    ///
+    /// # Panics
+    /// Something was written behind the frame, which is not for an answer.
+    pub fn pass(&self, hook: Hook, link: Link, input: &[u8]) -> Seen<Verdict> {
+        let mut buffer = input.to_vec();
+        buffer.resize(input.len() + ROOM, FILLER);
+        let mut frame = SliceFrame::new(&mut buffer, input.len());
+        let verdict = match hook {
+            Hook::FromPod => packet::from_pod(&mut frame, self, link),
+            Hook::ToPod | Hook::ToUplink => packet::to_pod(&mut frame, self, link),
+            Hook::FromUplink => packet::from_uplink(&mut frame, self, link),
+        };
+        let bytes = Bytes::copy_from_slice(frame.bytes());
+        let behind = buffer.get(input.len()..).unwrap_or_default();
+        let is_answer = matches!(
+            verdict,
+            Verdict::Reply(_) | Verdict::Drop(Outcome::ReplyFailed)
+        );
+        assert!(
+            is_answer || behind.iter().all(|byte| *byte == FILLER),
+            "{verdict:?}: written behind the frame"
+        );
+        self.count(verdict.outcome(), input.len());
+        Seen { verdict, bytes }
     }
 
     const fn table(&self, table: Table) -> &RefCell<BTreeMap<FlowKey, Flow>> {
@@ -259,6 +299,7 @@ impl Env for HostEnv {
     }
 
     fn flow(&self, table: Table, key: &FlowKey) -> Option<HostFlow<'_>> {
+        self.asked.set(self.asked.get().or(Some(*key)));
         let flow = *self.table(table).borrow().get(key)?;
         Some(HostFlow {
             flows: self.table(table),

@@ -20,6 +20,7 @@ pub mod load;
 pub mod manifests;
 pub mod metrics;
 mod name;
+pub mod names;
 pub mod namespace;
 pub mod node;
 pub mod objects;
@@ -28,13 +29,20 @@ pub mod packet;
 pub mod pattern;
 pub mod pod;
 pub mod process;
+pub mod property;
 pub mod require;
+pub mod resolv;
 pub mod scenario;
 pub mod server;
 mod sys;
+pub mod upstream;
 pub mod vectors;
 pub mod wait;
 pub mod world;
+
+// The targets of this crate share its dependencies; this one is for `tests/properties.rs`.
+#[cfg(test)]
+use proptest as _;
 
 pub use agent::Agent;
 pub use caller::Caller;

@@ -130,6 +130,28 @@ impl Namespace {
         Ok(self)
     }
 
+    /// Adds a mount namespace with a `/etc/resolv.conf` of its own.
+    ///
+    /// # Errors
+    /// The kernel refused, or the machine has no such file for it to be mounted over.
+    pub(crate) fn with_resolv_conf(mut self, text: &str) -> Result<Self> {
+        let mounts = aside(|| {
+            unshare(CloneFlags::CLONE_NEWNS)?;
+            let nothing = None::<&str>;
+            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            mount(nothing, "/", nothing, private, nothing)?;
+            let flags = MsFlags::empty();
+            mount(Some("tmpfs"), "/mnt", Some("tmpfs"), flags, nothing)?;
+            std::fs::write("/mnt/resolv.conf", text)?;
+            let (from, to) = (Some("/mnt/resolv.conf"), "/etc/resolv.conf");
+            mount(from, to, nothing, MsFlags::MS_BIND, nothing)?;
+            File::open("/proc/thread-self/ns/mnt").map(OwnedFd::from)
+        })
+        .context("make a mount namespace with a resolv.conf")?;
+        self.entry.mounts = Some(Arc::new(mounts));
+        Ok(self)
+    }
+
     /// Does something inside, on a thread of its own, and waits for it. Sockets that it makes belong to the namespace
     /// wherever they are used. A panic goes on in the caller.
     ///

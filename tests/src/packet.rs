@@ -176,7 +176,7 @@ pub fn port_unreachable(quoted: &Packet) -> Packet {
     answer.payload(frame[network..network + quoted.header_length() + 8].to_vec())
 }
 
-/// "Too big" about `quoted`, sent by `router`; it carries the IP header and `carried` bytes.
+/// "Too big" about `quoted`, sent by `router`; it carries the IP header and `carried` bytes, or all there are.
 #[must_use]
 pub fn too_big(router: &str, quoted: &Packet, carried: usize) -> Packet {
     let router = router
@@ -198,7 +198,8 @@ pub fn too_big(router: &str, quoted: &Packet, carried: usize) -> Packet {
         },
     );
     let network = quoted.network();
-    error.payload(frame[network..network + quoted.header_length() + carried].to_vec())
+    let end = frame.len().min(network + quoted.header_length() + carried);
+    error.payload(frame[network..end].to_vec())
 }
 
 /// A ping (`true`) or its answer.
@@ -574,7 +575,7 @@ fn words(bytes: usize) -> u8 {
 }
 
 /// RFC 1071, the slow and plain way.
-fn checksum(parts: &[&[u8]]) -> [u8; 2] {
+pub(crate) fn checksum(parts: &[&[u8]]) -> [u8; 2] {
     let bytes = parts.concat();
     let mut sum: u64 = bytes
         .chunks(2)
@@ -587,7 +588,7 @@ fn checksum(parts: &[&[u8]]) -> [u8; 2] {
 }
 
 /// RFC 9260, appendix A, the slow and plain way: lowest byte first.
-fn crc32c(bytes: &[u8]) -> [u8; 4] {
+pub(crate) fn crc32c(bytes: &[u8]) -> [u8; 4] {
     let mut crc = !0_u32;
     for byte in bytes {
         for bit in 0..8 {

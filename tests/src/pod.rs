@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     Namespace, Node,
     client::{self, Answer},
-    node,
+    node, resolv,
     sys::{Feature, set_feature},
 };
 
@@ -47,6 +47,7 @@ pub struct Pod {
     namespace: Namespace,
     node: Namespace,
     link: String,
+    resolv_conf: Option<resolv::Named>,
 }
 
 impl Pod {
@@ -70,6 +71,7 @@ impl Pod {
             namespace,
             node: node.clone(),
             link,
+            resolv_conf: None,
         };
         pod.wire()
             .with_context(|| format!("join pod {name} to its node"))?;
@@ -154,6 +156,18 @@ impl Pod {
     /// As [`client::get`].
     pub fn get(&self, to: SocketAddr) -> io::Result<Answer> {
         self.run(|| client::get(to))
+    }
+
+    /// Gives it a `/etc/resolv.conf`, for what is started inside from now on; by `ip netns exec` too, if it has a name.
+    ///
+    /// # Errors
+    /// The kernel or the file system refused.
+    pub fn set_resolv_conf(&mut self, text: &str) -> Result<()> {
+        self.namespace = self.namespace.clone().with_resolv_conf(text)?;
+        let name = self.namespace.name();
+        let named = name.map(|name| resolv::Named::write(name, text));
+        self.resolv_conf = named.transpose()?;
+        Ok(())
     }
 
     /// Takes the checksum and segmentation offloads away from both ends of the link, or gives them back. Without

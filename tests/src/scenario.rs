@@ -334,7 +334,7 @@ impl<D: Dataplane> World<D> {
                         bail!("{problem}");
                     }
                 }
-                Event::Reset | Event::Remove(_) | Event::Synced => {}
+                Event::Reset | Event::Remove(_) | Event::Synced | Event::Changed(_) => {}
             }
         }
         Ok(objects)

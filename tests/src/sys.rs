@@ -5,6 +5,7 @@ use std::{
     io,
     os::{fd::AsRawFd, unix::process::CommandExt},
     process::Command,
+    time::Duration,
 };
 
 use nix::{
@@ -106,4 +107,20 @@ pub(crate) fn columns(file: &File) -> Option<u16> {
     // SAFETY: TIOCGWINSZ writes one `struct winsize`.
     let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
     (result == 0 && size.ws_col > 0).then_some(size.ws_col)
+}
+
+/// What the calling thread has had of the processor.
+pub(crate) fn thread_time() -> io::Result<Duration> {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the call writes one `struct timespec`.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or_default();
+    Ok(Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds))
 }

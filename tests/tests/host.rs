@@ -4,17 +4,12 @@
     reason = "the targets of this crate share its dependencies"
 )]
 
-use bytes::Bytes;
-use clusterip_common::packet::{self, Link, SliceFrame, Verdict};
 use clusterip_tests::{
-    case::{Case, Hook, Seen, Step, compare},
+    case::{Case, Seen, Step, compare},
     host::HostEnv,
     vectors,
     world::settings,
 };
-
-/// Room for an answer that is longer than the frame it answers.
-const ROOM: usize = 128;
 
 fn run(case: &Case) -> Result<(), String> {
     let mut world = case.world.clone();
@@ -32,13 +27,8 @@ fn run(case: &Case) -> Result<(), String> {
                     verdict: *verdict,
                     bytes: output.clone(),
                 };
-                compare(
-                    case,
-                    number,
-                    input,
-                    &wanted,
-                    &pass(&env, *hook, *link, input),
-                )?;
+                let seen = env.pass(*hook, *link, input);
+                compare(case, number, input, &wanted, &seen)?;
             }
             Step::Change(change) => {
                 change(&mut world);
@@ -50,28 +40,13 @@ fn run(case: &Case) -> Result<(), String> {
     Ok(())
 }
 
-fn pass(env: &HostEnv, hook: Hook, link: Link, input: &Bytes) -> Seen<Verdict> {
-    let mut buffer = input.to_vec();
-    buffer.resize(input.len() + ROOM, 0xee);
-    let mut frame = SliceFrame::new(&mut buffer, input.len());
-    let verdict = match hook {
-        Hook::FromPod => packet::from_pod(&mut frame, env, link),
-        Hook::ToPod | Hook::ToUplink => packet::to_pod(&mut frame, env, link),
-        Hook::FromUplink => packet::from_uplink(&mut frame, env, link),
-    };
-    Seen {
-        verdict,
-        bytes: Bytes::copy_from_slice(frame.bytes()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clusterip_common::{
         abi::{Direction, Outcome, ServiceId},
-        packet::Env as _,
+        packet::{Env as _, Link, Verdict},
     };
-    use clusterip_tests::{packet::tcp, world::service};
+    use clusterip_tests::{case::Hook, packet::tcp, world::service};
 
     use super::*;
 
@@ -95,7 +70,7 @@ mod tests {
         for capacity in [0, 1] {
             let mut env = HostEnv::new(world.tables.clone(), settings());
             env.capacity = capacity;
-            let seen = pass(&env, Hook::FromPod, Link::Ethernet, &syn);
+            let seen = env.pass(Hook::FromPod, Link::Ethernet, &syn);
             assert_eq!(
                 seen.verdict,
                 Verdict::Drop(Outcome::FlowTableFull),
@@ -127,8 +102,7 @@ mod tests {
         let (client, vip) = ("10.244.0.5:31337", "10.96.0.10:80");
         let winner = HostEnv::new(world.tables.clone(), settings());
         let _first = winner.turn(ServiceId(0));
-        let _second = pass(
-            &winner,
+        let _second = winner.pass(
             Hook::FromPod,
             Link::Ethernet,
             &tcp(client, vip).syn().bytes(),
@@ -142,8 +116,7 @@ mod tests {
 
         let loser = HostEnv::new(world.tables, settings());
         loser.race.replace(entry);
-        let seen = pass(
-            &loser,
+        let seen = loser.pass(
             Hook::FromPod,
             Link::Ethernet,
             &tcp(client, vip).syn().bytes(),

@@ -17,17 +17,32 @@ pub(crate) enum Subject {
     Packet,
     /// Nanoseconds of a connect, with and without the programs at sockets (root)
     Socket,
+    /// Speed and memory of the agent with up to 50,000 services (root)
+    Agent,
+    /// Questions a second that the resolver answers, by dnsperf (root)
+    Dns,
 }
 
 /// `cargo xtask bench`.
 ///
 /// # Errors
 /// When set-up or the build fails, or the rights are missing.
-pub(crate) fn command(workspace: &Path, subject: Subject) -> anyhow::Result<()> {
+pub(crate) fn command(
+    workspace: &Path,
+    subject: Subject,
+    arguments: &[String],
+) -> anyhow::Result<()> {
     setup::ensure(workspace, Purpose::Run)?;
     let subject = match subject {
         Subject::Packet => "packet",
         Subject::Socket => "socket",
+        Subject::Agent => "agent",
+        Subject::Dns => {
+            setup::programs(&[("dnsperf", "dnsperf")])?;
+            "dns"
+        }
     };
-    program(workspace, "bench", Profile::Release, &[subject.into()])
+    let mut all = vec![subject.to_owned()];
+    all.extend_from_slice(arguments);
+    program(workspace, "bench", Profile::Release, &all)
 }

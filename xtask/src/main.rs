@@ -5,6 +5,7 @@
 
 mod bench;
 mod lint;
+mod mutate;
 mod process;
 mod run;
 mod setup;
@@ -71,11 +72,22 @@ enum Verb {
     Lint,
     /// What must hold on main: `lint`, `test`, then `vm`; a part that cannot run is a failure
     Ci,
+    /// Break each rule on purpose, in a copy of the tree, and see whether the tests notice
+    Mutate {
+        /// Rules by number, such as C4; all without any
+        rules: Vec<String>,
+        /// Also what shows in network namespaces only (root)
+        #[arg(long)]
+        all: bool,
+    },
     /// Measure
     Bench {
         /// What to measure
         #[arg(value_enum, default_value_t)]
         subject: bench::Subject,
+        /// Arguments for the measurement, such as `--quick` of `agent`
+        #[arg(last = true)]
+        arguments: Vec<String>,
     },
 }
 
@@ -119,6 +131,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<()> {
             };
             vm::command(workspace, &kernels, &selection, true)
         }
-        Verb::Bench { subject } => bench::command(workspace, subject),
+        Verb::Mutate { rules, all } => mutate::command(workspace, &rules, all),
+        Verb::Bench { subject, arguments } => bench::command(workspace, subject, &arguments),
     }
 }

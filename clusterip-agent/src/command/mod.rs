@@ -2,8 +2,10 @@
 
 mod check;
 mod cleanup;
+mod names;
 mod output;
 pub mod plan;
+mod reload;
 mod run;
 
 use std::{
@@ -28,7 +30,7 @@ use crate::{
         resolver::{Resolver, snapshot_of},
         validate::Rules,
     },
-    source::manifests,
+    source::{kube_dns::KubeDns, manifests},
 };
 
 /// Services for a node, answered by eBPF.
@@ -105,7 +107,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
                 .enable_all()
                 .build()
                 .context("start the runtime")?
-                .block_on(run::run(config))?;
+                .block_on(run::run(config, flags))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Check(Shown { flags, output }) => {
@@ -136,7 +138,10 @@ fn load_quietly<const COMMAND: u8>(flags: &Flags<COMMAND>) -> Result<Config, Con
 }
 
 fn show_plan(config: &Config, format: Format) -> anyhow::Result<()> {
-    let events = manifests::once(&config.manifests, rules(config))?;
+    let mut events = manifests::once(&config.manifests, rules(config))?;
+    if let Some(mut kube_dns) = kube_dns(config) {
+        events = kube_dns.follow(events);
+    }
     let plan = Plan::of(&snapshot_of(
         resolver(config, Allocations::default()),
         events,
@@ -158,8 +163,15 @@ fn resolver(config: &Config, kept: Allocations) -> Resolver {
     };
     let services = ranges(&config.service_cidrs);
     Resolver::new(&config.node_name, config.algorithm, services, kept)
-        .with_pod_cidrs(config.pod_cidrs.clone())
         .exposed(config.nodeport_range.clone(), exposure)
+        .with_pod_cidrs(config.pod_cidrs.clone())
+}
+
+/// The agent's resolver as a service, if it has one that pods reach.
+fn kube_dns(config: &Config) -> Option<KubeDns> {
+    let ranges = config.service_cidrs.iter().copied();
+    let ranges: Vec<ServiceRange> = ranges.map(ServiceRange::new).collect();
+    KubeDns::new(&config.dns_listen, config.metrics_bind_address, &ranges)
 }
 
 fn rules(config: &Config) -> Rules {

@@ -6,13 +6,15 @@ use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
 use ipnet::IpNet;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
 };
 
+use super::{names, reload::Options};
 use crate::{
     attachments,
-    config::{Config, SocketLb, UplinkMode},
+    clock::Clock,
+    config::{Config, Flags, RUN, SocketLb, UplinkMode},
     dataplane::{
         attach::{Hooks, Mode},
         bpf::Bpf,
@@ -24,15 +26,21 @@ use crate::{
         pins::Pins,
         sockets::SocketMaps,
     },
-    interfaces::{self, Globs, Uplinks, Wanted},
-    metrics::{Figures, Health, health_routes, metrics_routes, serve},
+    dns,
+    health::{self, Answers, Health, Progress},
+    interfaces,
+    metrics::{self, Figures, serve},
     model::allocate::Allocations,
     plan::Limits,
     probe,
-    reconcile::{self, Published, Reconciler, Timing},
+    reconcile::{self, Measures, Observers, Published, Reconciler, Timing},
     reconnect,
-    source::manifests::{Kept, Watch},
+    source::{
+        kube_dns,
+        manifests::{Kept, Reload, Watch},
+    },
     state::Store,
+    supervisor,
 };
 
 /// Batches of events that may wait; the reconciler takes all that wait as one.
@@ -43,7 +51,7 @@ const DIAGNOSTICS: u8 = 2;
 const DEBUG: u8 = 4;
 
 /// Serves until it is told to stop. The dataplane goes on without the agent (F4).
-pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()> {
     // First what can be wrong with the call, then what the kernel may refuse.
     let last_good = Kept::open(&config.state_dir.join("manifests"));
     let watch = Watch::start(&config.manifests, super::rules(&config), last_good)?;
@@ -73,10 +81,21 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
 
     let resolver = super::resolver(&config, kept);
     let reconciler = Reconciler::new(maps, resolver, Some(store), limits);
-    let (events, given) = mpsc::channel(QUEUE);
+    let names = names::open(&config).await?;
+    let (events, listed) = mpsc::channel(QUEUE);
+    let (named, given) = mpsc::channel(QUEUE);
     let (probed, inbox) = mpsc::channel(QUEUE);
     let (published, seen) = watch::channel(Published::default());
-    let reconcile = reconcile::run(reconciler, inbox, published, Timing::default());
+    let clock = Clock::start();
+    let (progress, progressed) = watch::channel(Progress::new(clock.now()));
+    let (measures, results) = (Measures::default(), probe::Results::default());
+    let observers = Observers {
+        clock,
+        published,
+        progress,
+        measures: measures.clone(),
+    };
+    let reconcile = reconcile::run(reconciler, inbox, observers, Timing::default());
     let (devices, wanted) = watch::channel(None);
     let (attached, held) = watch::channel(None);
 
@@ -88,9 +107,15 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         None => futures::future::Either::Right(std::future::pending()),
     };
 
+    let resolving = dns::server::run(names.sockets, names.responder, seen.clone());
+    let kube_dns = kube_dns::run(super::kube_dns(&config), listed, named);
+
     let health = Health {
+        clock,
+        progress: progressed,
         published: seen.clone(),
         attached: held.clone(),
+        answers: Answers::default(),
     };
     let figures = Figures {
         published: seen,
@@ -99,40 +124,51 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         capacity,
     };
     if let Some(address) = config.metrics_bind_address {
-        serve("metrics", address, metrics_routes(figures)).await?;
+        let registry = metrics::registry(figures, &measures, &health.answers, &results, names.told);
+        serve("metrics", address, metrics::routes(registry)).await?;
     }
     if let Some(address) = config.healthz_bind_address {
-        serve("healthz", address, health_routes(health)).await?;
+        serve("healthz", address, health::routes(health.clone())).await?;
     }
     let hooks =
         Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
+    let (reloaded, interfaces) = Options::new(flags, config.clone());
+    let hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    // It ends where no service manager listens any more; the agent does not.
+    let supervised = async {
+        supervisor::keep(health).await;
+        std::future::pending::<()>().await;
+    };
     log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(); "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
-        () = probe::run(&config.node_name, given, probed) => anyhow::bail!("the probes ended"),
+        () = kube_dns => anyhow::bail!("the source of objects ended"),
+        () = resolving => anyhow::bail!("the resolver ended"),
+        () = names.forwarder.run() => {}
+        () = probe::run(&config.node_name, results.clone(), given, probed) => anyhow::bail!("the probes ended"),
+        () = reload(hang_up, watch.reload(), reloaded) => anyhow::bail!("the signals ended"),
+        () = supervised => {}
         () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
-        () = interfaces::watch(devices_of(&config), devices) => {}
+        () = interfaces::watch_by(interfaces, devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
         () = connected => {}
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
+    supervisor::stopping();
     log::info!("stopped; the dataplane goes on");
     Ok(())
 }
 
-fn devices_of(config: &Config) -> Wanted {
-    Wanted {
-        pods: Globs::new(&config.pod_interfaces),
-        uplinks: match config.uplink_mode {
-            UplinkMode::Off => Uplinks::None,
-            UplinkMode::Tc | UplinkMode::Auto if config.uplinks.is_empty() => {
-                Uplinks::DefaultRoutes
-            }
-            UplinkMode::Tc | UplinkMode::Auto => Uplinks::Named(Globs::new(&config.uplinks)),
-        },
+/// At each SIGHUP: options and manifests are read again.
+async fn reload(mut signal: Signal, manifests: Reload, mut options: Options) {
+    while signal.recv().await.is_some() {
+        supervisor::reloading();
+        options.reload();
+        manifests.now().await;
+        supervisor::ready();
     }
 }
 

@@ -16,6 +16,8 @@ pub const CHECK: u8 = 4;
 const CONFIG: &str = "config";
 const WRITE_CONFIG_TO: &str = "write-config-to";
 const VERBOSE: &str = "verbose";
+/// Options that may be given several times, each time with more values.
+const REPEATABLE: [&str; 2] = ["dns-listen", "dns-stub"];
 
 /// What was given on the command line of a command: the options that have an effect on it.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +50,8 @@ impl<const COMMAND: u8> Flags<COMMAND> {
                     .filter(|count| *count > 0)
                     .map(|count| count.to_string())
             } else {
-                matches.get_one::<String>(option.flag).cloned()
+                let all = matches.get_many::<String>(option.flag);
+                all.map(|all| all.map(String::as_str).collect::<Vec<_>>().join(","))
             };
             if let Some(value) = value {
                 values.insert(option.flag, value);
@@ -93,6 +96,9 @@ impl<const COMMAND: u8> Args for Flags<COMMAND> {
                     .require_equals(true)
                     .default_missing_value("on"),
                 "node-name" => arg.value_name(option.value).visible_alias("node"),
+                flag if REPEATABLE.contains(&flag) => {
+                    arg.value_name(option.value).action(ArgAction::Append)
+                }
                 _ => arg.value_name(option.value),
             };
             command.arg(arg)

@@ -15,11 +15,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use hickory_proto::rr::Name;
 use ipnet::IpNet;
 
 pub use file::FileError;
 pub use flags::{CHECK, Flags, PLAN, RUN};
-pub use values::{LogFormat, SocketLb, UplinkMode};
+pub use values::{DnsLog, LogFormat, SocketLb, UplinkMode};
 
 use crate::model::{exposure::NodePortAddresses, service::Algorithm};
 
@@ -29,14 +30,11 @@ const API_VERSION: &str = "clusterip.dev/v1alpha1";
 const KIND: &str = "AgentConfiguration";
 
 /// Documented options that are for later: an error, since an option without effect would be a trap.
-const NOT_YET: [&str; 8] = [
-    "cluster-domain",
+const NOT_YET: [&str; 5] = [
     "kubeconfig",
     "in-cluster",
     "kube-api-server",
     "forwarding",
-    "dns-listen",
-    "dns-upstream",
     "socket",
 ];
 
@@ -75,6 +73,16 @@ macro_rules! options {
                 Ok(Self { $($field: given.read($flag, $default, $read)?,)* })
             }
 
+            /// The flags of the options that have another value in `other`.
+            #[must_use]
+            pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+                let mut flags = Vec::new();
+                $(if self.$field != other.$field {
+                    flags.push($flag);
+                })*
+                flags
+            }
+
             fn entries(&self) -> Vec<(String, serde_json::Result<serde_json::Value>)> {
                 vec![$((key($flag), serde_json::to_value($show(&self.$field))),)*]
             }
@@ -103,7 +111,6 @@ options! {
     socket_lb: SocketLb = "socket-lb" "host|all|off", Some("host"), RUN, values::socket_lb, as_is;
     /// The cgroup of version 2 whose processes --socket-lb is for (the root of all if left out)
     cgroup: Option<PathBuf> = "cgroup" "DIR", Some(""), RUN, values::optional_path, as_is;
-    /// Directory that keeps what must survive a restart: the addresses that services got
     /// Which addresses of a node serve node ports: primary (the first internal one of each family), or ranges
     nodeport_addresses: NodePortAddresses = "nodeport-addresses" "primary|CIDR[,CIDR]", Some("primary"), PLAN | CHECK, values::node_port_addresses, values::node_port_addresses_text;
     /// Numbers from which node ports come
@@ -112,6 +119,24 @@ options! {
     allow_external_ips: bool = "allow-external-ips" "on|off", Some("off"), PLAN | CHECK, values::switch, values::switch_text;
     /// Ranges from which load balancers without an address get one, at most one of each family
     load_balancer_pool: Vec<IpNet> = "load-balancer-pool" "CIDR[,CIDR]", Some(""), PLAN | CHECK, values::pool, as_is;
+    /// Where the agent answers DNS, over UDP and TCP: addresses of this node that pods reach; repeatable
+    dns_listen: Vec<SocketAddr> = "dns-listen" "ADDR:PORT", Some(""), RUN | PLAN, values::dns_listeners, as_is;
+    /// Domain of the cluster's names
+    cluster_domain: String = "cluster-domain" "DOMAIN", Some("cluster.local"), RUN | PLAN | CHECK, values::domain, as_is;
+    /// Who may ask for names besides this node, the cluster's nodes and its pods
+    dns_allow: Vec<IpNet> = "dns-allow" "CIDR[,CIDR]", Some(""), RUN, values::ranges, as_is;
+    /// Give pods names made of their addresses, such as 10-244-0-7.default.pod.cluster.local: on or off
+    dns_pod_records: bool = "dns-pod-records" "on|off", Some("off"), RUN, values::switch, values::switch_text;
+    /// Who is asked for names outside the cluster, the first that answers (those of the node's resolv.conf if left out)
+    dns_upstreams: Vec<SocketAddr> = "dns-upstream" "ADDR[:PORT][,..]", Some(""), RUN, values::upstreams, as_is;
+    /// A zone whose names are asked of an upstream of its own; repeatable
+    dns_stubs: Vec<(Name, SocketAddr)> = "dns-stub" "ZONE=ADDR[:PORT]", Some(""), RUN, values::stubs, values::stub_texts;
+    /// Walk through the search list of a pod in its place, so that it asks once: on or off
+    dns_autopath: bool = "dns-autopath" "on|off", Some("off"), RUN, values::switch, values::switch_text;
+    /// MiB of memory for answers of upstreams; 0 keeps none
+    dns_cache: u32 = "dns-cache" "MIB", Some("16"), RUN, values::mebibytes, as_is;
+    /// Which questions to the resolver are logged: off, errors or all
+    dns_log: DnsLog = "dns-log" "off|errors|all", Some("off"), RUN, values::dns_log, as_is;
     /// Directory that keeps what must survive a restart: the addresses and node ports that services got
     state_dir: PathBuf = "state-dir" "DIR", Some("/var/lib/clusterip"), RUN, values::path, as_is;
     /// Directory for pins, on a mounted bpffs

@@ -44,7 +44,6 @@ fn the_defaults_are_those_of_the_documentation() {
             pod_interfaces: vec!["veth*".into()],
             uplinks: vec![],
             uplink_mode: UplinkMode::Tc,
-            pod_cidrs: vec![],
             algorithm: Algorithm::RoundRobin,
             socket_lb: SocketLb::Host,
             cgroup: None,
@@ -52,6 +51,16 @@ fn the_defaults_are_those_of_the_documentation() {
             nodeport_range: 30_000..=32_767,
             allow_external_ips: false,
             load_balancer_pool: vec![],
+            pod_cidrs: vec![],
+            dns_listen: vec![],
+            cluster_domain: "cluster.local".into(),
+            dns_allow: vec![],
+            dns_pod_records: false,
+            dns_upstreams: vec![],
+            dns_stubs: vec![],
+            dns_autopath: false,
+            dns_cache: 16,
+            dns_log: DnsLog::Off,
             state_dir: "/var/lib/clusterip".into(),
             bpffs: "/sys/fs/bpf/clusterip".into(),
             metrics_bind_address: Some("127.0.0.1:10249".parse().expect("an address")),
@@ -100,6 +109,14 @@ fn what_is_written_is_read_again() {
         "[::1]:1",
         "--log-format",
         "json",
+        "--dns-upstream",
+        "192.0.2.1,[2001:db8::1]:5353",
+        "--dns-stub",
+        "corp.example=192.0.2.2",
+        "--dns-stub",
+        "lab.example=192.0.2.3:5353",
+        "--dns-log",
+        "errors",
         "-v",
     ];
     let config = load(&args, &[]).expect("a configuration");
@@ -165,6 +182,18 @@ fn a_bad_value_names_where_it_was_given_and_what_is_allowed() {
             ["--nodeport-range", "9-8"],
             "--nodeport-range \"9-8\": must be FIRST-LAST",
         ),
+        (
+            ["--dns-upstream", "dns.example"],
+            "--dns-upstream \"dns.example\": dns.example must be ADDR or ADDR:PORT",
+        ),
+        (
+            ["--dns-stub", "corp.example"],
+            "--dns-stub \"corp.example\": corp.example must be ZONE=ADDR[:PORT]",
+        ),
+        (
+            ["--dns-log", "some"],
+            "--dns-log \"some\": must be off, errors or all",
+        ),
         (["--state-dir", ""], "--state-dir \"\": must be a path"),
     ] {
         let found = with(&args);
@@ -200,10 +229,7 @@ fn a_bad_file_says_where() {
             "manifests: /m\nmax-flows: 1\n",
             ":2:12: max-flows: unknown key",
         ),
-        (
-            "dnsListen: 127.0.0.1:53\n",
-            ":1:12: dnsListen: not supported yet",
-        ),
+        ("kubeconfig: /k\n", ":1:13: kubeconfig: not supported yet"),
         (
             "kind: Config\n",
             ":1:7: kind: is \"Config\", must be AgentConfiguration",
@@ -228,6 +254,21 @@ fn a_bad_file_says_where() {
 }
 
 #[test]
+fn what_differs_is_named_by_its_flag() {
+    let with = |more: &[&str]| {
+        let args = [&["--manifests", "/m", "--node-name", "n"], more].concat();
+        load(&args, &[]).expect("a configuration")
+    };
+    let before = with(&["--max-flows", "8"]);
+    assert_eq!(before.differences(&before), [""; 0]);
+    let after = with(&["--pod-interfaces", "a*", "-v"]);
+    assert_eq!(
+        before.differences(&after),
+        ["pod-interfaces", "max-flows", "verbose"]
+    );
+}
+
+#[test]
 fn each_option_is_one_word_in_three_spellings() {
     assert_eq!(variable("max-flows"), "CLUSTERIP_MAX_FLOWS");
     assert_eq!(key("metrics-bind-address"), "metricsBindAddress");
@@ -248,5 +289,38 @@ fn the_documentation_has_every_option_and_its_default() {
         if let Some(default) = option.default.filter(|d| !d.is_empty()) {
             assert!(row.contains(&format!("| `{default}` |")), "{row}");
         }
+    }
+}
+
+#[test]
+fn dns_listeners_are_addresses_of_this_node_and_may_be_given_one_by_one() {
+    let args = |more: &[&str]| load(&[&["--manifests", "/m"], more].concat(), &[]);
+    let twice = [
+        "--dns-listen",
+        "10.0.0.1:53",
+        "--dns-listen",
+        "[fd00::1]:53,10.0.0.2:53",
+    ];
+    let config = args(&twice).expect("a configuration");
+    let all = ["10.0.0.1:53", "[fd00::1]:53", "10.0.0.2:53"];
+    assert_eq!(
+        config.dns_listen,
+        all.map(|it| it.parse().expect("an address"))
+    );
+    let domain = args(&["--cluster-domain", "K8s.Example."]).expect("a configuration");
+    assert_eq!(domain.cluster_domain, "k8s.example");
+    for wrong in [
+        ["--dns-listen", "0.0.0.0:53"],
+        ["--dns-listen", "[::]:53"],
+        ["--dns-listen", "10.0.0.1"],
+        ["--dns-listen", "10.0.0.1:53,10.0.0.1:53"],
+        ["--dns-allow", "10.0.0.0"],
+        ["--cluster-domain", "a..b"],
+    ] {
+        let found = error(args(&wrong));
+        assert!(
+            found.contains(wrong[0]) && found.contains("must be"),
+            "{found}"
+        );
     }
 }

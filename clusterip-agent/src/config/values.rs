@@ -1,10 +1,12 @@
 //! Values of options: from text, with what is allowed if it is wrong.
 
-use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf};
+use std::{collections::BTreeSet, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
+use hickory_proto::rr::Name;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::dns::forward::address;
 use crate::model::{exposure::NodePortAddresses, service::Algorithm, validate};
 
 /// How log lines are written.
@@ -27,6 +29,18 @@ pub enum SocketLb {
     All,
     /// None.
     Off,
+}
+
+/// Which questions to the resolver are logged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DnsLog {
+    /// None.
+    Off,
+    /// Those that could not be answered: neither success nor denial.
+    Errors,
+    /// All.
+    All,
 }
 
 /// How uplinks are guarded.
@@ -100,6 +114,28 @@ pub(super) fn ranges(text: &str) -> Result<Vec<IpNet>, String> {
     items(text)
         .map(|item| validate::cidr(item).map_err(|allowed| format!("{item} {allowed}")))
         .collect()
+}
+
+/// Answers must come from the address that was asked, hence none that stands for all.
+pub(super) fn dns_listeners(text: &str) -> Result<Vec<SocketAddr>, String> {
+    let listener = |item: &str| match item.parse::<SocketAddr>() {
+        Ok(address) if !address.ip().is_unspecified() => Ok(address),
+        _ => Err(format!(
+            "{item} must be ADDR:PORT with an address of this node, such as 169.254.20.10:53 or [fd00::53]:53"
+        )),
+    };
+    let all: Vec<SocketAddr> = items(text).map(listener).collect::<Result<_, String>>()?;
+    let mut seen = BTreeSet::new();
+    match all.iter().find(|address| !seen.insert(**address)) {
+        Some(twice) => Err(format!("{twice} must be there once")),
+        None => Ok(all),
+    }
+}
+
+pub(super) fn domain(text: &str) -> Result<String, String> {
+    let domain = text.trim_end_matches('.').to_lowercase();
+    validate::dns_name(&domain)?;
+    Ok(domain)
 }
 
 /// None, or what [`one_per_family`] takes.
@@ -229,6 +265,35 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
 )]
 pub(super) const fn switch_text(is_on: &bool) -> &'static str {
     if *is_on { "on" } else { "off" }
+}
+
+pub(super) fn upstreams(text: &str) -> Result<Vec<SocketAddr>, String> {
+    items(text).map(address::upstream).collect()
+}
+
+pub(super) fn stubs(text: &str) -> Result<Vec<(Name, SocketAddr)>, String> {
+    items(text).map(address::stub).collect()
+}
+
+pub(super) fn stub_texts(stubs: &[(Name, SocketAddr)]) -> Vec<String> {
+    let texts = stubs
+        .iter()
+        .map(|(zone, address)| format!("{zone}={address}"));
+    texts.collect()
+}
+
+/// At most a tenth of a terabyte, so that bytes fit everywhere.
+pub(super) fn mebibytes(text: &str) -> Result<u32, String> {
+    number(text, 0, 100_000)
+}
+
+pub(super) fn dns_log(text: &str) -> Result<DnsLog, String> {
+    match text {
+        "off" => Ok(DnsLog::Off),
+        "errors" => Ok(DnsLog::Errors),
+        "all" => Ok(DnsLog::All),
+        _ => Err("must be off, errors or all".to_owned()),
+    }
 }
 
 pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {

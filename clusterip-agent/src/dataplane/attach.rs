@@ -341,7 +341,9 @@ fn replace_in_link(program: &mut SchedClassifier, pin: &PathBuf) -> Result<bool,
         return Ok(false);
     }
     let link: SchedClassifierLink = FdLink::from(PinnedLink::from_pin(pin)?).try_into()?;
-    program.attach_to_link(link)?;
+    let id = program.attach_to_link(link)?;
+    // The pin alone holds it: when that goes, so does the attachment.
+    drop(program.take_link(id)?);
     Ok(true)
 }
 

@@ -1,6 +1,6 @@
 //! The kernel's maps as a dataplane.
 
-use std::{collections::BTreeMap, fmt::Display};
+use std::{collections::BTreeMap, fmt::Display, ops::Range};
 
 use aya::{
     Pod,
@@ -16,11 +16,19 @@ use clusterip_common::{
 
 use super::{
     Dataplane, DataplaneError,
+    batch::Whole,
     endpoints::{Endpoints, place_of},
     load::{Data, LoadError, Loaded},
     raw::Raw,
 };
-use crate::plan::{Op, Tables, tables::free_backend};
+use crate::{
+    model::served::Owner,
+    plan::{
+        Op, Tables,
+        desired::address_head,
+        tables::{free_backend, slots_of},
+    },
+};
 
 /// The maps that the agent writes.
 pub struct Bpf {
@@ -36,6 +44,15 @@ pub struct Bpf {
     endpoints: Option<Endpoints>,
     service_counters: PerCpuArray<Data, Raw<Counters>>,
     backend_counters: PerCpuArray<Data, Raw<Counters>>,
+    whole: Wholes,
+}
+
+/// The maps that are read as a whole.
+struct Wholes {
+    services: Whole<Raw<ServiceKey>, Raw<Service>>,
+    slots: Whole<u32, u32>,
+    backends: Whole<u32, Raw<Backend>>,
+    endpoint_words: Whole<u32, u64>,
 }
 
 impl Bpf {
@@ -44,6 +61,12 @@ impl Bpf {
     /// # Errors
     /// A map of another type.
     pub fn new(loaded: &mut Loaded) -> Result<Self, LoadError> {
+        let whole = Wholes {
+            services: Whole::new(loaded.descriptor(&maps::SERVICES)?),
+            slots: Whole::new(loaded.descriptor(&maps::SLOTS)?),
+            backends: Whole::new(loaded.descriptor(&maps::BACKENDS)?),
+            endpoint_words: Whole::new(loaded.descriptor(&maps::ENDPOINTS)?),
+        };
         Ok(Self {
             services: loaded.map(&maps::SERVICES)?,
             slots: loaded.map(&maps::SLOTS)?,
@@ -55,6 +78,7 @@ impl Bpf {
             endpoints: None,
             service_counters: loaded.map(&maps::SERVICE_COUNTERS)?,
             backend_counters: loaded.map(&maps::BACKEND_COUNTERS)?,
+            whole,
         })
     }
 
@@ -87,40 +111,46 @@ impl Bpf {
 
 impl Dataplane for Bpf {
     fn dump(&mut self) -> Result<Tables, DataplaneError> {
-        let mut tables = Tables::default();
-        for entry in &self.services {
-            let (Raw(key), Raw(service)) = entry.map_err(read_error(maps::SERVICES.name))?;
-            tables.services.insert(key, service);
-        }
-        let mut slots = BTreeMap::new();
-        for service in tables.services.values() {
-            for place in 0..service.slot_count {
-                let slot = service.first_slot.0.wrapping_add(place);
-                let id = self
-                    .slots
-                    .get(&slot, 0)
-                    .map_err(read_error(maps::SLOTS.name))?;
-                slots.insert(SlotIndex(slot), BackendId(id));
-            }
-        }
-        tables.slots = slots;
-        for id in 0..self.backends.len() {
-            let Raw(backend) = self
-                .backends
-                .get(&id, 0)
-                .map_err(read_error(maps::BACKENDS.name))?;
-            if backend.state != BackendState::FREE || backend.generation > 0 {
-                tables.backends.insert(BackendId(id), backend);
-            }
-        }
+        let blank = (
+            Raw(ServiceKey::address(Addr::default())),
+            Raw(address_head(Owner::default())),
+        );
+        let services = self.whole.services.read(blank);
+        let services = services.map_err(read_error(maps::SERVICES.name))?;
+        let services: BTreeMap<ServiceKey, Service> = services
+            .into_iter()
+            .map(|(Raw(key), Raw(head))| (key, head))
+            .collect();
+        let slots = self.whole.slots.read_range(used(&services), 0);
+        let slots: BTreeMap<u32, u32> = slots
+            .map_err(read_error(maps::SLOTS.name))?
+            .into_iter()
+            .collect();
+        let backends = self.whole.backends.read((0, Raw(Backend::default())));
+        let backends = backends.map_err(read_error(maps::BACKENDS.name))?;
+        let mut inside = BTreeMap::new();
         for entry in &self.inside {
             let (key, Raw(whose)) = entry.map_err(read_error(maps::INSIDE.name))?;
             let range = InsideKey {
                 prefix: key.prefix_len(),
                 address: key.data(),
             };
-            tables.inside.insert(range, whose);
+            inside.insert(range, whose);
         }
+        let tables = Tables {
+            inside,
+            slots: services
+                .values()
+                .flat_map(slots_of)
+                .filter_map(|slot| Some((slot, BackendId(*slots.get(&slot.0)?))))
+                .collect(),
+            backends: backends
+                .into_iter()
+                .map(|(id, Raw(backend))| (BackendId(id), backend))
+                .filter(|(_, it)| it.state != BackendState::FREE || it.generation > 0)
+                .collect(),
+            services,
+        };
         self.derive_endpoints(&tables)?;
         Ok(tables)
     }
@@ -137,12 +167,11 @@ impl Bpf {
     /// Makes the bitmap of endpoints what the backends say.
     fn derive_endpoints(&mut self, tables: &Tables) -> Result<(), DataplaneError> {
         let endpoints = Endpoints::of(tables);
-        for (index, word) in endpoints.words() {
-            let now = self
-                .endpoint_words
-                .get(&index, 0)
-                .map_err(read_error(maps::ENDPOINTS.name))?;
-            if now != word {
+        let present = self.whole.endpoint_words.read((0, 0));
+        let present = present.map_err(read_error(maps::ENDPOINTS.name))?;
+        for (wanted, present) in endpoints.words().zip(present) {
+            if wanted != present {
+                let (index, word) = wanted;
                 set(&mut self.endpoint_words, maps::ENDPOINTS.name, index, word)?;
             }
         }
@@ -229,6 +258,15 @@ fn removed(
     }
 }
 
+/// From the first slot that a head leads to up to the last one.
+fn used(services: &BTreeMap<ServiceKey, Service>) -> Range<u32> {
+    let heads = services.values().filter(|head| head.slot_count > 0);
+    heads
+        .map(|head| head.first_slot.0..head.first_slot.0.saturating_add(head.slot_count))
+        .reduce(|all, run| all.start.min(run.start)..all.end.max(run.end))
+        .unwrap_or_default()
+}
+
 fn set<V: Pod>(
     array: &mut Array<Data, V>,
     map: &'static str,
@@ -240,7 +278,10 @@ fn set<V: Pod>(
         .map_err(|error| write_error(map, "update", index, error))
 }
 
-fn read_error(map: &'static str) -> impl Fn(MapError) -> DataplaneError {
+fn read_error<E>(map: &'static str) -> impl Fn(E) -> DataplaneError
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     move |source| DataplaneError::Read {
         map,
         source: source.into(),

@@ -1,7 +1,6 @@
 //! Entries of any map as bytes: what a map is copied by.
 
 use std::{
-    cell::Cell,
     io,
     os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
@@ -12,6 +11,7 @@ use clusterip_common::abi::maps::{Kind, Shape};
 use zerocopy::IntoBytes as _;
 
 use super::{
+    batch::{Batch, CHUNK, LOOKUP_BATCH},
     links::{bpf, raw},
     pins::map_type,
 };
@@ -19,13 +19,9 @@ use super::{
 /// Commands of bpf(2).
 const LOOKUP: libc::c_long = 1;
 const UPDATE: libc::c_long = 2;
-const LOOKUP_BATCH: libc::c_long = 24;
 
 /// `BPF_NOEXIST`
 const ABSENT: u64 = 1;
-
-/// Entries that are read in one call; more than a bucket of a hash ever holds.
-const BATCH: usize = 4096;
 
 #[repr(C)]
 struct Element {
@@ -33,19 +29,6 @@ struct Element {
     pad: u32,
     key: u64,
     value: u64,
-    flags: u64,
-}
-
-#[repr(C)]
-struct Batch {
-    from: u64,
-    to: u64,
-    keys: u64,
-    values: u64,
-    /// How many there is room for; the kernel says here how many there were.
-    count: Cell<u32>,
-    map: u32,
-    element_flags: u64,
     flags: u64,
 }
 
@@ -109,14 +92,14 @@ impl Entries {
         let mut value = vec![0_u8; self.value];
         for index in 0..self.capacity {
             let key = index.as_bytes();
-            let element = Element {
+            let mut element = Element {
                 map: self.fd()?,
                 pad: 0,
                 key: key.as_ptr() as u64,
                 value: value.as_mut_ptr() as u64,
                 flags: 0,
             };
-            bpf(LOOKUP, &element)?;
+            bpf(LOOKUP, &mut element)?;
             if value.iter().any(|byte| *byte != 0) {
                 see(key, &value);
             }
@@ -125,24 +108,24 @@ impl Entries {
     }
 
     fn each_by_key(&self, mut see: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
-        let mut room = BATCH;
+        let mut room = CHUNK;
         // A bucket's number, or a key.
         let mut place = vec![0_u8; self.key.max(size_of::<u64>())];
         let (mut next, mut is_first) = (place.clone(), true);
         loop {
             let mut keys = vec![0_u8; room * self.key];
             let mut values = vec![0_u8; room * self.value];
-            let batch = Batch {
+            let mut batch = Batch {
                 from: if is_first { 0 } else { place.as_ptr() as u64 },
                 to: next.as_mut_ptr() as u64,
                 keys: keys.as_mut_ptr() as u64,
                 values: values.as_mut_ptr() as u64,
-                count: Cell::new(room.try_into().map_err(io::Error::other)?),
+                count: room.try_into().map_err(io::Error::other)?,
                 map: self.fd()?,
-                element_flags: 0,
+                entry_flags: 0,
                 flags: 0,
             };
-            let result = bpf(LOOKUP_BATCH, &batch);
+            let result = bpf(LOOKUP_BATCH, &mut batch);
             let is_last = match &result {
                 Ok(_) => false,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => true,
@@ -153,7 +136,7 @@ impl Entries {
                 }
                 Err(_) => return result.map(drop),
             };
-            let count = batch.count.get() as usize;
+            let count = batch.count as usize;
             let entries = keys
                 .chunks_exact(self.key)
                 .zip(values.chunks_exact(self.value));
@@ -171,14 +154,14 @@ impl Entries {
     /// Writes an entry that is not there yet; one that is stays as it is. An array has every entry: it is written.
     pub(super) fn add(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
         let is_hash = !matches!(self.kind, Kind::Array | Kind::PerCpuArray);
-        let element = Element {
+        let mut element = Element {
             map: self.fd()?,
             pad: 0,
             key: key.as_ptr() as u64,
             value: value.as_ptr() as u64,
             flags: if is_hash { ABSENT } else { 0 },
         };
-        match bpf(UPDATE, &element) {
+        match bpf(UPDATE, &mut element) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             result => result.map(drop),
         }

@@ -62,12 +62,12 @@ impl OldLink {
     /// Opens a pin; None if there is none.
     pub(super) fn open(pin: &Path) -> io::Result<Option<Self>> {
         let path = CString::new(pin.as_os_str().as_bytes())?;
-        let get = ObjGet {
+        let mut get = ObjGet {
             path: path.as_ptr() as u64,
             fd: 0,
             flags: 0,
         };
-        match bpf(OBJ_GET, &get) {
+        match bpf(OBJ_GET, &mut get) {
             Ok(fd) => {
                 let fd = fd.try_into().map_err(io::Error::other)?;
                 // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
@@ -82,12 +82,12 @@ impl OldLink {
     /// The number of the cgroup it is attached to, which is the inode of its directory; 0 if that is gone.
     pub(super) fn cgroup(&self) -> io::Result<u64> {
         let mut info = Info::default();
-        let get = GetInfo {
+        let mut get = GetInfo {
             fd: raw(self.fd.as_raw_fd())?,
             length: size(&info)?,
             info: (&raw mut info) as u64,
         };
-        bpf(OBJ_GET_INFO_BY_FD, &get)?;
+        bpf(OBJ_GET_INFO_BY_FD, &mut get)?;
         if info.kind == CGROUP {
             Ok(info.cgroup)
         } else {
@@ -97,17 +97,17 @@ impl OldLink {
 
     /// Puts a program in the place of the one it has: no call meets neither.
     pub(super) fn update(&self, program: BorrowedFd<'_>) -> io::Result<()> {
-        let update = Update {
+        let mut update = Update {
             link: raw(self.fd.as_raw_fd())?,
             program: raw(program.as_raw_fd())?,
             flags: 0,
             old_program: 0,
         };
-        bpf(LINK_UPDATE, &update).map(drop)
+        bpf(LINK_UPDATE, &mut update).map(drop)
     }
 }
 
-/// A descriptor as bpf(2) takes it.
+/// A descriptor as the kernel takes it.
 pub(super) fn raw(fd: i32) -> io::Result<u32> {
     fd.try_into().map_err(io::Error::other)
 }
@@ -116,9 +116,11 @@ fn size<T>(value: &T) -> io::Result<u32> {
     size_of_val(value).try_into().map_err(io::Error::other)
 }
 
-/// One call of bpf(2); `attributes` begin as `union bpf_attr` does for that command.
-pub(super) fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
+/// A call of bpf(2). `attributes` is the head of `union bpf_attr` for the command; the kernel may write into it, and into what it
+/// points to.
+pub(super) fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
     let length = size_of_val(attributes);
+    let attributes: *mut T = attributes;
     // SAFETY: `attributes` is the head of `union bpf_attr` for the command, and lives until the call returns, with
     // whatever it points to.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, length) };

@@ -1,6 +1,9 @@
 //! From the object in this binary to programs and maps in the kernel.
 
-use std::io;
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use super::{
     features::ipv6_checksum_flag,
@@ -274,6 +277,21 @@ impl Loaded {
             })
         })?;
         T::try_from(map).map_err(fail)
+    }
+
+    /// Another descriptor of a map that nobody took yet.
+    pub(super) fn descriptor(&self, shape: &Shape) -> Result<OwnedFd, LoadError> {
+        let fail = |source| LoadError::Map {
+            map: shape.name,
+            source: Box::new(source),
+        };
+        let Some(Map::Array(data) | Map::HashMap(data)) = self.ebpf.map(shape.name) else {
+            return Err(fail(MapError::InvalidName {
+                name: shape.name.to_owned(),
+            }));
+        };
+        let copy = data.fd().as_fd().try_clone_to_owned();
+        copy.map_err(|error| fail(MapError::IoError(error)))
     }
 
     /// How many entries each map has room for.

@@ -13,7 +13,10 @@ use tokio::sync::watch;
 use crate::{
     attachments::{Attachment, Attachments},
     dataplane::counters::CounterMaps,
-    model::object::ObjectName,
+    model::{
+        object::ObjectName,
+        service::{Action, Balancer as Balanced, ResolvedService},
+    },
     plan::Placement,
     reconcile::Published,
 };
@@ -28,6 +31,41 @@ pub struct Figures {
     pub counters: CounterMaps,
     /// Capacities of the maps, by name.
     pub capacity: Vec<(&'static str, u32)>,
+}
+
+/// Under kube-proxy's name, by policy: services that a Local policy leaves without an endpoint here.
+#[derive(Debug)]
+pub(super) struct NoLocalEndpoints {
+    pub(super) published: watch::Receiver<Published>,
+}
+
+impl Collector for NoLocalEndpoints {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let snapshot = self.published.borrow().snapshot.clone();
+        let dropping = |of: fn(&ResolvedService) -> &[Balanced]| {
+            let services = snapshot.services.values();
+            let drops = |it: &Balanced| it.action == Action::Drop;
+            count(
+                services
+                    .filter(|service| of(service).iter().any(drops))
+                    .count(),
+            )
+        };
+        let (internal, external) = (
+            dropping(|service| &service.balancers),
+            dropping(|service| &service.external),
+        );
+        let help = "Services that a Local policy leaves without an endpoint on this node";
+        let name = "sync_proxy_rules_no_local_endpoints_total";
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (policy, services) in [("internal", internal), ("external", external)] {
+            let labels = [("traffic_policy", policy)];
+            metric
+                .encode_family(&Labels(&labels))?
+                .encode_gauge(&services)?;
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Debug for Figures {
@@ -175,6 +213,8 @@ impl Figures {
             programmed,
             waiting,
             unkept,
+            held: _,
+            unanswered: _,
         } = published;
         let placed = index.services.values().flat_map(|places| places.iter());
         let (mut frontends, mut backends, mut addresses) = (0, 0, BTreeSet::new());

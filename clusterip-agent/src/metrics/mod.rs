@@ -4,4 +4,4 @@ mod collector;
 mod server;
 
 pub use collector::Figures;
-pub use server::{Health, health_routes, metrics_routes, serve};
+pub use server::{registry, routes, serve};

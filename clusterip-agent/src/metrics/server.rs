@@ -1,4 +1,4 @@
-//! The HTTP endpoints: `/metrics`, `/healthz`, `/livez`.
+//! `/metrics`, and how an HTTP endpoint is served.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -12,29 +12,42 @@ use axum::{
 };
 use bytes::Bytes;
 use prometheus_client::{encoding::text::encode, registry::Registry};
-use tokio::{net::TcpListener, sync::watch, task::spawn_blocking};
+use tokio::{net::TcpListener, task::spawn_blocking};
 
-use super::Figures;
-use crate::{attachments::Attachments, reconcile::Published};
+use super::{Figures, collector::NoLocalEndpoints};
+use crate::{dns::metrics::Names, health::Answers, probe::Results, reconcile::Measures};
 
 /// `OpenMetrics`, as the encoder writes it.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Where health comes from.
-#[derive(Clone, Debug)]
-pub struct Health {
-    /// Whether the maps hold what the source says.
-    pub published: watch::Receiver<Published>,
-    /// Whether the devices were looked at.
-    pub attached: watch::Receiver<Option<Attachments>>,
+/// Every series there is: those of this program, and those that have the names of kube-proxy and of the kubelet.
+#[must_use]
+pub fn registry(
+    figures: Figures,
+    measures: &Measures,
+    answers: &Answers,
+    results: &Results,
+    names: Names,
+) -> Registry {
+    let mut registry = Registry::default();
+    results.register(&mut registry);
+    names.register(registry.sub_registry_with_prefix("coredns"));
+    let kube_proxy = registry.sub_registry_with_prefix("kubeproxy");
+    measures.register(kube_proxy);
+    answers.register(kube_proxy);
+    let published = figures.published.clone();
+    kube_proxy.register_collector(Box::new(NoLocalEndpoints { published }));
+    registry
+        .sub_registry_with_prefix("clusterip")
+        .register_collector(Box::new(figures));
+    registry
 }
 
-/// `/metrics`.
-pub fn metrics_routes(figures: Figures) -> Router {
-    let mut registry = Registry::with_prefix("clusterip");
-    registry.register_collector(Box::new(figures));
+/// `/metrics`, and `/healthz`, which is kube-proxy's here too: it says that somebody listens.
+pub fn routes(registry: Registry) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok"))
         .with_state(Arc::new(registry))
 }
 
@@ -52,27 +65,6 @@ async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
         )
             .into_response(),
     }
-}
-
-/// `/healthz` and `/livez`: 200 once the maps hold what the source says and the devices were attached to, 503 until then
-/// and while writes fail.
-pub fn health_routes(health: Health) -> Router {
-    Router::new()
-        .route("/healthz", get(healthz))
-        .route("/livez", get(healthz))
-        .with_state(health)
-}
-
-async fn healthz(State(health): State<Health>) -> Response {
-    let programmed = health.published.borrow().programmed;
-    let attached = health.attached.borrow().is_some();
-    let status = if programmed && attached {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    let text = format!("{{\"programmed\": {programmed}, \"attached\": {attached}}}\n");
-    (status, [(CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 /// An endpoint that could not be opened.

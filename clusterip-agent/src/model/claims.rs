@@ -7,7 +7,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{object::ObjectName, problem::Fault};
+use super::{endpoints::has_ended, object::ObjectName, problem::Fault, service::parse_address};
 
 /// The addresses of pods that are alive and have a network of their own.
 #[derive(Default, Debug)]
@@ -74,25 +74,21 @@ impl Claims {
     }
 }
 
-/// None of a pod that ended or is on its way out, whose successor may have them, nor of one that has its node's.
+/// The addresses that a pod has to itself: none on the node's network, and none after its end.
+pub(super) fn own_addresses(pod: &Pod) -> impl Iterator<Item = IpAddr> {
+    let on_host = pod.spec.as_ref().and_then(|spec| spec.host_network);
+    let has_own = !on_host.unwrap_or_default() && !has_ended(pod);
+    let status = pod.status.as_ref().filter(|_| has_own);
+    let several = status.and_then(|status| status.pod_ips.as_ref());
+    let several = several.into_iter().flatten().map(|it| it.ip.as_str());
+    let single = status.and_then(|status| status.pod_ip.as_deref());
+    several.chain(single).filter_map(parse_address)
+}
+
+/// None of a pod on its way out either, whose successor may have them.
 fn addresses(pod: &Pod) -> BTreeSet<IpAddr> {
     let is_leaving = pod.metadata.deletion_timestamp.is_some();
-    let shares = pod
-        .spec
-        .as_ref()
-        .is_some_and(|spec| spec.host_network == Some(true));
-    let Some(status) = pod.status.as_ref().filter(|_| !is_leaving && !shares) else {
-        return BTreeSet::new();
-    };
-    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
-        return BTreeSet::new();
-    }
-    let listed = status.pod_ips.iter().flatten().map(|it| it.ip.as_str());
-    let texts = listed.chain(status.pod_ip.as_deref());
-    texts
-        .filter_map(|text| text.parse::<IpAddr>().ok())
-        .map(|address| address.to_canonical())
-        .collect()
+    own_addresses(pod).filter(|_| !is_leaving).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! The cluster as it was given, and which services an event touches.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
 
 use k8s_openapi::{
     api::{
@@ -9,9 +12,10 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
+use rpds::RedBlackTreeSetSync;
 
 use super::{
-    claims::Claims,
+    claims::{Claims, own_addresses},
     event::Event,
     labels::{Labels, selects},
     object::{Kind, Object, ObjectKey, ObjectName, Spec},
@@ -32,6 +36,8 @@ pub struct Cluster {
     objects: BTreeMap<ObjectKey, Object>,
     slices_of: HashMap<ObjectName, BTreeSet<ObjectName>>,
     pods_with: HashMap<Pair, BTreeSet<ObjectName>>,
+    /// Pods by their own addresses.
+    pods_at: RedBlackTreeSetSync<(IpAddr, ObjectName)>,
     /// Services by the first pair of their selector: a pod that lacks it is not selected.
     services_by: HashMap<Pair, BTreeSet<ObjectName>>,
     /// What was put since `Reset`.
@@ -75,6 +81,7 @@ impl Cluster {
                 self.said = problems;
                 self.combine();
             }
+            Event::Changed(_) => {}
         }
         if self.claims.take_changed() {
             self.combine();
@@ -143,6 +150,12 @@ impl Cluster {
             Spec::Pod(pod) => Some((object, pod)),
             _ => None,
         }
+    }
+
+    /// The pods that have an address of their own, by it. Cloning costs nothing.
+    #[must_use]
+    pub const fn pods_by_address(&self) -> &RedBlackTreeSetSync<(IpAddr, ObjectName)> {
+        &self.pods_at
     }
 
     /// A node.
@@ -268,6 +281,9 @@ impl Cluster {
                 for pair in label_pairs(name, pod) {
                     self.pods_with.entry(pair).or_default().insert(name.clone());
                 }
+                for address in own_addresses(pod) {
+                    self.pods_at.insert_mut((address, name.clone()));
+                }
                 self.touch_selecting(name, pod, touched);
             }
             Spec::Namespace(_) | Spec::Node(_) => {}
@@ -297,6 +313,9 @@ impl Cluster {
                 self.claims.remove(name, &pod);
                 for pair in label_pairs(name, &pod) {
                     detach(&mut self.pods_with, &pair, name);
+                }
+                for address in own_addresses(&pod) {
+                    self.pods_at.remove_mut(&(address, name.clone()));
                 }
                 self.touch_selecting(name, &pod, touched);
             }

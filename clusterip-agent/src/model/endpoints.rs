@@ -18,6 +18,8 @@ use super::{
     service::{Family, Protocol, Target, parse_address},
 };
 
+/// Annotation of a slice: when the oldest change in it happened (F8).
+pub const TRIGGER_TIME_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// Annotation of a pod: its share of the flows.
 pub const WEIGHT_ANNOTATION: &str = "clusterip.dev/weight";
 const MAX_WEIGHT: u32 = 100;
@@ -213,24 +215,17 @@ fn from_pod(
     problems: &mut Vec<Problem>,
     found: &mut Vec<Candidate>,
 ) {
-    let status = pod.status.as_ref();
-    let phase = status.and_then(|status| status.phase.as_deref());
-    if matches!(phase, Some("Failed" | "Succeeded")) {
+    if has_ended(pod) {
         return;
     }
     let Some(number) = target_number(pod, port) else {
         return;
     };
-    let condition = status
-        .and_then(|status| status.conditions.as_ref())
-        .and_then(|all| all.iter().find(|it| it.type_ == "Ready"))
-        .map(|it| it.status == "True");
-    // A pod in a manifest may have no condition: then it is ready once it runs (I1).
-    let serving = condition.unwrap_or(matches!(phase, None | Some("Running"))) && passes_gates(pod);
+    let serving = is_serving(pod);
     let terminating = pod.metadata.deletion_timestamp.is_some();
     let node = node_of(pod);
     let zone = context.cluster.zone(node);
-    for address in addresses(object, pod, problems) {
+    for address in first_addresses(object, pod, problems) {
         found.push(Candidate {
             address,
             port: number,
@@ -244,6 +239,24 @@ fn from_pod(
             identity: Some(identity_of(&object.key.name, &pod.metadata)),
         });
     }
+}
+
+/// Whether it runs no more and never will again.
+pub(super) fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
+    matches!(phase, Some("Failed" | "Succeeded"))
+}
+
+/// Whether it passes its checks, on its way out or not.
+pub(super) fn is_serving(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let phase = status.and_then(|status| status.phase.as_deref());
+    let condition = status
+        .and_then(|status| status.conditions.as_ref())
+        .and_then(|all| all.iter().find(|it| it.type_ == "Ready"))
+        .map(|it| it.status == "True");
+    // A pod in a manifest may have no condition: then it is ready once it runs (I1).
+    condition.unwrap_or(matches!(phase, None | Some("Running"))) && passes_gates(pod)
 }
 
 /// Whether every readiness gate is true (I4).
@@ -271,7 +284,11 @@ fn given_hints(node: &NodeInfo, hints: &EndpointHints) -> Hints {
 }
 
 /// The first address of each family.
-fn addresses(object: &Object, pod: &Pod, problems: &mut Vec<Problem>) -> Vec<IpAddr> {
+pub(super) fn first_addresses(
+    object: &Object,
+    pod: &Pod,
+    problems: &mut Vec<Problem>,
+) -> Vec<IpAddr> {
     let Some(status) = &pod.status else {
         return Vec::new();
     };
@@ -299,7 +316,7 @@ fn addresses(object: &Object, pod: &Pod, problems: &mut Vec<Problem>) -> Vec<IpA
 }
 
 /// The pod's own number for a target port; none if it has no port of that name (A3).
-fn target_number(pod: &Pod, port: &PortSpec) -> Option<u16> {
+pub(super) fn target_number(pod: &Pod, port: &PortSpec) -> Option<u16> {
     let name = match &port.target {
         Target::Number(number) => return Some(*number),
         Target::Name(name) => name,

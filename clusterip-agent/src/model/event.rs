@@ -1,5 +1,7 @@
 //! What a source says.
 
+use k8s_openapi::jiff::Timestamp;
+
 use super::{
     object::{Object, ObjectKey},
     problem::Problem,
@@ -18,4 +20,7 @@ pub enum Event {
     Synced,
     /// All that is wrong with the source's input now; replaces what it said before.
     Problems(Vec<Problem>),
+    /// When something was changed that the events beside it come from, where no object says it: how long it takes until it is
+    /// programmed is measured (F8).
+    Changed(Timestamp),
 }

@@ -9,6 +9,7 @@ pub mod event;
 pub mod exposure;
 pub mod inside;
 pub mod labels;
+pub mod naming;
 pub mod node_ports;
 pub mod object;
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! What is wrong with the input, said so that it can be found and mended.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 use serde::Serialize;
 
@@ -20,8 +24,67 @@ pub struct Origin {
     pub file: Arc<str>,
     /// Where the document begins.
     pub start: Position,
-    /// Where each field stands, by its path as Kubernetes writes it: `spec.ports[0].port`.
-    pub fields: BTreeMap<String, Position>,
+    /// Where each field stands.
+    pub fields: Fields,
+}
+
+/// Paths of fields in their order, as Kubernetes writes them: `spec.ports[0].port`.
+type Shape = Arc<[Box<str>]>;
+
+/// Where the fields of an object stand. Objects that are written alike share their paths, which is most of what an object
+/// takes otherwise.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Fields {
+    shape: Shape,
+    /// One for each path.
+    positions: Box<[Position]>,
+}
+
+impl Fields {
+    /// Where the field of that very path stands.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<Position> {
+        let place = self.shape.binary_search_by(|known| (**known).cmp(path));
+        self.positions.get(place.ok()?).copied()
+    }
+}
+
+/// The shapes that objects have.
+#[derive(Debug, Default)]
+pub struct Shapes {
+    known: HashSet<Shape>,
+    /// How many there were when the last look for those that nobody has any more was over.
+    kept: usize,
+}
+
+impl Shapes {
+    /// Below this number nothing is worth a look.
+    const FEW: usize = 64;
+
+    /// The same fields, sharing what others have already.
+    #[must_use]
+    pub fn share(&mut self, fields: BTreeMap<String, Position>) -> Fields {
+        let mut paths = Vec::with_capacity(fields.len());
+        let mut positions = Vec::with_capacity(fields.len());
+        for (path, position) in fields {
+            paths.push(path.into_boxed_str());
+            positions.push(position);
+        }
+        let known = self.known.get(paths.as_slice()).cloned();
+        let shape = known.unwrap_or_else(|| {
+            let shape: Shape = paths.into();
+            self.known.insert(shape.clone());
+            shape
+        });
+        if self.known.len() > Self::FEW.max(self.kept * 2) {
+            self.known.retain(|shape| Arc::strong_count(shape) > 1);
+            self.kept = self.known.len();
+        }
+        Fields {
+            shape,
+            positions: positions.into(),
+        }
+    }
 }
 
 impl Origin {
@@ -31,7 +94,7 @@ impl Origin {
         let mut path = field;
         loop {
             if let Some(position) = self.fields.get(path) {
-                return *position;
+                return position;
             }
             match path.rfind(['.', '[']) {
                 Some(cut) => path = path.get(..cut).unwrap_or_default(),
@@ -115,5 +178,54 @@ impl Fault {
             value,
             message,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(paths: &[&str], line: u32) -> BTreeMap<String, Position> {
+        let position = Position { line, column: 3 };
+        let paths = paths.iter().map(|path| (*path).to_owned());
+        paths.map(|path| (path, position)).collect()
+    }
+
+    #[test]
+    fn a_field_or_the_nearest_thing_around_it_is_found() {
+        let origin = Origin {
+            start: Position { line: 1, column: 1 },
+            fields: Shapes::default().share(fields(&["spec", "spec.ports[0]"], 7)),
+            ..Origin::default()
+        };
+        assert_eq!(origin.position("spec.ports[0].port").line, 7);
+        assert_eq!(origin.position("spec.type").line, 7);
+        assert_eq!(origin.position("metadata.name").line, 1);
+    }
+
+    #[test]
+    fn objects_that_are_written_alike_share_their_paths() {
+        let mut shapes = Shapes::default();
+        let [a, b, c] = [(1, "spec"), (9, "spec"), (9, "status")]
+            .map(|(line, path)| shapes.share(fields(&["metadata", path], line)));
+        assert!(Arc::ptr_eq(&a.shape, &b.shape));
+        assert!(!Arc::ptr_eq(&a.shape, &c.shape));
+        assert_eq!(a.get("spec").map(|it| it.line), Some(1));
+        assert_eq!(b.get("spec").map(|it| it.line), Some(9));
+    }
+
+    #[test]
+    fn shapes_that_nobody_has_are_forgotten() {
+        let mut shapes = Shapes::default();
+        let kept = shapes.share(fields(&["kept"], 1));
+        for number in 0..10_000 {
+            drop(shapes.share(fields(&[&format!("field-{number}")], 1)));
+        }
+        assert!(
+            shapes.known.len() <= Shapes::FEW + 1,
+            "{}",
+            shapes.known.len()
+        );
+        assert!(shapes.known.contains(&kept.shape));
     }
 }

@@ -93,6 +93,13 @@ impl ServiceRange {
         }
     }
 
+    /// The usable address at a place, counted from the range's own address; none if there are not so many.
+    #[must_use]
+    pub fn address(&self, place: u128) -> Option<IpAddr> {
+        let is_usable = (1..=self.usable).contains(&place);
+        address(self.net, self.base.checked_add(place)?).filter(|_| is_usable)
+    }
+
     /// The addresses in the order in which an automatic request tries them: from a place in the upper part that the
     /// seed gives, all around; then the lower band the same way.
     pub fn candidates(&self, seed: u64) -> impl Iterator<Item = IpAddr> {

@@ -13,6 +13,7 @@ use super::{
     cluster::Cluster,
     endpoints::{PortSpec, candidates, port_number},
     exposure::{self, Exposure},
+    naming::naming,
     node_ports::AssignedPort,
     object::{Object, ObjectName},
     problem::{Fault, Problem},
@@ -41,6 +42,8 @@ pub struct NodeInfo {
     pub zone: Arc<str>,
     /// Its addresses that serve node ports; none if there is no Node object.
     pub node_port_addresses: Arc<[IpAddr]>,
+    /// It is being deleted: no new traffic from outside is to be sent to it (F7). No service depends on it.
+    pub is_leaving: bool,
 }
 
 /// What a resolution depends on, besides the service.
@@ -67,6 +70,8 @@ pub struct Given {
     pub balancers: Vec<Assigned>,
     /// Its node ports.
     pub node_ports: Vec<AssignedPort>,
+    /// Where load balancers ask for its health.
+    pub health_check_node_port: Option<u16>,
     /// What it asks for and cannot have.
     pub faults: Vec<Fault>,
 }
@@ -127,6 +132,8 @@ pub fn resolve(
             }
         }
     }
+    let all: Vec<PortSpec> = service.spec.iter().flat_map(ports).collect();
+    let naming = naming(context, (name, service), &all, &given.addresses);
     let algorithm = algorithm(context, object, service, &mut problems);
     problems.sort();
     problems.dedup();
@@ -136,6 +143,8 @@ pub fn resolve(
         affinity_seconds: affinity(service),
         balancers,
         external,
+        naming,
+        health_check_node_port: given.health_check_node_port,
         problems,
     }))
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr, ops::RangeInclusive, sync::Arc};
 
 use ipnet::IpNet;
+use k8s_openapi::api::core::v1::{Node, Taint};
 
 use super::{
     allocate::{Allocations, Allocator},
@@ -23,6 +24,9 @@ use super::{
 
 /// Namespace and name of the service by which pods reach the API server.
 const API_SERVER: (&str, &str) = ("default", "kubernetes");
+
+/// Taint of a node that the cluster autoscaler is about to delete.
+pub const LEAVING_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 
 /// The one writer of the snapshot.
 #[derive(Debug)]
@@ -104,7 +108,7 @@ impl Resolver {
                 Event::Remove(key) => key.kind == Kind::Node,
                 // What was not listed again is gone.
                 Event::Synced => true,
-                Event::Reset | Event::Problems(_) => false,
+                Event::Reset | Event::Problems(_) | Event::Changed(_) => false,
             };
             self.cluster.apply(event, &mut self.touched);
         }
@@ -184,6 +188,7 @@ impl Resolver {
                 self.snapshot.inside = Arc::new(ranges);
             }
         }
+        self.snapshot.pods = self.cluster.pods_by_address().clone();
         for name in std::mem::take(&mut self.touched) {
             let context = Context {
                 cluster: &self.cluster,
@@ -197,6 +202,7 @@ impl Resolver {
                 addresses: self.allocator.addresses(&name),
                 balancers: self.pool.addresses(&name),
                 node_ports: self.node_ports.of(&name),
+                health_check_node_port: self.node_ports.health_check(&name),
                 faults: faults
                     .chain(self.node_ports.faults(&name))
                     .chain(self.pool.faults(&name))
@@ -209,13 +215,10 @@ impl Resolver {
             if old == new.as_ref() {
                 continue;
             }
-            if let Some(service) = new {
-                self.snapshot.set_problems(&name, service.problems.clone());
-                self.snapshot.services.insert_mut(name.clone(), service);
-            } else {
-                self.snapshot.set_problems(&name, Vec::new());
-                self.snapshot.services.remove_mut(&name);
-            }
+            let problems = new.as_ref().map(|service| service.problems.clone());
+            self.snapshot
+                .set_problems(&name, problems.unwrap_or_default());
+            self.snapshot.set_service(&name, new);
             changed.insert(name);
         }
         changed
@@ -229,11 +232,14 @@ impl Resolver {
             name: self.snapshot.node.name.clone(),
             zone: self.cluster.zone(&self.snapshot.node.name).into(),
             node_port_addresses: addresses.unwrap_or_default().into(),
+            is_leaving: self.snapshot.node.is_leaving,
         };
+        let is_leaving = node.is_some_and(is_leaving);
         if self.snapshot.node != seen {
             self.snapshot.node = seen;
             self.touched.extend(self.cluster.services().cloned());
         }
+        self.snapshot.node.is_leaving = is_leaving;
     }
 
     /// The API server's own service keeps its last endpoints rather than having none: who manages the cluster must
@@ -321,6 +327,13 @@ impl Resolver {
         }
         self.snapshot.set_problems(name, problems);
     }
+}
+
+/// Whether a node is being deleted, by hand or by the cluster autoscaler, which says so by a taint before.
+fn is_leaving(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    let is_tainted = |taints: &Vec<Taint>| taints.iter().any(|taint| taint.key == LEAVING_TAINT);
+    node.metadata.deletion_timestamp.is_some() || taints.is_some_and(is_tainted)
 }
 
 /// The snapshot of one full listing: what `plan` shows. Automatic addresses that are not among `kept` are provisional.

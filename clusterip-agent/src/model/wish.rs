@@ -192,6 +192,11 @@ pub(super) fn has_address(spec: &ServiceSpec) -> bool {
     spec.type_.as_deref() != Some("ExternalName") && !is_headless
 }
 
+/// The families of a service that has no address of its own.
+pub(super) fn families_without_address(spec: &ServiceSpec, ranges: &[ServiceRange]) -> Vec<Family> {
+    Wish::among(spec, Vec::new(), ranges, &[]).order
+}
+
 fn texts(spec: &ServiceSpec) -> Vec<(String, &str)> {
     let all: Vec<(String, &str)> = spec
         .cluster_ips

@@ -44,7 +44,8 @@ fn backends(actual: &Tables, wanted: &Tables, ops: &mut Vec<Op>) {
             ops.push(Op::FreeBackend(*id, want.generation));
             continue;
         }
-        if !have.is_some_and(|have| is_same_tenant(have, want)) {
+        // One that is not even listed was never anybody's: nothing has been counted under it.
+        if have.is_some_and(|have| !is_same_tenant(have, want)) {
             ops.push(Op::ClearBackend(*id));
         }
         ops.push(Op::PutBackend(*id, *want));

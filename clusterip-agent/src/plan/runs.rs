@@ -1,6 +1,6 @@
 //! Runs of slots: first fit, neighbours are joined when they come back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clusterip_common::abi::SlotIndex;
 
@@ -25,17 +25,20 @@ impl Run {
 pub(super) struct Runs {
     /// Length by start; neighbours never touch.
     free: BTreeMap<u32, u32>,
+    /// Starts by length: lengths are few, however many pieces there are (F5).
+    by_length: BTreeMap<u32, BTreeSet<u32>>,
+    /// The sum of the lengths.
+    available: u32,
 }
 
 impl Runs {
     pub(super) fn new(size: u32) -> Self {
         let mut runs = Self {
             free: BTreeMap::new(),
+            by_length: BTreeMap::new(),
+            available: 0,
         };
-        runs.give(Run {
-            first: 0,
-            count: size,
-        });
+        runs.insert(0, size);
         runs
     }
 
@@ -44,7 +47,10 @@ impl Runs {
         if count == 0 {
             return Some(Run::default());
         }
-        let first = *self.free.iter().find(|(_, len)| **len >= count)?.0;
+        let long_enough = self.by_length.range(count..);
+        let first = long_enough
+            .filter_map(|(_, starts)| starts.first().copied())
+            .min()?;
         let run = Run { first, count };
         self.reserve(run).then_some(run)
     }
@@ -64,14 +70,10 @@ impl Runs {
         if run_end > end {
             return false;
         }
-        self.free.remove(&first);
-        if run.first > first {
-            self.free.insert(first, run.first - first);
-        }
-        if let (Ok(start), Ok(rest)) = (u32::try_from(run_end), u32::try_from(end - run_end))
-            && rest > 0
-        {
-            self.free.insert(start, rest);
+        self.remove(first);
+        self.insert(first, run.first - first);
+        if let (Ok(start), Ok(rest)) = (u32::try_from(run_end), u32::try_from(end - run_end)) {
+            self.insert(start, rest);
         }
         true
     }
@@ -85,28 +87,51 @@ impl Runs {
         if count == 0 {
             return;
         }
-        if let Some(len) = self.free.remove(&first.saturating_add(count)) {
+        if let Some(len) = self.remove(first.saturating_add(count)) {
             count += len;
         }
         if let Some((&before, &len)) = self.free.range(..first).next_back()
             && before + len == first
         {
-            self.free.remove(&before);
+            self.remove(before);
             first = before;
             count += len;
         }
-        self.free.insert(first, count);
+        self.insert(first, count);
     }
 
     /// How many slots are free, in however many pieces.
-    pub(super) fn available(&self) -> u32 {
-        self.free.values().sum()
+    pub(super) const fn available(&self) -> u32 {
+        self.available
+    }
+
+    fn insert(&mut self, first: u32, count: u32) {
+        if count > 0 {
+            self.free.insert(first, count);
+            self.by_length.entry(count).or_default().insert(first);
+            self.available += count;
+        }
+    }
+
+    fn remove(&mut self, first: u32) -> Option<u32> {
+        let count = self.free.remove(&first)?;
+        if let Some(starts) = self.by_length.get_mut(&count) {
+            starts.remove(&first);
+            if starts.is_empty() {
+                self.by_length.remove(&count);
+            }
+        }
+        self.available -= count;
+        Some(count)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::repeatable::config;
 
     #[test]
     fn runs_are_taken_first_fit_and_joined_again() {
@@ -138,6 +163,36 @@ mod tests {
         }));
         assert!(runs.reserve(Run { first: 7, count: 3 }));
         assert_eq!(runs.available(), 4);
+    }
+
+    proptest! {
+        #![proptest_config(config(256))]
+
+        #[test]
+        fn the_lowest_run_that_is_long_enough_is_taken(steps in prop::collection::vec((any::<bool>(), 1..9_u32), 0..80)) {
+            const SIZE: usize = 64;
+            let mut runs = Runs::new(64);
+            let mut is_free = [true; SIZE];
+            let mut taken: Vec<Run> = Vec::new();
+            for (gives, count) in steps {
+                if gives && !taken.is_empty() {
+                    let run = taken.remove(count as usize % taken.len());
+                    runs.give(run);
+                    is_free[run.first as usize..][..run.count as usize].fill(true);
+                } else {
+                    let length = count as usize;
+                    let lowest = is_free.windows(length).position(|part| part.iter().all(|free| *free));
+                    let run = runs.take(count);
+                    prop_assert_eq!(run.map(|run| run.first as usize), lowest);
+                    if let Some(run) = run {
+                        is_free[run.first as usize..][..length].fill(false);
+                        taken.push(run);
+                    }
+                }
+                let free = is_free.iter().filter(|free| **free).count();
+                prop_assert_eq!(runs.available() as usize, free);
+            }
+        }
     }
 
     #[test]

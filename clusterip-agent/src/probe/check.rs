@@ -3,12 +3,12 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
 
-use super::{definition::Check, exec, grpc};
+use super::{definition::Check, exec, grpc, tls};
 
 /// A status line is shorter.
 const STATUS_LINE: usize = 128;
@@ -20,7 +20,16 @@ const STATUS_LINE: usize = 128;
 pub(super) async fn check(check: &Check, limit: Duration) -> Result<(), String> {
     let ask = async {
         match check {
-            Check::Http { to, request } => http(*to, request).await,
+            Check::Http {
+                to,
+                request,
+                secure: false,
+            } => http(connect(*to).await?, *to, request).await,
+            Check::Http {
+                to,
+                request,
+                secure: true,
+            } => http(tls::over(connect(*to).await?, *to).await?, *to, request).await,
             Check::Tcp { to } => connect(*to).await.map(drop),
             Check::Grpc { to, request } => {
                 let answer = grpc::ask(connect(*to).await?, request).await;
@@ -41,8 +50,11 @@ async fn connect(to: SocketAddr) -> Result<TcpStream, String> {
     stream.map_err(|error| format!("connect to {to}: {error}"))
 }
 
-async fn http(to: SocketAddr, request: &str) -> Result<(), String> {
-    let mut stream = connect(to).await?;
+async fn http(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    to: SocketAddr,
+    request: &str,
+) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("ask {to}: {error}");
     stream.write_all(request.as_bytes()).await.map_err(failed)?;
     let mut answer = Vec::with_capacity(STATUS_LINE);

@@ -64,6 +64,8 @@ pub enum Check {
         to: SocketAddr,
         /// The whole request.
         request: Arc<str>,
+        /// Over TLS, whoever the certificate is for.
+        secure: bool,
     },
     /// A connection that comes about is a success.
     Tcp {
@@ -207,9 +209,11 @@ fn http_check(container: &Container, own: IpAddr, http: &HTTPGetAction) -> Resul
         port,
         scheme,
     } = http;
-    if scheme.as_deref().is_some_and(|scheme| scheme != "HTTP") {
-        return Err("HTTPS probes are not supported; use HTTP or tcpSocket".to_owned());
-    }
+    let secure = match scheme.as_deref() {
+        None | Some("" | "HTTP") => false,
+        Some("HTTPS") => true,
+        Some(other) => return Err(format!("scheme {other:?} must be HTTP or HTTPS")),
+    };
     let to = target(container, own, host.as_deref(), port)?;
     let path = match path.as_deref() {
         None | Some("") => "/".to_owned(),
@@ -248,6 +252,7 @@ fn http_check(container: &Container, own: IpAddr, http: &HTTPGetAction) -> Resul
     Ok(Check::Http {
         to,
         request: request.into(),
+        secure,
     })
 }
 

@@ -14,14 +14,17 @@ mod definition;
 mod exec;
 mod grpc;
 mod pods;
+mod results;
 mod schedule;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tracked;
 
 pub use agenda::ProbeId;
 pub use definition::{Check, Definition, NETNS_ANNOTATION, Purpose, Timing, definitions};
-pub use pods::{Job, Now, Pods};
+pub use pods::{Job, Pods};
+pub use results::Results;
 pub use schedule::run;
 pub use state::{Thresholds, Verdict};

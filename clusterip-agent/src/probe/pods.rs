@@ -6,30 +6,25 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 
 use super::{
     agenda::{Agenda, ProbeId, again},
     definition::{Check, Definition, Purpose, definitions},
+    results::Results,
     tracked::{Probe, Tracked},
 };
-use crate::model::{
-    event::Event,
-    object::{Kind, Object, ObjectKey, ObjectName, Spec},
-    problem::{Fault, Problem},
+use crate::{
+    clock::Now,
+    model::{
+        event::Event,
+        object::{Kind, Object, ObjectKey, ObjectName, Spec},
+        problem::{Fault, Problem},
+    },
 };
 
 /// The first listing is held back until every readiness probe has a result, but no longer than this.
 const FIRST_RESULTS: Duration = Duration::from_secs(5);
-
-/// The time, as it is told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Now {
-    /// Since the agent started; monotonic.
-    pub elapsed: Duration,
-    /// Of the day: only ever written into objects.
-    pub wall: Timestamp,
-}
 
 /// A probe to be carried out now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,6 +41,7 @@ pub struct Job {
 #[derive(Debug)]
 pub struct Pods {
     node: Arc<str>,
+    results: Results,
     tracked: BTreeMap<ObjectName, Tracked>,
     /// What was put since `Reset`.
     listing: Option<BTreeSet<ObjectName>>,
@@ -62,11 +58,12 @@ pub struct Pods {
 }
 
 impl Pods {
-    /// No pod yet; `node` is where this is.
+    /// No pod yet; `node` is where this is, and `results` are what is counted.
     #[must_use]
-    pub fn new(node: &str) -> Self {
+    pub fn new(node: &str, results: Results) -> Self {
         Self {
             node: node.into(),
+            results,
             tracked: BTreeMap::new(),
             listing: None,
             held: None,
@@ -119,6 +116,7 @@ impl Pods {
                     self.problems = problems;
                     says_problems = true;
                 }
+                Event::Changed(when) => out.push(Event::Changed(when)),
             }
         }
         if says_problems || self.impossible != before {
@@ -181,6 +179,8 @@ impl Pods {
             && let Some(probe) = tracked.probes.get_mut(id.index)
         {
             probe.is_running = false;
+            self.results
+                .count(&id.pod, &probe.definition, result.is_ok());
             if probe.verdict.observe(result.is_ok()) {
                 tell(&id.pod, probe, result.err().as_deref());
                 if probe.is_for(Purpose::Startup) {
@@ -239,7 +239,10 @@ impl Pods {
                 object: object.clone(),
                 ..known
             },
-            _ => self.begin(&object, definitions, now),
+            known => {
+                self.end_series(&name, known.as_ref());
+                self.begin(&object, definitions, now)
+            }
         };
         self.tracked.insert(name.clone(), tracked);
         match self.show(&name) {
@@ -372,10 +375,18 @@ impl Pods {
     }
 
     fn forget(&mut self, name: &ObjectName) {
-        if let Some(ends) = self.tracked.remove(name).and_then(|tracked| tracked.ends) {
+        let known = self.tracked.remove(name);
+        self.end_series(name, known.as_ref());
+        if let Some(ends) = known.and_then(|tracked| tracked.ends) {
             self.ends.remove(ends, name.clone());
         }
         self.impossible.remove(name);
+    }
+
+    fn end_series(&self, name: &ObjectName, pod: Option<&Tracked>) {
+        for probe in pod.into_iter().flat_map(|pod| &pod.probes) {
+            self.results.forget(name, &probe.definition);
+        }
     }
 }
 

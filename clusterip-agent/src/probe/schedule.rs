@@ -1,24 +1,21 @@
 //! The clock and the sockets around [`Pods`].
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::jiff::Timestamp;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::sleep_until,
 };
 
 use super::{
     agenda::ProbeId,
     check::check,
     definition::Check,
-    pods::{Job, Now, Pods},
+    pods::{Job, Pods},
+    results::Results,
 };
-use crate::model::event::Event;
+use crate::{clock::Clock, model::event::Event};
 
 /// Connections that probes have open at once: as many as there can be pods on a large node; others wait for their turn.
 const AT_ONCE: usize = 512;
@@ -32,20 +29,18 @@ type Done = (ProbeId, Result<(), String>);
 /// Passes events on, with the pods' readiness as probes find it, until the events end.
 pub async fn run(
     node: &str,
+    results: Results,
     mut inbox: mpsc::Receiver<Vec<Event>>,
     outbox: mpsc::Sender<Vec<Event>>,
 ) {
-    let start = Instant::now();
-    let now = || Now {
-        elapsed: start.elapsed(),
-        wall: wall_clock(),
-    };
-    let mut pods = Pods::new(node);
+    let clock = Clock::start();
+    let now = || clock.now();
+    let mut pods = Pods::new(node, results);
     let mut running: JoinSet<Done> = JoinSet::new();
     let connections = Arc::new(Semaphore::new(AT_ONCE));
     let commands = Arc::new(Semaphore::new(COMMANDS_AT_ONCE));
     loop {
-        let wake = start + pods.next().unwrap_or_else(|| start.elapsed() + FOR_EVER);
+        let wake = clock.at(pods.next().unwrap_or_else(|| now().elapsed + FOR_EVER));
         let events = tokio::select! {
             batch = inbox.recv() => {
                 let Some(batch) = batch else { return };
@@ -74,14 +69,6 @@ pub async fn run(
             return;
         }
     }
-}
-
-/// Whole seconds: only ever written into objects.
-fn wall_clock() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let seconds = since.map_or(0, |since| since.as_secs());
-    let seconds = i64::try_from(seconds).unwrap_or_default();
-    Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 async fn carry_out(job: Job, limit: Arc<Semaphore>) -> Done {

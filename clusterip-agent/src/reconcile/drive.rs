@@ -7,8 +7,17 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 
-use super::{Published, Reconciler, Report};
-use crate::{dataplane::Dataplane, model::event::Event};
+use super::{Measures, Published, Reconciler, Report, measures::Triggers};
+use crate::{
+    clock::{Clock, Now},
+    dataplane::Dataplane,
+    health::Progress,
+    heap,
+    model::event::Event,
+};
+
+/// Writes of a step after which memory is given back.
+const LARGE: usize = 10_000;
 
 /// When the loop does what.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,12 +43,57 @@ impl Default for Timing {
     }
 }
 
+/// Who is told how the loop gets on.
+#[derive(Debug)]
+pub struct Observers {
+    /// The agent's clock.
+    pub clock: Clock,
+    /// Readers of the model.
+    pub published: watch::Sender<Published>,
+    /// Whoever asks whether it keeps up (F7).
+    pub progress: watch::Sender<Progress>,
+    /// The times it takes (F8).
+    pub measures: Measures,
+}
+
+impl Observers {
+    /// Before a batch is taken in: were the loop to hang, it would be seen waiting.
+    fn queued(&self, batch: &[Event], now: Now, triggers: &mut Triggers) {
+        self.progress.send_modify(|progress| progress.queued(now));
+        self.measures.queued(batch, now);
+        triggers.take_in(batch);
+    }
+
+    fn stepped(&self, report: &Report, is_written: bool, begun: Now, triggers: &mut Triggers) {
+        let now = self.clock.now();
+        if report.ops > 0 || report.is_full {
+            self.measures
+                .stepped(report, now.elapsed.saturating_sub(begun.elapsed));
+        }
+        triggers.touch(&report.families);
+        if is_written && !self.progress.borrow().is_settled() {
+            self.measures.written(triggers, now);
+        }
+        if is_written || report.failure.is_some() {
+            let wanting = report.wanting();
+            self.progress
+                .send_modify(|progress| progress.written_but(&wanting, now));
+        }
+    }
+}
+
+enum Work {
+    TakeIn(Vec<Event>),
+    Resync,
+    Advance,
+}
+
 /// Drives a reconciler until the events end; gives it back. Dropping the future ends it too: nothing is half done
 /// between two awaits.
 pub async fn run<D: Dataplane>(
     mut reconciler: Reconciler<D>,
     mut events: mpsc::Receiver<Vec<Event>>,
-    published: watch::Sender<Published>,
+    observers: Observers,
     timing: Timing,
 ) -> Reconciler<D> {
     let mut grace = interval_at(Instant::now() + timing.grace, timing.grace);
@@ -48,8 +102,9 @@ pub async fn run<D: Dataplane>(
     resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut pause = timing.first_retry;
     let mut retry_at = Instant::now();
+    let mut triggers = Triggers::new(observers.clock.now().wall);
     loop {
-        let report = tokio::select! {
+        let work = tokio::select! {
             batch = events.recv() => {
                 let Some(mut batch) = batch else {
                     return reconciler;
@@ -58,17 +113,41 @@ pub async fn run<D: Dataplane>(
                 while let Ok(more) = events.try_recv() {
                     batch.extend(more);
                 }
+                Work::TakeIn(batch)
+            }
+            () = sleep_until(retry_at), if reconciler.needs_retry() => Work::Resync,
+            _ = grace.tick() => Work::Advance,
+            _ = resync.tick() => Work::Resync,
+        };
+        let begun = observers.clock.now();
+        let report = match work {
+            Work::TakeIn(batch) => {
+                observers.queued(&batch, begun, &mut triggers);
                 reconciler.handle(batch)
             }
-            () = sleep_until(retry_at), if reconciler.needs_retry() => reconciler.resync(),
-            _ = grace.tick() => reconciler.advance(),
-            _ = resync.tick() => reconciler.resync(),
+            Work::Resync => {
+                let report = reconciler.resync();
+                heap::give_back();
+                report
+            }
+            Work::Advance => reconciler.advance(),
         };
+        observers.stepped(
+            &report,
+            reconciler.published().programmed,
+            begun,
+            &mut triggers,
+        );
         let Report {
             services,
             ops,
+            families: _,
+            is_full: _,
             failure,
         } = report;
+        if ops >= LARGE {
+            heap::give_back();
+        }
         if let Some(error) = failure {
             retry_at = Instant::now() + pause;
             let cause =
@@ -86,11 +165,21 @@ pub async fn run<D: Dataplane>(
                 log::info!(services, ops; "programmed");
             }
         }
-        published.send_if_modified(|seen| {
+        observers.published.send_if_modified(|seen| {
             let now = reconciler.published();
-            let is_new = !Arc::ptr_eq(&seen.snapshot, &now.snapshot);
+            let is_new = !Arc::ptr_eq(&seen.snapshot, &now.snapshot)
+                || !Arc::ptr_eq(&seen.unanswered, &now.unanswered)
+                || !is_same(seen.held.as_ref(), now.held.as_ref());
             *seen = now.clone();
             is_new
         });
+    }
+}
+
+fn is_same<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
     }
 }

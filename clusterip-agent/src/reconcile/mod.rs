@@ -4,22 +4,32 @@
 
 mod drive;
 #[cfg(test)]
+mod held;
+mod measures;
+#[cfg(test)]
 mod restarts;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
-pub use self::drive::{Timing, run};
+use clusterip_common::wire::Addr;
+
+pub use self::{
+    drive::{Observers, Timing, run},
+    measures::Measures,
+};
 use crate::{
     dataplane::{Dataplane, DataplaneError},
     model::{
-        event::Event, inside::Ranges, object::ObjectName, resolver::Resolver, snapshot::Snapshot,
+        event::Event, inside::Ranges, object::ObjectName, resolver::Resolver, service::Family,
+        snapshot::Snapshot,
     },
-    plan::{Full, Index, Layout, Limits, Tables, diff, left::served},
+    plan::{Full, Index, Layout, Limits, Op, Tables, diff, left::served},
     state::{StateError, Store},
 };
 
@@ -36,6 +46,10 @@ pub struct Published {
     pub waiting: usize,
     /// Allocations could not be kept on disk; they are tried again as long as that is so.
     pub unkept: bool,
+    /// The model as the dataplane held all of it last: what names may lead to. None before the first time.
+    pub held: Option<Arc<Snapshot>>,
+    /// Services some address of which is not in the dataplane, for want of room.
+    pub unanswered: Arc<BTreeSet<ObjectName>>,
 }
 
 /// What one step did.
@@ -45,8 +59,45 @@ pub struct Report {
     pub services: usize,
     /// How many operations were carried out, or tried.
     pub ops: usize,
+    /// The families of the addresses in those operations.
+    pub families: BTreeSet<Family>,
+    /// Whether the whole of the dataplane was compared.
+    pub is_full: bool,
     /// The write or read that failed; the next step computes the difference again (F6).
     pub failure: Option<DataplaneError>,
+}
+
+impl Report {
+    fn note(&mut self, ops: &[Op]) {
+        self.ops = ops.len();
+        self.families = ops.iter().filter_map(family).collect();
+    }
+
+    /// The families that still want something written; a failure that does not say of which is one of both.
+    #[must_use]
+    pub fn wanting(&self) -> BTreeSet<Family> {
+        match &self.failure {
+            None => BTreeSet::new(),
+            Some(_) if self.families.is_empty() => BTreeSet::from([Family::V4, Family::V6]),
+            Some(_) => self.families.clone(),
+        }
+    }
+}
+
+/// Whose address an operation writes; most have none.
+fn family(op: &Op) -> Option<Family> {
+    let of = |address: Addr| Some(Family::of(IpAddr::from(address)));
+    match op {
+        Op::PutService(key, _) | Op::RemoveService(key) => of(key.address),
+        Op::RemoveAddress(address) => of(*address),
+        Op::PutBackend(_, backend) => of(backend.address),
+        Op::ClearService(_)
+        | Op::ClearBackend(_)
+        | Op::PutSlot(..)
+        | Op::FreeBackend(..)
+        | Op::PutInside(..)
+        | Op::RemoveInside(_) => None,
+    }
 }
 
 /// Brings the dataplane to what the events say.
@@ -100,6 +151,12 @@ impl<D: Dataplane> Reconciler<D> {
         &mut self.dataplane
     }
 
+    /// How much the dataplane holds.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// Ends it: the dataplane stays as it is (F4).
     #[must_use]
     pub fn into_dataplane(self) -> D {
@@ -151,7 +208,7 @@ impl<D: Dataplane> Reconciler<D> {
             return report;
         }
         if let Err(error) = self.look() {
-            report.failure = Some(error);
+            (report.is_full, report.failure) = (true, Some(error));
             return report;
         }
         self.allocate();
@@ -210,7 +267,7 @@ impl<D: Dataplane> Reconciler<D> {
         self.place(&mut layout);
         let ops = layout.take_change().ops();
         self.layout = Some(layout);
-        report.ops = ops.len();
+        report.note(&ops);
         if ops.is_empty() {
             return Ok(());
         }
@@ -219,6 +276,7 @@ impl<D: Dataplane> Reconciler<D> {
 
     /// The difference of everything.
     fn write_all(&mut self, report: &mut Report) -> Result<(), DataplaneError> {
+        report.is_full = true;
         let actual = match self.found.take() {
             Some(found) => found,
             None => self.dataplane.dump()?,
@@ -237,7 +295,7 @@ impl<D: Dataplane> Reconciler<D> {
         let layout = self.layout.insert(layout);
         let _change = layout.take_change();
         let ops = diff(&actual, layout.tables());
-        report.ops = ops.len();
+        report.note(&ops);
         if ops.is_empty() {
             return Ok(());
         }
@@ -304,6 +362,18 @@ impl<D: Dataplane> Reconciler<D> {
         self.published.programmed = self.resolver.is_synced() && self.is_clean;
         self.published.waiting = self.waiting.len();
         self.published.unkept = self.save_failed;
+        if self.is_clean {
+            self.published.held = Some(self.published.snapshot.clone());
+            let lacks_address = |full: &&Full| matches!(full, Full::Services { .. });
+            let waiting = self.waiting.iter();
+            let unanswered: BTreeSet<ObjectName> = waiting
+                .filter(|(_, full)| full.iter().any(|it| lacks_address(&it)))
+                .map(|(name, _)| name.clone())
+                .collect();
+            if *self.published.unanswered != unanswered {
+                self.published.unanswered = Arc::new(unanswered);
+            }
+        }
     }
 }
 

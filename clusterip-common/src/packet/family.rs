@@ -46,6 +46,8 @@ pub(super) trait Family {
     fn layout<F: Frame>(frame: &F) -> Result<Layout, Outcome>;
     /// Length of the headers at `at`, and what follows them, of a packet that is quoted in an ICMP error.
     fn quoted(ip: &Self::Header) -> (Proto, usize);
+    /// Whether ports stand behind a quoted header: it is a header, and not that of a later piece.
+    fn quotes_ports(ip: &Self::Header) -> bool;
     /// How much of a packet an ICMP error quotes, its header and 8 bytes (RFC 792), and the sum of that.
     fn quote<F: Frame>(frame: &F, l4: usize) -> Option<(usize, Sum)>;
     /// Types of ICMP: a ping, its answer.
@@ -162,6 +164,11 @@ impl Family for V4 {
     #[inline(always)]
     fn quoted(ip: &Ipv4Hdr) -> (Proto, usize) {
         (Proto(ip.proto), usize::from(ip.vihl & 0xf) * 4)
+    }
+
+    #[inline(always)]
+    fn quotes_ports(ip: &Ipv4Hdr) -> bool {
+        matches!(ip.vihl, 0x45..=0x4f) && Be16(ip.frags).get() & OFFSET == 0
     }
 
     #[inline(always)]
@@ -337,6 +344,9 @@ impl Family for V6 {
                 _ => break,
             }
         }
+        if layout.l4 > FARTHEST {
+            return Err(Outcome::Truncated);
+        }
         if layout.l4 != network + Ipv6Hdr::LEN {
             layout.l4 = frame.forget(layout.l4) & FARTHEST;
         }
@@ -346,6 +356,12 @@ impl Family for V6 {
     #[inline(always)]
     fn quoted(ip: &Ipv6Hdr) -> (Proto, usize) {
         (Proto(ip.next_hdr), Ipv6Hdr::LEN)
+    }
+
+    #[inline(always)]
+    fn quotes_ports(ip: &Ipv6Hdr) -> bool {
+        let [version, ..] = ip.vcf;
+        version >> 4 == 6
     }
 
     /// Of a packet with extension headers their beginning stands for L4.

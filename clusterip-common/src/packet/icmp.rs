@@ -100,7 +100,7 @@ fn error<A: Family, F: Frame, E: Env>(
     let ip = frame.at::<A::Header>(inner)?;
     let (protocol, header) = A::quoted(ip);
     let (source, destination) = (A::source(ip), A::destination(ip));
-    if !matches!(protocol, Proto::TCP | Proto::UDP | Proto::SCTP) {
+    if !matches!(protocol, Proto::TCP | Proto::UDP | Proto::SCTP) || !A::quotes_ports(ip) {
         return None;
     }
     let l4 = inner + header;
@@ -164,7 +164,10 @@ fn error<A: Family, F: Frame, E: Env>(
         && let Some(checksum) = frame.at_mut::<[u8; 2]>(l4 + field)
         && (protocol == Proto::TCP || *checksum != [0; 2])
     {
-        let fixed = addresses.and(changed).fix(*checksum);
+        let mut fixed = addresses.and(changed).fix(*checksum);
+        if protocol == Proto::UDP && fixed == [0; 2] {
+            fixed = [0xff; 2]; // D1
+        }
         payload = payload.and(Sum::change(&*checksum, &fixed));
         *checksum = fixed;
     }

@@ -94,6 +94,14 @@ pub(super) struct Layout {
     pub(super) is_later_fragment: bool,
 }
 
+impl Layout {
+    /// Whether the frame is as long as the header says.
+    #[inline(always)]
+    pub(super) fn fits<F: Frame>(&self, frame: &F) -> bool {
+        frame.network() + self.length <= frame.len()
+    }
+}
+
 /// What was read.
 pub(super) enum Read {
     /// TCP, UDP or SCTP, and the identification of a packet in pieces.
@@ -190,7 +198,7 @@ pub(super) fn read<A: Family, F: Frame>(frame: &F) -> Result<Read, Outcome> {
     if length != 0 && !is_later_fragment && length < header + least {
         return Err(Outcome::Truncated);
     }
-    if network + length > frame.len() {
+    if !layout.fits(frame) {
         return Err(Outcome::Malformed);
     }
     let ip = frame.at::<A::Header>(network).ok_or(Outcome::Truncated)?;

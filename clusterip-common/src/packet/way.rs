@@ -102,6 +102,7 @@ fn icmp_request<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict 
         Err(verdict) => return verdict,
     }
     match A::layout(frame) {
+        Ok(layout) if !layout.fits(frame) => Verdict::Drop(Outcome::Malformed),
         Ok(layout) if layout.fragment.is_none() => {
             icmp::to_service::<A, F, E>(frame, env, layout.l4)
         }
@@ -116,7 +117,9 @@ fn icmp_reply<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
         return verdict;
     }
     match A::layout(frame) {
-        Ok(layout) if layout.fragment.is_none() => icmp::to_pod::<A, F, E>(frame, env, layout.l4),
+        Ok(layout) if layout.fragment.is_none() && layout.fits(frame) => {
+            icmp::to_pod::<A, F, E>(frame, env, layout.l4)
+        }
         Ok(_) | Err(_) => Verdict::Pass(Outcome::NotOurs),
     }
 }

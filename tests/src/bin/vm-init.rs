@@ -93,6 +93,7 @@ fn run(line: &str) -> Result<()> {
         // Nothing may be skipped here.
         .env("CI", "true")
         .env("CLUSTERIP_BIN", Path::new(FOLDER).join("clusterip"))
+        .env("CLUSTERIP_CALLER", Path::new(FOLDER).join("caller"))
         .status()
         .with_context(|| format!("start {program}"))?;
     if status.success() {

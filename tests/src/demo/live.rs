@@ -11,7 +11,7 @@ use anyhow::Result;
 use super::{
     screen::{Screen, Tone},
     series::backends,
-    stage::{Dialect, Stage},
+    stage::{Dialect, Stage, find},
 };
 use crate::{
     interrupt,
@@ -62,7 +62,7 @@ fn ask_on(frontends: &[(Frontend, Dialect)], stage: &Stage, done: &AtomicBool) {
                 break;
             }
             // The table shows failures as flows that do not come; a pod may be taken out by the user.
-            drop(dialect.request(frontend.address, &mut Vec::new()));
+            drop(find(frontend).and_then(|to| dialect.request(to, &mut Vec::new())));
             thread::sleep(PACE);
         }
         Ok(())

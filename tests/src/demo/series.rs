@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 
 use super::{
     screen::{Screen, Tone},
-    stage::Stage,
+    stage::{Stage, find, full_name},
 };
 use crate::{
     interrupt,
@@ -94,7 +94,6 @@ pub(super) fn run(
     for frontend in frontends {
         let before = stage.metrics()?;
         let dialect = stage.dialect(frontend, &backends(&before, frontend));
-        let to = frontend.address;
         let tally = stage.client.run(|| {
             let mut tally = Tally::default();
             let mut open = Vec::new();
@@ -102,7 +101,8 @@ pub(super) fn run(
                 if interrupt::requested() {
                     break;
                 }
-                tally.note(dialect.request(to, &mut open));
+                let answer = find(frontend).and_then(|to| dialect.request(to, &mut open));
+                tally.note(answer);
             }
             Ok(tally)
         })?;
@@ -111,7 +111,8 @@ pub(super) fn run(
         }
         let counted = Counted::between(&before, &stage.metrics()?, frontend);
         let port = &frontend.port;
-        let what = format!("{}  {}/{}", port.service, to, port.protocol);
+        let (name, number) = (full_name(frontend), frontend.address.port());
+        let what = format!("{name}:{number}/{}  {}", port.protocol, frontend.address);
         let what = screen.tone(Tone::Strong, what);
         screen.line(format_args!(
             "\n  {what}  {}",

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,14 +12,20 @@ use super::{Options, screen::Screen};
 use crate::{
     Agent, Node, Pod, Server, client,
     metrics::{Frontend, Metrics},
+    node::NODE_V4,
     objects::{self, ContainerPort, PodObject},
     pod::PodSpec,
+    resolv,
     server::Protocol,
     wait,
 };
 
 /// Name of the node: the Pod objects of the examples run there.
 const NODE: &str = "demo";
+/// The domain of names, as it is by default.
+const DOMAIN: &str = "cluster.local";
+/// The agent's own resolver: namespace and name.
+const RESOLVER: &str = "kube-system/kube-dns";
 /// The client's addresses where the manifests have no Pod object without ports.
 const CLIENT: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(10, 244, 255, 250)),
@@ -76,7 +82,7 @@ impl Stage {
                 "a namespace that forwards between its pods".to_owned(),
             ))
         })?;
-        let (client, pods) = screen.step("pods", || Self::pods(&node, &objects, prefix))?;
+        let (mut client, mut pods) = screen.step("pods", || Self::pods(&node, &objects, prefix))?;
         let servers = screen.step("servers", || Self::servers(&pods, &objects))?;
         let agent = screen.step("program", || {
             let program = crate::agent::binary()?;
@@ -85,11 +91,24 @@ impl Stage {
         });
         agent?;
         let agent = screen.step("agent", || {
-            let agent = Agent::start(&node, &folder, &["--node-name", NODE])?;
+            let listen = format!("{NODE_V4}:53");
+            let arguments = ["--node-name", NODE, "--dns-listen", &listen];
+            let agent = Agent::start(&node, &folder, &arguments)?;
             let told = agent
                 .id()
                 .map_or_else(String::new, |id| format!("ready, process {id}"));
             Ok((agent, told))
+        })?;
+        screen.step("names", || {
+            let resolver = Self::resolver(&agent)?;
+            for pod in pods.iter_mut().chain([&mut client]) {
+                let name = pod.name().split_once('/');
+                let namespace = name.map_or("default", |(namespace, _)| namespace);
+                let conf = resolv::conf(&[resolver], namespace, DOMAIN);
+                pod.set_resolv_conf(&conf)?;
+            }
+            let told = format!("resolv.conf of each pod names {RESOLVER} at {resolver}");
+            Ok(((), told))
         })?;
         Ok(Self {
             agent,
@@ -141,15 +160,26 @@ impl Stage {
         Ok((servers, told))
     }
 
+    /// Where pods ask for names.
+    fn resolver(agent: &Agent) -> Result<IpAddr> {
+        let found = wait::until("the agent's resolver is a service", || {
+            let frontends = agent.metrics().ok()?.frontends();
+            let own = frontends.into_iter().find(is_resolver);
+            own.map(|frontend| frontend.address.ip())
+        });
+        found.with_context(|| agent.log())
+    }
+
     /// Counters and addresses as the agent tells them.
     pub(super) fn metrics(&self) -> Result<Metrics> {
         self.agent.metrics()
     }
 
-    /// The service ports, as soon as the agent tells any.
+    /// The service ports but those of the resolver, as soon as the agent tells any.
     pub(super) fn frontends(&self) -> Result<Vec<Frontend>> {
         let found = wait::until("the agent tells the addresses of the services", || {
-            let frontends = self.metrics().ok()?.frontends();
+            let mut frontends = self.metrics().ok()?.frontends();
+            frontends.retain(|frontend| !is_resolver(frontend));
             (!frontends.is_empty()).then_some(frontends)
         });
         found.with_context(|| self.agent.log())
@@ -186,19 +216,23 @@ impl Stage {
         };
         let mut commands = Vec::new();
         for (frontend, dialect) in frontends {
-            let address = frontend.address;
+            let (name, port) = (short_name(frontend), frontend.address.port());
             let shown = match dialect {
-                Dialect::Http if address.port() == 80 => format!("http://{}/", bare(address)),
-                Dialect::Http => format!("http://{address}/"),
+                Dialect::Http if port == 80 => format!("http://{name}/"),
+                Dialect::Http => format!("http://{name}:{port}/"),
                 Dialect::Lines => {
                     commands.push(format!(
-                        "printf 'PING\\nQUIT\\n' | ip netns exec {inside} curl -s telnet://{address}"
+                        "printf 'PING\\nQUIT\\n' | ip netns exec {inside} curl -s telnet://{name}:{port}"
                     ));
                     continue;
                 }
                 Dialect::Udp => continue,
             };
             commands.push(format!("ip netns exec {inside} curl -s {shown}"));
+        }
+        if let Some((frontend, _)) = frontends.first() {
+            let name = full_name(frontend);
+            commands.push(format!("ip netns exec {inside} dig +noall +answer {name}"));
         }
         if let (Some(id), Some(_name)) = (self.agent.id(), self.node.namespace().name()) {
             // Unlike `ip netns exec`, this shows the node's own bpffs.
@@ -260,9 +294,31 @@ fn spec(name: &str, addresses: &[IpAddr], prefix: Option<&str>) -> PodSpec {
     }
 }
 
-fn bare(address: SocketAddr) -> String {
-    match address.ip() {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
+fn is_resolver(frontend: &Frontend) -> bool {
+    frontend.port.service == RESOLVER
+}
+
+/// `web.default.svc.cluster.local`
+pub(super) fn full_name(frontend: &Frontend) -> String {
+    let service = frontend.port.service.split_once('/');
+    let (namespace, name) = service.unwrap_or(("default", &frontend.port.service));
+    format!("{name}.{namespace}.svc.{DOMAIN}")
+}
+
+/// What is enough of it in the client's namespace.
+fn short_name(frontend: &Frontend) -> String {
+    match frontend.port.service.split_once('/') {
+        Some(("default", name)) => name.to_owned(),
+        Some((namespace, name)) => format!("{name}.{namespace}"),
+        None => frontend.port.service.clone(),
     }
+}
+
+/// The address behind the name of a service, as the pod of the calling thread finds it: in the family of the frontend.
+pub(super) fn find(frontend: &Frontend) -> io::Result<SocketAddr> {
+    let name = full_name(frontend);
+    let (is_v4, port) = (frontend.address.is_ipv4(), frontend.address.port());
+    let mut found = (name.as_str(), port).to_socket_addrs()?;
+    let found = found.find(|address| address.is_ipv4() == is_v4);
+    found.ok_or_else(|| io::Error::other(format!("{name} has no address of this family")))
 }

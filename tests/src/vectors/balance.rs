@@ -24,7 +24,7 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = vec![
         case(
             "a connection over TCP and IPv4: SYN, SYN ACK, ACK, data, each translated",
-            "A1 C11 D2",
+            "A1 C11 D2 D10",
             service("10.96.0.10:80/tcp", &[POD]),
         )
         .sends(&tcp(CLIENT, VIP).syn(), NEW, &tcp(CLIENT, POD).syn())
@@ -46,7 +46,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         case(
             "a connection over TCP and IPv6",
-            "A1 C11 D2",
+            "A1 C11 D2 D10",
             service("[fd00:10:96::a]:80/tcp", &[POD6]),
         )
         .sends(&tcp(CLIENT6, VIP6).syn(), NEW, &tcp(CLIENT6, POD6).syn())

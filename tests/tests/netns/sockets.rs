@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     io,
     net::{IpAddr, SocketAddr, SocketAddrV6},
     path::Path,
@@ -12,6 +13,7 @@ use aya::programs::links::{FdLink, PinnedLink};
 use clusterip_tests::{
     Caller, Cgroup,
     agent::BPFFS,
+    caller,
     lab::{self, Lab},
     manifests::{NODE, Service},
     metrics::ServicePort,
@@ -22,7 +24,10 @@ use clusterip_tests::{
 
 use crate::spread::{assert_even, tally};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_caller");
+/// The program that makes the calls.
+fn program() -> OsString {
+    caller::program(env!("CARGO_BIN_EXE_caller"))
+}
 
 /// A lab with its cgroup, which goes last.
 struct Sockets {
@@ -53,12 +58,12 @@ impl Sockets {
 
     /// A process of the node itself.
     fn host(&self) -> Result<Caller> {
-        Caller::start(PROGRAM, self.lab.node.namespace(), &self.cgroup)
+        Caller::start(program(), self.lab.node.namespace(), &self.cgroup)
     }
 
     /// A process of a pod.
     fn pod(&self) -> Result<Caller> {
-        Caller::start(PROGRAM, self.lab.client.namespace(), &self.cgroup)
+        Caller::start(program(), self.lab.client.namespace(), &self.cgroup)
     }
 
     /// How many calls chose a backend.
@@ -379,7 +384,7 @@ fn another_cgroup_gets_the_programs_of_an_earlier_one() -> Result<()> {
     let path = other.path().display().to_string();
     sockets.start("host", &path)?;
     wait::until("the cgroup of before is left alone", || host.tcp(to).err())?;
-    let mut host = Caller::start(PROGRAM, sockets.lab.node.namespace(), &other)?;
+    let mut host = Caller::start(program(), sockets.lab.node.namespace(), &other)?;
     assert_eq!(host.tcp(to)?.peer, to);
     drop(host);
     // The cgroup may go before the agent does.

@@ -103,7 +103,9 @@ fn pack(archive: &Path, kernel: &Kernel, payload: &Payload) -> anyhow::Result<()
         root.folder(folder)?;
     }
     root.program("/init", &artifact("vm-init", Profile::Dev)?)?;
-    root.program("/vm/clusterip", &artifact("clusterip", Profile::Dev)?)?;
+    for name in ["clusterip", "caller"] {
+        root.program(&format!("/vm/{name}"), &artifact(name, Profile::Dev)?)?;
+    }
     for name in TOOLS {
         root.program(&format!("/usr/sbin/{name}"), &tool(name)?)?;
     }

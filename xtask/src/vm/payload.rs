@@ -35,8 +35,8 @@ const RUNS: [Run; 3] = [
     },
     Run {
         target: "netns",
-        arguments: "dataplane:: lifecycle:: traffic:: --skip a_thousand",
-        proves: "connections go through",
+        arguments: "dataplane:: lifecycle:: traffic:: sockets:: --skip a_thousand",
+        proves: "connections go through, of pods and of the node's own processes",
     },
 ];
 

@@ -24,6 +24,14 @@ pub struct PortKey {
     pub protocol: Protocol,
 }
 
+impl PortKey {
+    /// What load balancers ask for the health of a service with a Local policy (E7); it is not for a port of the service.
+    pub const HEALTH_CHECK: Self = Self {
+        port: 0,
+        protocol: Protocol::Tcp,
+    };
+}
+
 /// A node port that a service has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AssignedPort {
@@ -40,8 +48,8 @@ pub struct AssignedPort {
 struct Asked {
     /// None: any will do.
     number: Option<u16>,
-    /// Which of the ports, for faults.
-    index: usize,
+    /// Which of the ports, for faults; None for the health check.
+    index: Option<usize>,
 }
 
 type Wish = BTreeMap<PortKey, Asked>;
@@ -100,16 +108,25 @@ impl NodePorts {
         all
     }
 
+    /// Where load balancers ask for the health of a service, if they are to (E7).
+    #[must_use]
+    pub fn health_check(&self, name: &ObjectName) -> Option<u16> {
+        let held = self.held.get(name)?.get(&PortKey::HEALTH_CHECK)?;
+        Some(held.node_port)
+    }
+
     /// The node ports of a service.
     #[must_use]
     pub fn of(&self, name: &ObjectName) -> Vec<AssignedPort> {
         let held = self.held.get(name).into_iter().flatten();
-        held.map(|(key, held)| AssignedPort {
-            key: *key,
-            node_port: held.node_port,
-            provisional: held.automatic && !held.saved,
-        })
-        .collect()
+        let of_ports = held.filter(|(key, _)| **key != PortKey::HEALTH_CHECK);
+        of_ports
+            .map(|(key, held)| AssignedPort {
+                key: *key,
+                node_port: held.node_port,
+                provisional: held.automatic && !held.saved,
+            })
+            .collect()
     }
 
     /// What is wrong with the node ports a service asks for.
@@ -308,9 +325,12 @@ impl NodePorts {
         self.held.entry(name.clone()).or_default().insert(key, held);
     }
 
-    fn fault(&mut self, name: &ObjectName, index: usize, value: String, message: String) {
+    fn fault(&mut self, name: &ObjectName, index: Option<usize>, value: String, message: String) {
         self.faults.entry(name.clone()).or_default().push(Fault {
-            field: format!("spec.ports[{index}].nodePort"),
+            field: index.map_or_else(
+                || "spec.healthCheckNodePort".to_owned(),
+                |index| format!("spec.ports[{index}].nodePort"),
+            ),
             value,
             message,
         });
@@ -342,6 +362,14 @@ fn wish_of(service: &Service) -> Wish {
         return Wish::new();
     };
     let ports = spec.ports.iter().flatten().enumerate();
+    let health_check = needs_health_check(spec).then(|| {
+        let number = spec.health_check_node_port.and_then(port_number);
+        let asked = Asked {
+            number,
+            index: None,
+        };
+        (PortKey::HEALTH_CHECK, asked)
+    });
     ports
         .filter_map(|(index, port)| {
             let key = PortKey {
@@ -350,9 +378,17 @@ fn wish_of(service: &Service) -> Wish {
             };
             let number = port.node_port.and_then(port_number);
             let is_wanted = has_node_ports(spec, number.is_some());
+            let index = Some(index);
             is_wanted.then_some((key, Asked { number, index }))
         })
+        .chain(health_check)
         .collect()
+}
+
+/// A load balancer asks which nodes have an endpoint of their own only where that matters.
+fn needs_health_check(spec: &ServiceSpec) -> bool {
+    spec.type_.as_deref() == Some("LoadBalancer")
+        && spec.external_traffic_policy.as_deref() == Some("Local")
 }
 
 /// A load balancer may do without, unless a number is asked for.

@@ -165,6 +165,51 @@ fn only_what_is_reachable_from_outside_has_node_ports() {
     }
 }
 
+/// G3, E7: the number that load balancers ask for health is one of the same range, and belongs to one service.
+#[test]
+fn a_health_check_has_a_number_of_its_own() {
+    let balancer = |name: &str, policy: &str, number: u16| {
+        let spec = json!({
+            "type": "LoadBalancer",
+            "ports": [{ "port": 80, "nodePort": 30_080 + u16::from(name == "b") }],
+            "externalTrafficPolicy": policy,
+            "healthCheckNodePort": number,
+        });
+        service(name, &spec)
+    };
+    let (mut ports, mut cluster) = fresh(30_000..=32_767);
+    let both = [balancer("a", "Local", 0), balancer("b", "Local", 30_080)];
+    settle(&mut ports, &mut cluster, listing(both));
+    let of = |ports: &NodePorts, service: &str| ports.health_check(&name(service));
+    let number = of(&ports, "a").unwrap();
+    assert_ne!(number, 30_080);
+    assert_eq!(
+        ports.of(&name("a")).len(),
+        1,
+        "it is no port of the service"
+    );
+    assert_eq!(of(&ports, "b"), None);
+    let taken = message(&ports, "b");
+    assert!(
+        taken.starts_with("spec.healthCheckNodePort 30080: is taken by Service default/a"),
+        "{taken}"
+    );
+    // G4: over a restart, and as long as it is needed.
+    let mut next = NodePorts::new(30_000..=32_767, ports.kept());
+    settle(&mut next, &mut cluster, vec![]);
+    assert_eq!(of(&next, "a"), Some(number));
+    let rival = node_port("rival", &json!([{ "port": 80, "nodePort": number }]));
+    settle(&mut next, &mut cluster, vec![put(rival)]);
+    assert!(message(&next, "rival").contains("is taken by Service default/a"));
+    settle(
+        &mut next,
+        &mut cluster,
+        vec![put(balancer("a", "Cluster", 0))],
+    );
+    assert_eq!(of(&next, "a"), None);
+    assert_eq!(message(&next, "rival"), "");
+}
+
 proptest! {
     #![proptest_config(crate::repeatable::config(64))]
 

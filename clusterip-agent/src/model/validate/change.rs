@@ -35,7 +35,27 @@ pub fn service_change(before: &Service, after: &Service) -> Vec<Fault> {
             ),
         );
     }
+    health_check(&mut faults, before, after);
     faults.0
+}
+
+/// A load balancer asks at the number that it was told at the beginning.
+fn health_check(faults: &mut Faults, before: &ServiceSpec, after: &ServiceSpec) {
+    let number = |spec: &ServiceSpec| {
+        let is_asked = Type::of(spec) == Some(Type::LoadBalancer)
+            && spec.external_traffic_policy.as_deref() == Some("Local");
+        spec.health_check_node_port
+            .filter(|number| is_asked && *number != 0)
+    };
+    if let (Some(was), Some(is)) = (number(before), number(after))
+        && was != is
+    {
+        faults.add(
+            "spec.healthCheckNodePort",
+            is,
+            format!("may not change while the service lives, it is {was}; {AGAIN}"),
+        );
+    }
 }
 
 /// The faults of a slice as the successor of what it was.
@@ -199,6 +219,25 @@ mod tests {
         let class = |class: &str| json!({"type": "LoadBalancer", "loadBalancerClass": class});
         assert_eq!(fields(&class("a"), &class("b")), ["spec.loadBalancerClass"]);
         assert!(fields(&class("a"), &json!({"type": "ClusterIP"})).is_empty());
+    }
+
+    #[test]
+    fn h_a_health_check_node_port_is_immutable_while_it_is_asked() {
+        let number = |policy: &str, number: i32| json!({"type": "LoadBalancer", "externalTrafficPolicy": policy, "healthCheckNodePort": number});
+        let before = number("Local", 30_001);
+        assert_eq!(
+            fields(&before, &number("Local", 30_002)),
+            ["spec.healthCheckNodePort"]
+        );
+        for after in [
+            number("Local", 30_001),
+            number("Local", 0),
+            number("Cluster", 0),
+            json!({"type": "ClusterIP"}),
+        ] {
+            assert!(fields(&before, &after).is_empty(), "{after}");
+        }
+        assert!(fields(&number("Local", 0), &before).is_empty());
     }
 
     #[test]

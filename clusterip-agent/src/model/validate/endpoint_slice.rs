@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointHints, EndpointPort, EndpointSlice};
 
 use super::{
     Faults, PROTOCOLS,
@@ -12,9 +12,11 @@ use super::{
 use crate::model::problem::Fault;
 
 /// Ports and addresses a slice may have.
-const MAX_PORTS: usize = 100;
+const MAX_PORTS: usize = 20_000;
 const MAX_ADDRESSES: usize = 100;
 const MAX_ENDPOINTS: usize = 1000;
+/// Zones, and nodes, that an endpoint may be near.
+const MAX_HINTS: usize = 8;
 
 /// The faults of a slice. An endpoint without an address and a port without a number are none: they are skipped (A11).
 #[must_use]
@@ -63,7 +65,7 @@ fn one(faults: &mut Faults, field: &str, endpoint: &Endpoint, address_type: &str
         addresses,
         conditions: _,
         deprecated_topology: _,
-        hints: _,
+        hints,
         hostname,
         node_name,
         target_ref: _,
@@ -102,11 +104,42 @@ fn one(faults: &mut Faults, field: &str, endpoint: &Endpoint, address_type: &str
             );
         }
     }
+    if let Some(EndpointHints {
+        for_nodes,
+        for_zones,
+    }) = hints
+    {
+        let zones = for_zones.iter().flatten().map(|zone| &*zone.name);
+        let nodes = for_nodes.iter().flatten().map(|node| &*node.name);
+        let (at, zone, node) = (
+            format!("{field}.hints"),
+            names::label_value,
+            names::dns_name,
+        );
+        near(faults, &format!("{at}.forZones"), zones.collect(), zone);
+        near(faults, &format!("{at}.forNodes"), nodes.collect(), node);
+    }
     if let Some(name) = hostname {
         faults.check(format!("{field}.hostname"), name, names::dns_label(name));
     }
     if let Some(name) = given(node_name.as_deref()) {
         faults.check(format!("{field}.nodeName"), name, names::dns_name(name));
+    }
+}
+
+/// Names of what an endpoint is near, each once.
+fn near(faults: &mut Faults, field: &str, all: Vec<&str>, syntax: fn(&str) -> Result<(), String>) {
+    count(faults, field, all.len(), MAX_HINTS);
+    let mut seen = BTreeSet::new();
+    for (index, name) in all.into_iter().enumerate() {
+        let field = format!("{field}[{index}].name");
+        if name.is_empty() {
+            faults.add(field, name, "required: a name");
+        } else if !seen.insert(name) {
+            faults.add(field, name, "must be unique: it is there already");
+        } else {
+            faults.check(field, name, syntax(name));
+        }
     }
 }
 
@@ -205,6 +238,30 @@ mod tests {
             ["addressType"]
         );
         assert_eq!(fields(&slice("", &json!([]), &json!([]))), ["addressType"]);
+    }
+
+    #[test]
+    fn a8_hints_name_zones_and_nodes_each_once() {
+        let hints = |hints: serde_json::Value| {
+            let endpoints = json!([{"addresses": ["10.1.0.1"], "hints": hints}]);
+            fields(&slice("IPv4", &endpoints, &json!([])))
+        };
+        let names = |all: &[&str]| all.iter().map(|name| json!({ "name": name })).collect();
+        let zones = |all: &[&str]| -> serde_json::Value { names(all) };
+        let good = json!({"forZones": zones(&["a", "B_1"]), "forNodes": zones(&["n.a"])});
+        assert!(hints(good).is_empty());
+        let nine = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+        let at = |field: &str| vec![format!("endpoints[0].hints.{field}")];
+        for (bad, field) in [
+            (json!({"forZones": zones(&["a", "a"])}), "forZones[1].name"),
+            (json!({"forZones": zones(&["a b"])}), "forZones[0].name"),
+            (json!({"forZones": zones(&[""])}), "forZones[0].name"),
+            (json!({"forNodes": zones(&["A"])}), "forNodes[0].name"),
+            (json!({"forZones": zones(&nine)}), "forZones"),
+            (json!({"forNodes": zones(&nine)}), "forNodes"),
+        ] {
+            assert_eq!(hints(bad), at(field));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use proptest::prelude::*;
 
 use crate::model::{
+    naming::Naming,
     object::ObjectName,
     service::{
         Action, Algorithm, Balancer, Endpoint, Family, Frontend, FrontendKind, Protocol,
@@ -128,6 +129,8 @@ pub(super) fn resolved(
         affinity_seconds: u32::from(vip),
         balancers: balancers.collect(),
         external: Vec::new(),
+        naming: Naming::Members(Vec::new()),
+        health_check_node_port: None,
         problems: Vec::new(),
     }
 }

@@ -1,14 +1,18 @@
 mod real;
+mod tls;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Check, Job, Now, Pods, definitions};
-use crate::model::{
-    event::Event,
-    object::{Kind, Object, ObjectKey, ObjectName, Spec},
+use super::{Check, Job, Pods, Results, definitions};
+use crate::{
+    clock::Now,
+    model::{
+        event::Event,
+        object::{Kind, Object, ObjectKey, ObjectName, Spec},
+    },
 };
 
 const NODE: &str = "node-a";
@@ -68,7 +72,7 @@ fn put(object: &Object) -> Event {
 
 /// Pods after a first listing without any.
 fn running() -> Pods {
-    let mut pods = Pods::new(NODE);
+    let mut pods = Pods::new(NODE, Results::default());
     let out = pods.take(vec![Event::Reset, Event::Synced], at(0));
     assert_eq!(out, [Event::Reset, Event::Synced]);
     pods
@@ -217,7 +221,12 @@ fn defaults_are_those_of_kubernetes() {
     assert_eq!(probe.timing.timeout, Duration::from_secs(1));
     assert_eq!(probe.timing.initial_delay, Duration::ZERO);
     assert_eq!((probe.thresholds.success, probe.thresholds.failure), (1, 3));
-    let Check::Http { to, request } = &probe.check else {
+    let Check::Http {
+        to,
+        request,
+        secure: false,
+    } = &probe.check
+    else {
         panic!("{probe:?}");
     };
     assert_eq!(
@@ -239,8 +248,8 @@ fn what_cannot_be_asked_is_a_problem_and_never_a_success() {
             "at most 100 characters",
         ),
         (
-            json!({ "httpGet": { "port": 1, "scheme": "HTTPS" } }),
-            "HTTPS probes are not supported",
+            json!({ "httpGet": { "port": 1, "scheme": "https" } }),
+            "scheme \"https\" must be HTTP or HTTPS",
         ),
         (json!({ "httpGet": { "port": "no" } }), "port must be"),
         (
@@ -422,7 +431,7 @@ fn the_first_listing_is_complete_when_every_readiness_probe_has_a_result() {
         ]
     };
     let is_complete = |events: &[Event]| events.contains(&Event::Synced);
-    let mut pods = Pods::new(NODE);
+    let mut pods = Pods::new(NODE, Results::default());
     assert!(!is_complete(&pods.take(first(), at(0))));
     let jobs = pods.due(at(0));
     assert_eq!(jobs.len(), 2, "the delay is over for who runs already");
@@ -431,7 +440,7 @@ fn the_first_listing_is_complete_when_every_readiness_probe_has_a_result() {
     assert!(is_complete(&pods.observe(&jobs[1].id, refused, at(1))));
 
     // It does not wait for ever, and not in the middle of another listing.
-    let mut pods = Pods::new(NODE);
+    let mut pods = Pods::new(NODE, Results::default());
     pods.take(first(), at(0));
     assert_eq!(pods.next(), Some(Duration::ZERO));
     pods.due(at(0));

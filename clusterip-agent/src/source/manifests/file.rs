@@ -22,14 +22,14 @@ use super::{
 };
 use crate::model::{
     object::{Kind, Object, ObjectKey, ObjectName, Spec},
-    problem::{Fault, Origin, Position, Problem},
+    problem::{Fault, Origin, Position, Problem, Shapes},
     validate::{self, Rules},
 };
 
 /// What one file says.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub(super) struct Content {
-    /// Its objects, good and bad, in the order of the text.
+    /// Its objects, good and bad, by their keys; several of one key in the order of the text.
     pub(super) found: Vec<Found>,
     /// What is wrong with it.
     pub(super) problems: Vec<Problem>,
@@ -38,6 +38,15 @@ pub(super) struct Content {
     /// True if there is something of which it is not known which object it defines, so that an object which the file had
     /// before may still be meant to be there.
     pub(super) has_unidentified: bool,
+}
+
+impl Content {
+    /// The definitions of an object.
+    pub(super) fn of(&self, key: &ObjectKey) -> impl Iterator<Item = &Found> {
+        let first = self.found.partition_point(|found| found.key < *key);
+        let rest = self.found.get(first..).unwrap_or_default();
+        rest.iter().take_while(move |found| found.key == *key)
+    }
 }
 
 /// An object that a file defines.
@@ -61,10 +70,11 @@ pub(super) struct Ignored {
 }
 
 /// Reads a file.
-pub(super) fn read(file: &Arc<str>, text: &str, rules: &Rules) -> Content {
+pub(super) fn read(file: &Arc<str>, text: &str, rules: &Rules, shapes: &mut Shapes) -> Content {
     let mut reader = Reader {
         file,
         rules,
+        shapes,
         content: Content::default(),
     };
     let (documents, flaw) = document::split(file, text);
@@ -78,7 +88,9 @@ pub(super) fn read(file: &Arc<str>, text: &str, rules: &Rules) -> Content {
     if let Some(flaw) = flaw {
         reader.unidentified("", flaw);
     }
-    reader.content
+    let mut content = reader.content;
+    content.found.sort_by(|a, b| a.key.cmp(&b.key));
+    content
 }
 
 /// A file that could not even be read.
@@ -108,6 +120,7 @@ struct TypeMeta {
 struct Reader<'a> {
     file: &'a Arc<str>,
     rules: &'a Rules,
+    shapes: &'a mut Shapes,
     content: Content,
 }
 
@@ -300,7 +313,7 @@ impl Reader<'_> {
         let origin = Arc::new(Origin {
             file: self.file.clone(),
             start: position,
-            fields: node.fields(),
+            fields: self.shapes.share(node.fields()),
         });
         let Typed {
             object,

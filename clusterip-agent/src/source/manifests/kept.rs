@@ -2,29 +2,26 @@
 //! a restart too.
 
 use std::{
-    fs,
+    collections::BTreeMap,
+    fs, io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use super::{Listing, list};
+use super::{Digest, Listing, digest, list};
 use crate::durable;
-
-/// What becomes of the copy of a file that is in the directory.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Copy {
-    /// This is its last good text.
-    Good(Arc<str>),
-    /// Something in it is bad: the copy stays.
-    Former,
-}
 
 /// The copies, in a directory of their own. Without one nothing is kept.
 #[derive(Debug, Default)]
 pub struct Kept {
     directory: Option<PathBuf>,
-    copies: Listing,
+    /// What an earlier agent left, until somebody takes it.
+    left: Listing,
+    /// The copies that there are; none of one that cannot be read.
+    copies: BTreeMap<Arc<str>, Option<Digest>>,
+    /// Texts that could not be written.
+    waiting: BTreeMap<Arc<str>, Arc<str>>,
     /// The last attempt to write one failed: said once.
     failed: bool,
 }
@@ -33,55 +30,63 @@ impl Kept {
     /// The copies that an earlier agent left in a directory, which need not be there.
     #[must_use]
     pub fn open(directory: &Path) -> Self {
-        let copies = list(directory).unwrap_or_default();
+        let left = list(directory).unwrap_or_default();
+        let copy = |(name, text): (&Arc<str>, &Result<Arc<str>, String>)| {
+            (name.clone(), text.as_deref().ok().map(digest))
+        };
         Self {
             directory: Some(directory.to_owned()),
-            copies,
-            failed: false,
+            copies: left.iter().map(copy).collect(),
+            left,
+            ..Self::default()
         }
     }
 
-    /// What they say.
+    /// What an earlier agent left, the first time.
     #[must_use]
-    pub fn listing(&self) -> Listing {
-        self.copies.clone()
+    pub fn take(&mut self) -> Listing {
+        std::mem::take(&mut self.left)
     }
 
-    /// Makes the copies those of the files that there are. Failures are said, and tried again the next time.
-    pub fn follow(&mut self, files: Vec<(Arc<str>, Copy)>) {
+    /// The names of copies whose files are not there.
+    #[must_use]
+    pub fn without(&self, is_there: impl Fn(&str) -> bool) -> Vec<Arc<str>> {
+        let names = self.copies.keys().chain(self.waiting.keys());
+        names.filter(|name| !is_there(name)).cloned().collect()
+    }
+
+    /// Keeps the texts of files that are good, and no copy of those that are gone. Failures are said, and tried again the
+    /// next time.
+    pub fn follow(&mut self, good: Vec<(Arc<str>, Arc<str>)>, gone: Vec<Arc<str>>) {
         let Some(directory) = self.directory.clone() else {
             return;
         };
         let mut result = Ok(());
-        let mut gone = std::mem::take(&mut self.copies);
-        for (name, copy) in files {
-            let before = gone.remove(&name);
+        for name in gone {
+            self.waiting.remove(&name);
             let path = directory.join(&*name);
-            let after = match (copy, before) {
-                (Copy::Former, before) => before,
-                (Copy::Good(text), Some(Ok(before))) if before == text => Some(Ok(text)),
-                (Copy::Good(text), before) => {
-                    let mut builder = fs::DirBuilder::new();
-                    let made = builder.recursive(true).mode(0o700).create(&directory);
-                    match made.and_then(|()| durable::replace_soon(&path, text.as_bytes())) {
-                        Ok(()) => Some(Ok(text)),
-                        Err(error) => {
-                            result = Err((path, error));
-                            before
-                        }
-                    }
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    result = Err((path, error));
                 }
-            };
-            if let Some(after) = after {
-                self.copies.insert(name, after);
+                _ => drop(self.copies.remove(&name)),
             }
         }
-        for name in gone.into_keys() {
+        self.waiting.extend(good);
+        for (name, text) in std::mem::take(&mut self.waiting) {
+            let new = Some(digest(&text));
+            if self.copies.get(&name) == Some(&new) {
+                continue;
+            }
             let path = directory.join(&*name);
-            if let Err(error) = fs::remove_file(&path)
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                result = Err((path, error));
+            let mut builder = fs::DirBuilder::new();
+            let made = builder.recursive(true).mode(0o700).create(&directory);
+            match made.and_then(|()| durable::replace_soon(&path, text.as_bytes())) {
+                Ok(()) => drop(self.copies.insert(name, new)),
+                Err(error) => {
+                    result = Err((path, error));
+                    self.waiting.insert(name, text);
+                }
             }
         }
         match result {
@@ -102,12 +107,12 @@ impl Kept {
 mod tests {
     use super::*;
 
-    fn good(name: &str, text: &str) -> (Arc<str>, Copy) {
-        (name.into(), Copy::Good(text.into()))
+    fn good(name: &str, text: &str) -> (Arc<str>, Arc<str>) {
+        (name.into(), text.into())
     }
 
     fn texts(directory: &Path) -> Vec<(String, String)> {
-        let all = Kept::open(directory).listing().into_iter();
+        let all = Kept::open(directory).take().into_iter();
         all.map(|(name, text)| (name.to_string(), text.unwrap().to_string()))
             .collect()
     }
@@ -117,17 +122,18 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("made/when/needed");
         let mut kept = Kept::open(&directory);
-        kept.follow(vec![good("a.yaml", "one"), good("b.yaml", "two")]);
+        kept.follow(
+            vec![good("a.yaml", "one"), good("b.yaml", "two")],
+            Vec::new(),
+        );
         let pair = |name: &str, text: &str| (name.to_owned(), text.to_owned());
         assert_eq!(
             texts(&directory),
             [pair("a.yaml", "one"), pair("b.yaml", "two")]
         );
         let mut kept = Kept::open(&directory);
-        kept.follow(vec![
-            ("a.yaml".into(), Copy::Former),
-            good("c.yaml", "three"),
-        ]);
+        let gone = kept.without(|name| name == "a.yaml");
+        kept.follow(vec![good("c.yaml", "three")], gone);
         assert_eq!(
             texts(&directory),
             [pair("a.yaml", "one"), pair("c.yaml", "three")]
@@ -140,10 +146,10 @@ mod tests {
         let directory = parent.path().join("kept");
         fs::write(&directory, "in the way").unwrap();
         let mut kept = Kept::open(&directory);
-        kept.follow(vec![good("a.yaml", "one")]);
+        kept.follow(vec![good("a.yaml", "one")], Vec::new());
         assert!(kept.failed);
         fs::remove_file(&directory).unwrap();
-        kept.follow(vec![good("a.yaml", "one")]);
+        kept.follow(Vec::new(), Vec::new());
         assert!(!kept.failed);
         assert_eq!(texts(&directory).len(), 1);
     }

@@ -22,21 +22,23 @@ mod typed;
 mod watch;
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet},
+    hash::Hasher as _,
     path::Path,
     sync::Arc,
 };
 
 use file::{Content, Found};
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
-pub use directory::{DirectoryError, Listing, list};
-pub use kept::{Copy, Kept};
-pub use watch::{Watch, WatchError};
+pub use directory::{DirectoryError, Listing, Scan, Stamps, list};
+pub use kept::Kept;
+pub use watch::{Reload, Watch, WatchError};
 
 use crate::model::{
     event::Event,
     object::{Object, ObjectKey, Spec},
-    problem::{Fault, Problem},
+    problem::{Fault, Problem, Shapes},
     validate::{self, Rules},
 };
 
@@ -44,16 +46,39 @@ use crate::model::{
 #[derive(Debug)]
 pub struct ManifestSource {
     rules: Rules,
+    shapes: Shapes,
     files: BTreeMap<Arc<str>, File>,
-    held: BTreeMap<ObjectKey, Held>,
+    objects: BTreeMap<ObjectKey, Known>,
+    /// Objects that are held though no file defines them any more.
+    orphans: BTreeSet<ObjectKey>,
+    /// What is wrong with definitions beside others, and with changes.
+    conflicts: BTreeMap<ObjectKey, Vec<Problem>>,
     /// What was said last; none before the first listing.
     problems: Option<Vec<Problem>>,
 }
 
 #[derive(Debug)]
 struct File {
-    text: Result<Arc<str>, String>,
+    text: Result<Digest, String>,
     content: Content,
+}
+
+/// What is known of an object.
+#[derive(Default, Debug)]
+struct Known {
+    /// The files that define it, by name.
+    files: Vec<Arc<str>>,
+    /// Its last good state.
+    held: Option<Held>,
+}
+
+/// What a text is known by again: the text itself would be a second copy of everything.
+type Digest = (u64, u64);
+
+fn digest(text: &str) -> Digest {
+    let mut hasher = SipHasher24::new();
+    hasher.write(text.as_bytes());
+    hasher.finish128().as_u64()
 }
 
 /// The last good state of an object, and the file that it is from.
@@ -66,11 +91,14 @@ struct Held {
 impl ManifestSource {
     /// A source that has said nothing yet.
     #[must_use]
-    pub const fn new(rules: Rules) -> Self {
+    pub fn new(rules: Rules) -> Self {
         Self {
             rules,
+            shapes: Shapes::default(),
             files: BTreeMap::new(),
-            held: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            orphans: BTreeSet::new(),
+            conflicts: BTreeMap::new(),
             problems: None,
         }
     }
@@ -78,58 +106,67 @@ impl ManifestSource {
     /// Before the first update: the last good texts of an earlier agent. What is bad now has its last good state from
     /// them; what is good now counts as it is, whatever it was before.
     pub fn remember(&mut self, kept: Listing) {
-        self.read(kept);
-        let (held, _problems) = self.resolve();
-        self.held = held;
+        for key in self.read(kept.into()) {
+            // Nobody has seen it yet: the first update tells it.
+            let _event = self.settle(&key);
+        }
     }
 
-    /// For each file what is to be kept of it.
+    /// Whether there is a file of this name.
     #[must_use]
-    pub fn copies(&self) -> Vec<(Arc<str>, Copy)> {
-        let copies = self.files.iter().map(|(name, File { text, content })| {
+    pub fn has(&self, name: &str) -> bool {
+        self.files.contains_key(name)
+    }
+
+    /// Of the files that the last update read, those with which no last good state would be lost: their texts are to be
+    /// kept. A file that is not among them had better be remembered as it was.
+    pub fn good(&self, read: Listing) -> impl Iterator<Item = (Arc<str>, Arc<str>)> {
+        read.into_iter().filter_map(|(name, text)| {
+            let content = &self.files.get(&name)?.content;
             // What was never good is not lost with this text.
             let is_lost = |found: &Found| {
-                let held = self.held.get(&found.key);
-                found.object.is_none() && held.is_some_and(|held| held.file == *name)
+                let held = self.objects.get(&found.key).and_then(|it| it.held.as_ref());
+                found.object.is_none() && held.is_some_and(|held| held.file == name)
             };
-            let copy = match text {
-                Ok(text) if !content.has_unidentified && !content.found.iter().any(is_lost) => {
-                    Copy::Good(text.clone())
-                }
-                _ => Copy::Former,
-            };
-            (name.clone(), copy)
-        });
-        copies.collect()
+            let loses = content.has_unidentified || content.found.iter().any(is_lost);
+            text.ok().filter(|_| !loses).map(|text| (name, text))
+        })
     }
 
     /// What the directory's content means. The first time: `Reset`, all objects, `Synced`, `Problems`. Later: what is
-    /// different, and `Problems` if they are.
-    pub fn update(&mut self, listing: Listing) -> Vec<Event> {
-        self.read(listing);
-        let (next, problems) = self.resolve();
+    /// different, and `Problems` if they are. Only what the changed files define is looked at.
+    pub fn update(&mut self, found: impl Into<Scan>) -> Vec<Event> {
         let is_first = self.problems.is_none();
         let mut events = Vec::new();
         if is_first {
             events.push(Event::Reset);
         }
-        for (key, held) in &next {
-            let is_same = self.held.get(key).is_some_and(|before| {
-                Arc::ptr_eq(&before.object, &held.object) || before.object == held.object
-            });
-            if is_first || !is_same {
-                events.push(Event::Put(Box::new(held.object.as_ref().clone())));
+        // The first time all is told, also what is as it was before an earlier agent ended.
+        let touched = self.read(found.into());
+        let told = if is_first {
+            self.objects.keys().cloned().collect()
+        } else {
+            touched
+        };
+        let mut gone = Vec::new();
+        for key in told {
+            match self.settle(&key) {
+                Some(event @ Event::Remove(_)) => gone.push(event),
+                event => events.extend(event),
             }
         }
-        let gone = self.held.keys().filter(|key| !next.contains_key(key));
-        events.extend(
-            gone.filter(|_| !is_first)
-                .map(|key| Event::Remove(key.clone())),
-        );
+        events.extend(gone);
         if is_first {
             events.push(Event::Synced);
         }
-        self.held = next;
+        let mut problems: Vec<Problem> = self
+            .files
+            .values()
+            .flat_map(|file| &file.content.problems)
+            .chain(self.conflicts.values().flatten())
+            .cloned()
+            .collect();
+        problems.sort();
         events.extend(self.tell(problems));
         events
     }
@@ -156,72 +193,133 @@ impl ManifestSource {
         Some(Event::Problems(problems))
     }
 
-    /// Reads the files that are not as they were.
-    fn read(&mut self, listing: Listing) {
-        self.files.retain(|name, _| listing.contains_key(name));
-        for (name, text) in listing {
-            let slot = match self.files.entry(name.clone()) {
-                Entry::Occupied(same) if same.get().text == text => continue,
-                slot => slot,
-            };
-            let content = match &text {
-                Ok(text) => file::read(&name, text, &self.rules),
-                Err(message) => file::unreadable(&name, message.clone()),
+    /// Reads the files that are not as they were; the objects that this may concern.
+    fn read(&mut self, found: Scan) -> BTreeSet<ObjectKey> {
+        let Scan { read, same } = found;
+        let gone: Vec<Arc<str>> = self
+            .files
+            .keys()
+            .filter(|name| !read.contains_key(*name) && !same.contains(*name))
+            .cloned()
+            .collect();
+        let mut touched = BTreeSet::new();
+        for name in gone {
+            self.forget(&name, &mut touched);
+        }
+        for (name, text) in read {
+            let known = text.as_ref().map(|text| digest(text));
+            let known = known.map_err(String::clone);
+            if self.files.get(&name).is_some_and(|file| file.text == known) {
+                continue;
+            }
+            self.forget(&name, &mut touched);
+            let content = match text {
+                Ok(text) => file::read(&name, &text, &self.rules, &mut self.shapes),
+                Err(message) => file::unreadable(&name, message),
             };
             for ignored in &content.ignored {
                 let file::Ignored { line, kind } = ignored;
                 log::info!(file:% = name, line, kind:% = kind; "ignored: this kind has no effect on services");
             }
-            slot.insert_entry(File { text, content });
+            for Found { key, .. } in &content.found {
+                let files = &mut self.objects.entry(key.clone()).or_default().files;
+                if let Err(place) = files.binary_search(&name) {
+                    files.insert(place, name.clone());
+                }
+                touched.insert(key.clone());
+            }
+            self.files.insert(
+                name,
+                File {
+                    text: known,
+                    content,
+                },
+            );
         }
+        touched
     }
 
-    /// Which definition of each object counts, and all that is wrong.
-    fn resolve(&self) -> (BTreeMap<ObjectKey, Held>, Vec<Problem>) {
-        let mut problems: Vec<Problem> = Vec::new();
-        let mut claims: BTreeMap<&ObjectKey, Vec<(&Arc<str>, &Found)>> = BTreeMap::new();
-        for (name, File { text: _, content }) in &self.files {
-            problems.extend(content.problems.iter().cloned());
-            for found in &content.found {
-                claims.entry(&found.key).or_default().push((name, found));
+    /// Takes a file out, and its name from what it defined.
+    fn forget(&mut self, name: &Arc<str>, touched: &mut BTreeSet<ObjectKey>) {
+        let Some(file) = self.files.remove(name) else {
+            return;
+        };
+        for Found { key, .. } in file.content.found {
+            if let Some(known) = self.objects.get_mut(&key) {
+                known.files.retain(|file| file != name);
             }
+            touched.insert(key);
         }
-        let mut next = BTreeMap::new();
-        for (key, claims) in &claims {
-            let before = self.held.get(*key);
-            let Some((file, found)) = winner(claims, before) else {
-                continue;
-            };
-            problems.extend(duplicates(claims, file, found));
-            // Nobody has seen yet what an earlier agent saw.
-            let faults = if self.problems.is_some() {
-                changes(before, found)
-            } else {
+        let is_from = |key: &&ObjectKey| {
+            let held = self.objects.get(*key).and_then(|it| it.held.as_ref());
+            held.is_some_and(|held| held.file == *name)
+        };
+        touched.extend(self.orphans.iter().filter(is_from).cloned());
+    }
+
+    /// Which definition of an object counts, and what is wrong with the others.
+    fn settle(&mut self, key: &ObjectKey) -> Option<Event> {
+        // Nobody has seen yet what an earlier agent saw.
+        let is_first = self.problems.is_none();
+        let known = self.objects.get(key)?;
+        let before = known.held.as_ref();
+        let claims: Vec<(&Arc<str>, &Found)> = known
+            .files
+            .iter()
+            .filter_map(|name| Some((name, self.files.get(name)?)))
+            .flat_map(|(name, file)| file.content.of(key).map(move |found| (name, found)))
+            .collect();
+        let mut problems = Vec::new();
+        let after = if let Some((file, found)) = winner(&claims, before) {
+            problems.extend(duplicates(&claims, file, found));
+            let faults = if is_first {
                 Vec::new()
+            } else {
+                changes(before, found)
             };
-            if let Some(object) = found.object.clone().filter(|_| faults.is_empty()) {
-                let file = file.clone();
-                next.insert((*key).clone(), Held { file, object });
-            } else if let Some(before) = before {
-                next.insert((*key).clone(), before.clone());
-            }
+            let good = found.object.clone().filter(|_| faults.is_empty());
             if let Some(object) = &found.object {
                 let faults = faults.into_iter();
                 problems.extend(faults.map(|fault| fault.at(key, &object.origin)));
             }
-        }
-        // What a file no longer shows may be in the part of it that cannot be read.
-        for (key, held) in &self.held {
-            let may_be_meant = || {
+            let file = file.clone();
+            good.map(|object| Held { file, object })
+                .or_else(|| before.cloned())
+        } else {
+            // What a file no longer shows may be in the part of it that cannot be read.
+            let may_be_meant = |held: &&Held| {
                 let file = self.files.get(&held.file);
                 file.is_some_and(|file| file.content.has_unidentified)
             };
-            if !claims.contains_key(key) && may_be_meant() {
-                next.insert(key.clone(), held.clone());
+            before.filter(may_be_meant).cloned()
+        };
+        let event = match (before.filter(|_| !is_first), &after) {
+            (Some(before), Some(after))
+                if Arc::ptr_eq(&before.object, &after.object) || before.object == after.object =>
+            {
+                None
             }
+            (_, Some(after)) => Some(Event::Put(Box::new(after.object.as_ref().clone()))),
+            (Some(_), None) => Some(Event::Remove(key.clone())),
+            (None, None) => None,
+        };
+        if claims.is_empty() && after.is_some() {
+            self.orphans.insert(key.clone());
+        } else {
+            self.orphans.remove(key);
         }
-        problems.sort();
-        (next, problems)
+        let is_known = !claims.is_empty() || after.is_some();
+        if problems.is_empty() {
+            self.conflicts.remove(key);
+        } else {
+            self.conflicts.insert(key.clone(), problems);
+        }
+        if !is_known {
+            self.objects.remove(key);
+        } else if let Some(known) = self.objects.get_mut(key) {
+            known.held = after;
+        }
+        event
     }
 }
 

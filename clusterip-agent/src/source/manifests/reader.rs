@@ -368,4 +368,9 @@ impl<'de> SeqAccess<'de> for Items<'_, '_> {
         let reader = self.parent.child(node, path, node.position);
         located(&reader, |reader| seed.deserialize(reader)).map(Some)
     }
+
+    /// Lists take the room they need and no more.
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.items.len())
+    }
 }

@@ -1,19 +1,24 @@
 //! A directory that is watched.
 
 use std::{
+    collections::BTreeSet,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use notify_debouncer_full::{
     DebounceEventResult, Debouncer, NoCache, new_debouncer_opt,
     notify::{self, RecommendedWatcher, RecursiveMode},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::{DirectoryError, Kept, ManifestSource, list};
-use crate::model::{event::Event, validate::Rules};
+use super::{DirectoryError, Kept, ManifestSource, Scan, Stamps};
+use crate::{
+    clock::timestamp,
+    model::{endpoints::TRIGGER_TIME_ANNOTATION, event::Event, object::Spec, validate::Rules},
+};
 
 /// How long a directory must be quiet before it is read: an editor writes, renames and removes in one go.
 const DEBOUNCE: Duration = Duration::from_millis(60);
@@ -43,12 +48,31 @@ pub enum WatchError {
 /// A directory that is watched, and what it has said so far.
 pub struct Watch {
     directory: PathBuf,
+    stamps: Stamps,
     source: ManifestSource,
     kept: Kept,
+    /// Texts that are to be kept.
+    good: Vec<(Arc<str>, Arc<str>)>,
     first: Vec<Event>,
     debouncer: Debouncer<RecommendedWatcher, NoCache>,
     changes: mpsc::Receiver<()>,
     watched: Option<Identity>,
+    reload: mpsc::Sender<oneshot::Sender<()>>,
+    reloads: mpsc::Receiver<oneshot::Sender<()>>,
+}
+
+/// Makes a directory be read at once, whatever the kernel tells of it.
+#[derive(Clone, Debug)]
+pub struct Reload(mpsc::Sender<oneshot::Sender<()>>);
+
+impl Reload {
+    /// Returns when it has been read and what it says was passed on, or nobody watches any more.
+    pub async fn now(&self) {
+        let (done, is_done) = oneshot::channel();
+        if self.0.send(done).await.is_ok() {
+            is_done.await.ok();
+        }
+    }
 }
 
 /// Which directory it is, whatever its name.
@@ -63,9 +87,10 @@ impl Watch {
     ///
     /// # Errors
     /// The directory is not there, or cannot be read or watched.
-    pub fn start(directory: &Path, rules: Rules, kept: Kept) -> Result<Self, WatchError> {
+    pub fn start(directory: &Path, rules: Rules, mut kept: Kept) -> Result<Self, WatchError> {
         // One waiting word is enough: whatever happened, the whole directory is read.
         let (nudge, changes) = mpsc::channel(1);
+        let (reload, reloads) = mpsc::channel(1);
         let handler = move |result: DebounceEventResult| {
             if let Err(errors) = result {
                 log::warn!(errors:? = errors; "watching the manifest directory failed; it is read every {POLL:?}");
@@ -77,21 +102,31 @@ impl Watch {
         let debouncer = new_debouncer_opt(DEBOUNCE, None, handler, NoCache::new(), config)
             .map_err(|source| failed(directory, source))?;
         let mut source = ManifestSource::new(rules);
-        source.remember(kept.listing());
+        source.remember(kept.take());
         let mut watch = Self {
             directory: directory.to_owned(),
+            stamps: Stamps::default(),
             source,
             kept,
+            good: Vec::new(),
             first: Vec::new(),
             debouncer,
             changes,
             watched: None,
+            reload,
+            reloads,
         };
         // Watched first, read afterwards: a change between the two is not lost.
         watch.follow()?;
-        let listing = list(directory)?;
-        watch.first = watch.source.update(listing);
+        let scan = watch.stamps.scan(directory, SystemTime::now())?;
+        watch.first = watch.take(scan);
         Ok(watch)
+    }
+
+    /// What makes it be read at once.
+    #[must_use]
+    pub fn reload(&self) -> Reload {
+        Reload(self.reload.clone())
     }
 
     /// Sends what the directory says until nobody listens.
@@ -107,25 +142,39 @@ impl Watch {
             } else {
                 POLL_MISSING
             };
+            let mut asked = None;
             tokio::select! {
                 () = events.closed() => return,
                 _ = self.changes.recv() => {}
+                done = self.reloads.recv() => asked = done,
                 () = tokio::time::sleep(wait) => {}
             }
             let said = self.read().await;
             if !said.is_empty() && events.send(said).await.is_err() {
                 return;
             }
+            if let Some(done) = asked {
+                done.send(()).ok();
+            }
             self.keep().await;
         }
     }
 
+    /// What a look into the directory says.
+    fn take(&mut self, scan: Scan) -> Vec<Event> {
+        let read = scan.read.clone();
+        let events = self.source.update(scan);
+        self.good.extend(self.source.good(read));
+        events
+    }
+
     /// After what was read has been told: nobody waits for this.
     async fn keep(&mut self) {
-        let copies = self.source.copies();
+        let good = std::mem::take(&mut self.good);
+        let gone = self.kept.without(|name| self.source.has(name));
         let mut kept = std::mem::take(&mut self.kept);
         let done = tokio::task::spawn_blocking(move || {
-            kept.follow(copies);
+            kept.follow(good, gone);
             kept
         });
         // An error only at shutdown.
@@ -137,12 +186,23 @@ impl Watch {
             log::warn!(directory:% = self.directory.display(); "{error}; it is read every {POLL_MISSING:?}");
         }
         let directory = self.directory.clone();
-        let listing = tokio::task::spawn_blocking(move || list(&directory)).await;
-        match listing {
-            Ok(Ok(listing)) => self.source.update(listing),
-            Ok(Err(error)) => self.source.unreadable(&self.directory, &error),
-            // Only at shutdown.
-            Err(_) => Vec::new(),
+        let mut stamps = std::mem::take(&mut self.stamps);
+        let work = tokio::task::spawn_blocking(move || {
+            let scan = stamps.scan(&directory, SystemTime::now());
+            (stamps, scan)
+        });
+        // Fails only at shutdown.
+        let Ok((stamps, scan)) = work.await else {
+            return Vec::new();
+        };
+        self.stamps = stamps;
+        match scan {
+            Ok(scan) => {
+                let mut events = self.take(scan);
+                events.extend(changes(&self.directory, &events));
+                events
+            }
+            Err(error) => self.source.unreadable(&self.directory, &error),
         }
     }
 
@@ -164,6 +224,34 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+/// When the files behind events were written (F8); for what is gone, when the directory was. A slice says itself when
+/// its endpoints changed.
+fn changes(directory: &Path, events: &[Event]) -> Vec<Event> {
+    let mut files = BTreeSet::new();
+    for event in events {
+        match event {
+            Event::Put(object) if !says_when(&object.spec) => {
+                files.insert(directory.join(&*object.origin.file));
+            }
+            Event::Remove(_) => {
+                files.insert(directory.to_owned());
+            }
+            _ => {}
+        }
+    }
+    let written = |path: PathBuf| std::fs::metadata(path).ok()?.modified().ok();
+    let times = files.into_iter().filter_map(written);
+    times.map(|time| Event::Changed(timestamp(time))).collect()
+}
+
+fn says_when(spec: &Spec) -> bool {
+    let Spec::EndpointSlice(slice) = spec else {
+        return false;
+    };
+    let annotations = slice.metadata.annotations.as_ref();
+    annotations.is_some_and(|all| all.contains_key(TRIGGER_TIME_ANNOTATION))
 }
 
 fn identity(directory: &Path) -> Option<Identity> {
@@ -197,6 +285,7 @@ mod tests {
 
     struct Watched {
         events: mpsc::Receiver<Vec<Event>>,
+        reload: Reload,
         task: tokio::task::JoinHandle<()>,
     }
 
@@ -211,8 +300,13 @@ mod tests {
             let watch =
                 Watch::start(directory, Rules::default(), Kept::default()).expect("a watch");
             let (sender, events) = mpsc::channel(16);
+            let reload = watch.reload();
             let task = tokio::spawn(watch.run(sender));
-            let mut watched = Self { events, task };
+            let mut watched = Self {
+                events,
+                reload,
+                task,
+            };
             watched.until(|event| *event == Event::Synced).await;
             watched
         }
@@ -261,6 +355,12 @@ mod tests {
         let path = directory.path().join("web.yaml");
         fs::write(&path, WEB).expect("written");
         watched.until(put(80)).await;
+        fs::write(&path, WEB.replace("80", "79")).expect("written");
+        // F8: the change is the file's, not the moment it was read.
+        let written = fs::metadata(&path).unwrap().modified().unwrap();
+        watched
+            .until(|event| *event == Event::Changed(timestamp(written)))
+            .await;
         // As editors do it: beside it, then over it.
         let draft = directory.path().join(".web.yaml.swp");
         fs::write(&draft, WEB.replace("80", "81")).expect("written");
@@ -290,6 +390,23 @@ mod tests {
         symlink("..2", at("..data_tmp")).expect("a link");
         fs::rename(at("..data_tmp"), at("..data")).expect("renamed");
         watched.until(put(81)).await;
+    }
+
+    /// SIGHUP: a link to a file elsewhere changes without a word from the kernel.
+    #[tokio::test]
+    async fn a_reload_reads_at_once() {
+        let (directory, elsewhere) = (
+            tempfile::tempdir().expect("a directory"),
+            tempfile::tempdir().expect("a directory"),
+        );
+        let file = elsewhere.path().join("web.yaml");
+        fs::write(&file, WEB).expect("written");
+        symlink(&file, directory.path().join("web.yaml")).expect("a link");
+        let mut watched = Watched::start(directory.path()).await;
+        fs::write(&file, WEB.replace("80", "81")).expect("written");
+        watched.reload.now().await;
+        let events = watched.events.try_recv().expect("events");
+        assert!(events.iter().any(put(81)), "{events:?}");
     }
 
     #[tokio::test]

@@ -79,4 +79,38 @@ proptest! {
         source.update(listing(&[("a.yaml", &text), ("other.yaml", &other)]));
         prop_assert!(source.update(listing(&[("a.yaml", &text), ("other.yaml", &other)])).is_empty());
     }
+
+    /// F5: what a changed file means does not depend on whether the others were read again.
+    #[test]
+    fn files_that_are_the_same_need_not_be_read_again(
+        steps in prop::collection::vec(prop::collection::btree_map(0..3_usize, 0..9_usize, 0..4), 1..8)
+    ) {
+        let texts = [
+            service("a", 80),
+            service("a", 81),
+            service("b", 80),
+            format!("{}---\n{}", service("a", 80), service("b", 82)),
+            format!("{}---\n{}", service("a", 80), service("a", 83)),
+            format!("{}  clusterIP: 10.96.0.7\n", service("a", 80)),
+            format!("{}  clusterIP: 10.96.0.8\n", service("a", 80)),
+            format!("{}---\n: : :\n", service("b", 80)),
+            service("a", 0),
+        ];
+        let (mut whole, mut part) = (source(), source());
+        let mut before = std::collections::BTreeMap::new();
+        for step in steps {
+            let file = |(name, text): (&usize, &usize)| {
+                (format!("{name}.yaml").into(), Ok(texts[*text].as_str().into()))
+            };
+            let (same, changed): (Vec<_>, Vec<_>) =
+                step.iter().partition(|(name, text)| before.get(*name) == Some(*text));
+            let scan = Scan {
+                read: changed.into_iter().map(file).collect(),
+                same: same.into_iter().map(file).map(|(name, _): (_, Result<Arc<str>, String>)| name).collect(),
+            };
+            let all: Listing = step.iter().map(file).collect();
+            prop_assert_eq!(whole.update(all), part.update(scan));
+            before = step;
+        }
+    }
 }

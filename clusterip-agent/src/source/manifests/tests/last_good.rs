@@ -3,13 +3,10 @@
 use super::*;
 
 /// The copies of one agent, as the next one finds them.
-fn kept(source: &ManifestSource, before: &Listing) -> Listing {
-    let copies = source.copies().into_iter();
-    let copies = copies.filter_map(|(name, copy)| match copy {
-        Copy::Good(text) => Some((name, Ok(text))),
-        Copy::Former => Some((name.clone(), before.get(&name)?.clone())),
-    });
-    copies.collect()
+fn kept(source: &ManifestSource, read: Listing, mut copies: Listing) -> Listing {
+    copies.retain(|name, _| source.has(name));
+    copies.extend(source.good(read).map(|(name, text)| (name, Ok(text))));
+    copies
 }
 
 /// One agent after another over successive contents of the directory: what each sees first.
@@ -19,7 +16,7 @@ fn restarts(contents: &[&[(&str, &str)]]) -> Vec<Vec<String>> {
         let mut source = source();
         source.remember(copies.clone());
         let events = source.update(listing(files));
-        copies = kept(&source, &copies);
+        copies = kept(&source, listing(files), std::mem::take(&mut copies));
         let shown = events.iter().map(|event| match event {
             Event::Put(object) => format!("put {} {}", object.key, port(object)),
             event => self::shown(std::slice::from_ref(event)).concat(),
@@ -124,10 +121,10 @@ fn a_file_that_cannot_be_read_at_the_start_keeps_what_it_defined() {
     let mut source = source();
     source.remember(listing(&[("web.yaml", &service("web", 80))]));
     let unreadable = Listing::from([("web.yaml".into(), Err("cannot be read".to_owned()))]);
-    let events = source.update(unreadable);
+    let events = source.update(unreadable.clone());
     assert_eq!(
         shown(&events),
         ["reset", "put Service default/web", "synced", "problems 1"]
     );
-    assert_eq!(source.copies(), [("web.yaml".into(), Copy::Former)]);
+    assert!(source.has("web.yaml") && source.good(unreadable).next().is_none());
 }

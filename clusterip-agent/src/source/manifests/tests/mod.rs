@@ -43,6 +43,7 @@ fn shown(events: &[Event]) -> Vec<String> {
             Event::Remove(key) => format!("remove {key}"),
             Event::Synced => "synced".to_owned(),
             Event::Problems(problems) => format!("problems {}", problems.len()),
+            Event::Changed(_) => "changed".to_owned(),
         })
         .collect()
 }

@@ -1,0 +1,5 @@
+#![no_main]
+
+use clusterip_tests::property;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| property::process(bytes));
