@@ -13,6 +13,7 @@ pub mod config;
 pub mod dataplane;
 mod default_routes;
 pub mod dns;
+pub mod durable;
 pub mod health;
 pub mod heap;
 pub mod interfaces;

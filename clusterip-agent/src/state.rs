@@ -2,19 +2,21 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    allocate::Allocations,
-    node_ports::{KeptPorts, PortKey},
-    object::ObjectName,
-    service::Protocol,
+use crate::{
+    durable,
+    model::{
+        allocate::Allocations,
+        node_ports::{KeptPorts, PortKey},
+        object::ObjectName,
+        service::Protocol,
+    },
 };
 
 const FILE: &str = "allocations.json";
@@ -37,15 +39,6 @@ pub enum StateError {
     /// The file is there and cannot be read.
     #[error("read {}", path.display())]
     Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A damaged file cannot be set aside.
-    #[error("set damaged {} aside", path.display())]
-    SetAside {
         /// Which.
         path: PathBuf,
         /// Why.
@@ -92,10 +85,10 @@ impl Store {
     }
 
     /// The allocations kept last; none if there is no file. A damaged file is renamed to `allocations.json.damaged`,
-    /// said in the log, and counts as none.
+    /// said in the log, and counts as none: what is served gets its addresses back from the dataplane.
     ///
     /// # Errors
-    /// The file cannot be read, or cannot be set aside.
+    /// The file cannot be read.
     pub fn load(&self) -> Result<Allocations, StateError> {
         let Some((path, text)) = self.read()? else {
             return Ok(Allocations::new());
@@ -105,11 +98,17 @@ impl Store {
             Err(reason) => reason,
         };
         let aside = path.with_extension("json.damaged");
-        fs::rename(&path, &aside).map_err(|source| StateError::SetAside { path, source })?;
-        log::error!(
-            file:% = aside.display(), reason:%;
-            "allocations are damaged: set aside, addresses are allocated anew"
-        );
+        match fs::rename(&path, &aside) {
+            Ok(()) => log::error!(
+                file:% = aside.display(), reason:%;
+                "allocations are damaged: set aside, addresses come from the dataplane or are allocated anew"
+            ),
+            // Nor can it be written then, which is said each time it fails.
+            Err(error) => log::error!(
+                file:% = path.display(), reason:%, error:err;
+                "allocations are damaged, and cannot be set aside"
+            ),
+        }
         Ok(Allocations::new())
     }
 
@@ -133,7 +132,8 @@ impl Store {
             source,
         })?;
         let path = directory.join(FILE);
-        write(directory, &path, allocations).map_err(|source| StateError::Write { path, source })
+        let written = text(allocations).and_then(|text| durable::replace(&path, &text));
+        written.map_err(|source| StateError::Write { path, source })
     }
 }
 
@@ -156,7 +156,11 @@ fn parse(text: &str) -> Result<Allocations, String> {
         Ok((object_name(&key)?, addresses))
     });
     let resting = document.resting.into_iter();
-    let resting = resting.map(|(address, key)| Ok((address.to_canonical(), object_name(&key)?)));
+    let owner = |key: &str| match key {
+        "" => Ok(ObjectName::unknown()),
+        key => object_name(key),
+    };
+    let resting = resting.map(|(address, key)| Ok((address.to_canonical(), owner(&key)?)));
     Ok(Allocations {
         addresses: addresses.collect::<Result<_, String>>()?,
         resting: resting.collect::<Result<_, String>>()?,
@@ -193,7 +197,7 @@ fn node_ports(kept: BTreeMap<String, BTreeMap<String, u16>>) -> Result<KeptPorts
     Ok(all)
 }
 
-fn write(directory: &Path, path: &Path, allocations: &Allocations) -> io::Result<()> {
+fn text(allocations: &Allocations) -> io::Result<Vec<u8>> {
     let Allocations {
         addresses,
         resting,
@@ -229,12 +233,7 @@ fn write(directory: &Path, path: &Path, allocations: &Allocations) -> io::Result
     };
     let mut text = serde_json::to_vec_pretty(&document)?;
     text.push(b'\n');
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(&text)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    // The rename itself must be on disk too.
-    File::open(directory)?.sync_all()
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -294,6 +293,60 @@ mod tests {
             store.save(&some()).unwrap();
             assert_eq!(store.load().unwrap(), some());
         }
+    }
+
+    /// G4: whatever was done when the machine stopped, the old state or the new one is there, and the next one can be kept.
+    #[test]
+    fn g4_a_crash_in_any_moment_of_saving_leaves_the_old_or_the_new_state() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path());
+        let path = directory.path().join(FILE);
+        let new = Allocations {
+            addresses: BTreeMap::from([(
+                ObjectName::new("default", "new"),
+                vec!["10.96.0.77".parse().unwrap()],
+            )]),
+            ..Allocations::new()
+        };
+        let bytes = text(&new).unwrap();
+        let whole = bytes.len();
+        let begun = [0, 1, whole / 2, whole - 1, whole].map(|length| (0, length));
+        for (count, length) in begun.into_iter().chain((1..=4).map(|count| (count, 0))) {
+            store.save(&some()).unwrap();
+            durable::replace_in_part(&path, &bytes, count, length);
+            let found = store.load().unwrap();
+            let wanted = if count < 3 { some() } else { new.clone() };
+            assert_eq!(found, wanted, "after {count} steps and {length} bytes");
+            store.save(&new).unwrap();
+            assert_eq!(store.load().unwrap(), new);
+        }
+        let names = fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(names, 1, "nothing is left beside the file");
+    }
+
+    /// Whatever the disk makes of the file: never half a state, and never an end of the agent.
+    #[test]
+    fn every_truncated_file_is_set_aside() {
+        let bytes = text(&some()).unwrap();
+        for length in 0..bytes.len() {
+            let directory = tempfile::tempdir().unwrap();
+            let store = Store::new(directory.path());
+            fs::write(directory.path().join(FILE), &bytes[..length]).unwrap();
+            let found = store.load().unwrap();
+            let is_whole = found == some() && length + 1 == bytes.len();
+            assert!(found == Allocations::new() || is_whole, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn an_address_that_rests_for_nobody_known_is_kept_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path());
+        let mut rests = some();
+        let address = "10.96.0.44".parse().unwrap();
+        rests.resting.insert(address, ObjectName::unknown());
+        store.save(&rests).unwrap();
+        assert_eq!(store.load().unwrap(), rests);
     }
 
     #[test]

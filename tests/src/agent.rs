@@ -26,7 +26,7 @@ use crate::{
 /// Where the agent pins, in a node's own bpffs.
 pub const BPFFS: &str = "/sys/fs/bpf/clusterip";
 /// Where it keeps its state, in a node's own `/run`.
-const STATE: &str = "/run/clusterip/state";
+pub const STATE: &str = "/run/clusterip/state";
 /// Where it allocates service addresses.
 pub const SERVICE_CIDR: &str = "10.96.0.0/16,fd00:10:96::/112";
 
@@ -51,6 +51,7 @@ pub struct Said {
 pub struct Agent {
     node: Namespace,
     arguments: Vec<OsString>,
+    manifests: PathBuf,
     environment: Vec<(OsString, OsString)>,
     /// A file without a name, so that nothing of it is left however this process ends.
     log: File,
@@ -76,27 +77,10 @@ impl Agent {
         more: &[&str],
         environment: &[(&str, &str)],
     ) -> Result<Self> {
-        let mut arguments: Vec<OsString> = vec!["run".into()];
-        for (flag, value) in [
-            ("--manifests", manifests.as_os_str()),
-            ("--bpffs", BPFFS.as_ref()),
-            ("--state-dir", STATE.as_ref()),
-            ("--service-cidr", SERVICE_CIDR.as_ref()),
-        ] {
-            arguments.extend([flag.into(), value.to_owned()]);
-        }
-        if !more.contains(&"--config") {
-            // A flag would win over the file that the test is about.
-            arguments.extend(["--pod-interfaces".into(), "veth*".into()]);
-        }
-        if !more.contains(&"--socket-lb") {
-            // Nothing is attached to the machine's own cgroup: a test names one that it made.
-            arguments.extend(["--socket-lb".into(), "off".into()]);
-        }
-        arguments.extend(more.iter().map(Into::into));
         let mut agent = Self {
             node: node.namespace().clone(),
-            arguments,
+            arguments: arguments(manifests, more),
+            manifests: manifests.to_owned(),
             environment: environment
                 .iter()
                 .map(|(name, value)| (name.into(), value.into()))
@@ -106,6 +90,11 @@ impl Agent {
         };
         agent.resume()?;
         Ok(agent)
+    }
+
+    /// The next start has these arguments in the place of those given before.
+    pub fn set_arguments(&mut self, more: &[&str]) {
+        self.arguments = arguments(&self.manifests, more);
     }
 
     /// Starts it again after [`Agent::stop`] or [`Agent::kill`], and waits until it is ready.
@@ -239,6 +228,29 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Of `clusterip run`; `more` are those of one test.
+fn arguments(manifests: &Path, more: &[&str]) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec!["run".into()];
+    for (flag, value) in [
+        ("--manifests", manifests.as_os_str()),
+        ("--bpffs", BPFFS.as_ref()),
+        ("--state-dir", STATE.as_ref()),
+        ("--service-cidr", SERVICE_CIDR.as_ref()),
+    ] {
+        arguments.extend([flag.into(), value.to_owned()]);
+    }
+    if !more.contains(&"--config") {
+        // A flag would win over the file that the test is about.
+        arguments.extend(["--pod-interfaces".into(), "veth*".into()]);
+    }
+    if !more.contains(&"--socket-lb") {
+        // Nothing is attached to the machine's own cgroup: a test names one that it made.
+        arguments.extend(["--socket-lb".into(), "off".into()]);
+    }
+    arguments.extend(more.iter().map(Into::into));
+    arguments
 }
 
 /// The program: `CLUSTERIP_BIN`, or the one beside this executable. Under cargo it is built first, so that no test

@@ -30,13 +30,14 @@ use crate::{
     health::{self, Answers, Health, Progress},
     interfaces,
     metrics::{self, Figures, serve},
+    model::allocate::Allocations,
     plan::Limits,
     probe,
     reconcile::{self, Measures, Observers, Published, Reconciler, Timing},
     reconnect,
     source::{
         kube_dns,
-        manifests::{Reload, Watch},
+        manifests::{Kept, Reload, Watch},
     },
     state::Store,
     supervisor,
@@ -52,11 +53,14 @@ const DEBUG: u8 = 4;
 /// Serves until it is told to stop. The dataplane goes on without the agent (F4).
 pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()> {
     // First what can be wrong with the call, then what the kernel may refuse.
-    let watch = Watch::start(&config.manifests, super::rules(&config))?;
+    let last_good = Kept::open(&config.state_dir.join("manifests"));
+    let watch = Watch::start(&config.manifests, super::rules(&config), last_good)?;
     let store = Store::new(&config.state_dir);
-    let kept = store
-        .load()
-        .context("read the allocations of the last run")?;
+    let kept = store.load().unwrap_or_else(|error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        log::error!(error:%, cause:?; "allocations of the last run are not known: addresses come from the dataplane");
+        Allocations::new()
+    });
     let pins = Pins::new(&config.bpffs);
     let sockets = sockets(&config)?;
     let mut loaded =

@@ -12,24 +12,24 @@ use aya::Pod;
 use super::links::{bpf, raw};
 
 /// `BPF_MAP_LOOKUP_BATCH`, since Linux 5.6.
-const LOOKUP_BATCH: libc::c_long = 24;
+pub(super) const LOOKUP_BATCH: libc::c_long = 24;
 /// Entries of one call. The kernel gives whole buckets of a hash: more than any of them has.
-const CHUNK: usize = 4096;
+pub(super) const CHUNK: usize = 4096;
 
 /// The part of `union bpf_attr` for batches.
 #[repr(C)]
-struct Batch {
+pub(super) struct Batch {
     /// Where to go on: 0 is the beginning.
-    from: u64,
+    pub(super) from: u64,
     /// Where to go on the next time.
-    to: u64,
-    keys: u64,
-    values: u64,
+    pub(super) to: u64,
+    pub(super) keys: u64,
+    pub(super) values: u64,
     /// How many there is room for, and then how many there are.
-    count: u32,
-    map: u32,
-    entry_flags: u64,
-    flags: u64,
+    pub(super) count: u32,
+    pub(super) map: u32,
+    pub(super) entry_flags: u64,
+    pub(super) flags: u64,
 }
 
 /// A hash or an array, to be read as a whole.

@@ -21,10 +21,13 @@ use super::{
     load::{Data, LoadError, Loaded},
     raw::Raw,
 };
-use crate::plan::{
-    Op, Tables,
-    desired::address_head,
-    tables::{free_backend, slots_of},
+use crate::{
+    model::served::Owner,
+    plan::{
+        Op, Tables,
+        desired::address_head,
+        tables::{free_backend, slots_of},
+    },
 };
 
 /// The maps that the agent writes.
@@ -110,7 +113,7 @@ impl Dataplane for Bpf {
     fn dump(&mut self) -> Result<Tables, DataplaneError> {
         let blank = (
             Raw(ServiceKey::address(Addr::default())),
-            Raw(address_head()),
+            Raw(address_head(Owner::default())),
         );
         let services = self.whole.services.read(blank);
         let services = services.map_err(read_error(maps::SERVICES.name))?;

@@ -17,7 +17,7 @@ use log::{debug, info};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use super::{
-    links::CgroupLink,
+    links::OldLink,
     load::{LoadError, Loaded, SOCKET_PROGRAMS},
     pins::Pins,
 };
@@ -153,7 +153,7 @@ fn attach_one(
     number: u64,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let program = loaded.socket_program(name)?;
-    if let Some(link) = CgroupLink::open(pin)? {
+    if let Some(link) = OldLink::open(pin)? {
         let result = link.cgroup().and_then(|old| {
             if old == number {
                 link.update(std::os::fd::AsFd::as_fd(

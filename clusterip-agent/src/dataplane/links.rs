@@ -1,4 +1,4 @@
-//! What aya lacks for links of cgroups: looking at a pinned one, and putting another program into it.
+//! What aya lacks for links: looking at a pinned one, and putting another program into it. And bpf(2) itself.
 
 use std::{
     ffi::CString,
@@ -54,11 +54,11 @@ struct Info {
 }
 
 /// A link that an earlier agent pinned.
-pub(super) struct CgroupLink {
+pub(super) struct OldLink {
     fd: OwnedFd,
 }
 
-impl CgroupLink {
+impl OldLink {
     /// Opens a pin; None if there is none.
     pub(super) fn open(pin: &Path) -> io::Result<Option<Self>> {
         let path = CString::new(pin.as_os_str().as_bytes())?;

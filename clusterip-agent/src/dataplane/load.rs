@@ -6,6 +6,14 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
 };
 
+use super::{
+    features::ipv6_checksum_flag,
+    footprint::footprint,
+    pins::{PinError, Pins},
+    raw::Raw,
+    swap,
+    takeover::{Takeover, TakeoverError},
+};
 use aya::{
     Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
     maps::{Map, MapData, MapError},
@@ -13,14 +21,6 @@ use aya::{
     util::KernelVersion,
 };
 use clusterip_common::abi::{Settings, maps, maps::Shape};
-use log::warn;
-
-use super::{
-    features::ipv6_checksum_flag,
-    footprint::footprint,
-    pins::{PinError, Pins},
-    raw::Raw,
-};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/clusterip"));
 
@@ -40,6 +40,8 @@ pub const PROGRAMS: [&str; 7] = [
     FROM_UPLINK_IP,
     UPLINK_XDP,
 ];
+/// Those of them that the kernel is asked to verify, which takes its time, when the first device needs them.
+const ON_DEMAND: [&str; 4] = [FROM_POD_IP, TO_POD_IP, FROM_UPLINK, FROM_UPLINK_IP];
 /// The hooks on sockets. What gives the service address back comes before what takes it away.
 pub const SOCKET_PROGRAMS: [&str; 8] = [
     "cip_recvmsg4",
@@ -86,6 +88,9 @@ pub enum LoadError {
     /// A pin.
     #[error(transparent)]
     Pin(#[from] PinError),
+    /// Maps of another size or layout.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
     /// The object or a map.
     #[error("load the eBPF object")]
     Object(#[source] Box<EbpfError>),
@@ -203,20 +208,13 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     check_kernel()?;
     let mut loader = EbpfLoader::new();
     let mut sizes = maps::ALL.map(|shape| (shape, options.entries(&shape)));
+    let pins = options.pins.as_ref();
+    let takeover = pins.map(|pins| Takeover::begin(pins, &mut sizes));
+    let takeover = takeover.transpose()?;
     for (shape, entries) in &sizes {
         loader.map_max_entries(shape.name, *entries);
-    }
-    if let Some(pins) = &options.pins {
-        pins.prepare()?;
-        for (shape, entries) in &mut sizes {
-            if let Some(found) = pins.check_map(shape)?
-                && found != *entries
-            {
-                warn!(map = shape.name, entries = found, wanted = *entries;
-                    "the pinned map keeps its size; `clusterip cleanup` before the next start changes it");
-                *entries = found;
-            }
-            loader.map_pin_path(shape.name, pins.map(shape));
+        if let Some(takeover) = &takeover {
+            loader.map_pin_path(shape.name, takeover.place(shape));
         }
     }
     let mut settings = options.settings;
@@ -225,9 +223,35 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     let settings = Raw(settings);
     loader.override_global("SETTINGS", &settings, true);
     loader.override_global(aya_log::LEVEL, &options.log_level, false);
+    let result = load_programs(&mut loader, options);
+    let mut ebpf = result.inspect_err(|_| {
+        if let Some(takeover) = &takeover {
+            takeover.abandon();
+        }
+    })?;
+    if let (Some(pins), Some(takeover)) = (pins, takeover.filter(Takeover::is_needed)) {
+        for name in takeover.attached()? {
+            // Now, since it takes its time, and not between the copy and the replacement.
+            if let Err(error) = load_on_demand(&mut ebpf, &name) {
+                takeover.abandon();
+                return Err(LoadError::Object(Box::new(error.into())));
+            }
+        }
+        takeover.replace()?;
+        swap::programs(&mut ebpf, pins)?;
+        takeover.finish()?;
+    }
+    let capacity = sizes
+        .iter()
+        .map(|(shape, entries)| (shape.name, *entries))
+        .collect();
+    Ok(Loaded { ebpf, capacity })
+}
+
+fn load_programs(loader: &mut EbpfLoader<'_>, options: &LoadOptions) -> Result<Ebpf, LoadError> {
     let mut ebpf = loader.load(OBJECT).map_err(object_error)?;
     let all = PROGRAMS.iter().chain(&SOCKET_PROGRAMS);
-    for name in all.filter(|name| options.wants(name)) {
+    for name in all.filter(|name| options.wants(name) && !ON_DEMAND.contains(name)) {
         let result = match ebpf.program_mut(name) {
             Some(Program::SchedClassifier(program)) => program.load(),
             Some(Program::Xdp(program)) => program.load(),
@@ -236,11 +260,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
         };
         result.map_err(|source| program_error(name, source))?;
     }
-    let capacity = sizes
-        .iter()
-        .map(|(shape, entries)| (shape.name, *entries))
-        .collect();
-    Ok(Loaded { ebpf, capacity })
+    Ok(ebpf)
 }
 
 impl Loaded {
@@ -297,8 +317,9 @@ impl Loaded {
     /// The program of a hook on devices.
     ///
     /// # Errors
-    /// There is no such program.
+    /// There is no such program, or the kernel refuses it now that it is wanted.
     pub fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, LoadError> {
+        load_on_demand(&mut self.ebpf, name).map_err(|source| program_error(name, source))?;
         self.find(name)
     }
 
@@ -342,6 +363,18 @@ impl Loaded {
             _ => Err(ProgramError::NotLoaded),
         };
         info.map_err(|source| program_error(name, source))
+    }
+}
+
+/// Loads a program that was left for later; does nothing for any other.
+pub(super) fn load_on_demand(ebpf: &mut Ebpf, name: &str) -> Result<(), ProgramError> {
+    match ebpf.program_mut(name) {
+        Some(Program::SchedClassifier(program))
+            if ON_DEMAND.contains(&name) && program.fd().is_err() =>
+        {
+            program.load()
+        }
+        _ => Ok(()),
     }
 }
 

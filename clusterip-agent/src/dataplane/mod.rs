@@ -9,6 +9,7 @@ pub mod counters;
 pub mod diagnostics;
 mod driver;
 pub mod endpoints;
+mod entries;
 pub mod faulty;
 mod features;
 pub mod flows;
@@ -20,6 +21,8 @@ pub mod netns;
 pub mod pins;
 pub mod raw;
 pub mod sockets;
+mod swap;
+pub mod takeover;
 
 pub use faulty::Faulty;
 pub use memory::Memory;

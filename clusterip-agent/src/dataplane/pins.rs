@@ -36,8 +36,9 @@ pub enum PinError {
     },
     /// A pinned map of another layout.
     #[error(
-        "the map pinned at {path} has another layout: {found}, wanted {wanted}; it was made by another version. \
-         `clusterip cleanup` removes it (flows end), or go back to that version"
+        "the map pinned at {path} has another layout: {found}, wanted {wanted}; it was made by another version. What it \
+         holds stays in force. Go back to that version, or end its flows with `clusterip cleanup` (and the same --bpffs) \
+         and start this one again"
     )]
     Shape {
         /// The pin.
@@ -46,6 +47,20 @@ pub enum PinError {
         found: String,
         /// What this version needs.
         wanted: String,
+    },
+    /// Pins of a layout that this agent cannot read.
+    #[error(
+        "the maps below {path} are of layout {found}; this agent has layout {wanted} and cannot take them over. What they \
+         hold stays in force. Go on with an agent of layout {found}, or end its flows with `clusterip cleanup` (and the \
+         same --bpffs) and start this one again"
+    )]
+    Version {
+        /// The pins.
+        path: PathBuf,
+        /// Their layout.
+        found: u32,
+        /// This agent's.
+        wanted: u32,
     },
     /// A pinned map that cannot be opened.
     #[error("open the map pinned at {path}")]
@@ -58,10 +73,13 @@ pub enum PinError {
     },
 }
 
-/// The directory below the bpffs. Its layout is `v<ABI>/maps/NAME` and `v<ABI>/links/IFINDEX_HOOK`.
+/// The directory below the bpffs. Its layout is `v<ABI>/maps/NAME` and `v<ABI>/links/IFINDEX_HOOK`. While a map is
+/// replaced, its successor is at `v<ABI>/next/NAME` until it is complete, and it at `v<ABI>/old/NAME` from then on.
 #[derive(Clone, Debug)]
 pub struct Pins {
     root: PathBuf,
+    version: u32,
+    readable: Vec<u32>,
 }
 
 impl Pins {
@@ -70,11 +88,79 @@ impl Pins {
     pub fn new(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
+            version: abi::VERSION,
+            readable: abi::READABLE.to_vec(),
         }
     }
 
+    /// The same directory as an agent of another layout sees it, which can take over maps of some others.
+    #[must_use]
+    pub fn of_version(mut self, version: u32, readable: &[u32]) -> Self {
+        self.version = version;
+        self.readable = readable.to_vec();
+        self
+    }
+
     fn version(&self) -> PathBuf {
-        self.root.join(format!("v{}", abi::VERSION))
+        self.root.join(format!("v{}", self.version))
+    }
+
+    /// Pin of a map that is being filled.
+    pub(super) fn next(&self, shape: &Shape) -> PathBuf {
+        self.version().join("next").join(shape.name)
+    }
+
+    /// Pin of a map that another took the place of, while flows are fetched from it.
+    pub(super) fn old(&self, shape: &Shape) -> PathBuf {
+        self.version().join("old").join(shape.name)
+    }
+
+    /// The directories of other layouts that hold maps, all of which this one can take over.
+    ///
+    /// # Errors
+    /// There is one that it cannot, or the directory cannot be read.
+    pub(super) fn others(&self) -> Result<Vec<Self>, PinError> {
+        let mut others = Vec::new();
+        for name in names(&self.root)? {
+            let Some(found) = name.strip_prefix('v').and_then(|text| text.parse().ok()) else {
+                continue;
+            };
+            let other = self.clone().of_version(found, &[]);
+            let path = other.version();
+            // Without maps it is the rest of one that never came into force.
+            if found == self.version || names(&path.join("maps"))?.is_empty() {
+                continue;
+            }
+            if !self.readable.contains(&found) {
+                return Err(PinError::Version {
+                    path,
+                    found,
+                    wanted: self.version,
+                });
+            }
+            others.push(other);
+        }
+        Ok(others)
+    }
+
+    /// Gives pins another name, in the place of whatever has it. The kernel's objects stay as they are.
+    pub(super) fn rename(from: &Path, to: &Path) -> Result<(), PinError> {
+        fs::rename(from, to).map_err(io_error("rename pin", from))
+    }
+
+    /// Removes the pins of a directory, and the directory; it need not be there.
+    pub(super) fn clear(path: &Path) -> Result<(), PinError> {
+        if path.exists() {
+            remove(path, &mut 0)?;
+        }
+        Ok(())
+    }
+
+    /// The directory of this layout, of what is being filled, and of what was replaced.
+    pub(super) fn directories(&self) -> [PathBuf; 3] {
+        let version = self.version();
+        let (next, old) = (version.join("next"), version.join("old"));
+        [version, next, old]
     }
 
     /// Pin of a map.
@@ -96,11 +182,7 @@ impl Pins {
     pub fn prepare(&self) -> Result<(), PinError> {
         self.check_bpffs()?;
         for path in [self.version().join("maps"), self.links()] {
-            fs::create_dir_all(&path).map_err(|source| PinError::Io {
-                operation: "create directory",
-                path,
-                source,
-            })?;
+            make(&path)?;
         }
         Ok(())
     }
@@ -163,14 +245,33 @@ impl Pins {
     }
 }
 
-fn remove(path: &Path, removed: &mut usize) -> Result<(), PinError> {
-    let fail = |operation| {
-        move |source| PinError::Io {
-            operation,
-            path: path.to_owned(),
-            source,
-        }
+/// Makes a directory, and those above it.
+pub(super) fn make(path: &Path) -> Result<(), PinError> {
+    fs::create_dir_all(path).map_err(io_error("create directory", path))
+}
+
+/// What is in a directory; nothing if it is not there.
+pub(super) fn names(path: &Path) -> Result<Vec<String>, PinError> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(io_error("list", path))?,
     };
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    names
+        .collect::<io::Result<_>>()
+        .map_err(io_error("list", path))
+}
+
+fn io_error(operation: &'static str, path: &Path) -> impl Fn(io::Error) -> PinError {
+    move |source| PinError::Io {
+        operation,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn remove(path: &Path, removed: &mut usize) -> Result<(), PinError> {
+    let fail = |operation| io_error(operation, path);
     if !path.is_dir() {
         *removed += 1;
         return fs::remove_file(path).map_err(fail("unpin"));
@@ -181,7 +282,7 @@ fn remove(path: &Path, removed: &mut usize) -> Result<(), PinError> {
     fs::remove_dir(path).map_err(fail("remove directory"))
 }
 
-const fn map_type(kind: Kind) -> MapType {
+pub(super) const fn map_type(kind: Kind) -> MapType {
     match kind {
         Kind::Hash => MapType::Hash,
         Kind::LruHash => MapType::LruHash,

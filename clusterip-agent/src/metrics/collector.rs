@@ -214,6 +214,7 @@ impl Figures {
             waiting,
             synced: _,
             resting: _,
+            unkept,
             held: _,
             unanswered: _,
         } = published;
@@ -268,6 +269,11 @@ impl Figures {
                 "programmed",
                 "Whether the maps hold what the source says",
                 i64::from(*programmed),
+            ),
+            (
+                "allocations_unkept",
+                "Whether addresses and node ports could not be kept in the state directory",
+                i64::from(*unkept),
             ),
         ] {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;

@@ -15,12 +15,11 @@ use k8s_openapi::{
 use rpds::RedBlackTreeSetSync;
 
 use super::{
-    endpoints::has_ended,
+    claims::{Claims, own_addresses},
     event::Event,
     labels::{Labels, selects},
     object::{Kind, Object, ObjectKey, ObjectName, Spec},
     problem::Problem,
-    service::parse_address,
 };
 
 /// Label of a slice: the service it belongs to.
@@ -44,6 +43,10 @@ pub struct Cluster {
     /// What was put since `Reset`.
     listing: Option<BTreeSet<ObjectKey>>,
     synced: bool,
+    claims: Claims,
+    /// What the source says is wrong.
+    said: Vec<Problem>,
+    /// That, and what is wrong with the objects beside each other.
     problems: Vec<Problem>,
 }
 
@@ -74,9 +77,29 @@ impl Cluster {
                     self.remove(&key, touched);
                 }
             }
-            Event::Problems(problems) => self.problems = problems,
+            Event::Problems(problems) => {
+                self.said = problems;
+                self.combine();
+            }
             Event::Changed(_) => {}
         }
+        if self.claims.take_changed() {
+            self.combine();
+        }
+    }
+
+    fn combine(&mut self) {
+        self.problems.clone_from(&self.said);
+        for (name, faults) in self.claims.faults() {
+            if let Some((object, _)) = self.pod(name) {
+                let problems = faults.into_iter();
+                let problems: Vec<_> = problems
+                    .map(|fault| fault.at(&object.key, &object.origin))
+                    .collect();
+                self.problems.extend(problems);
+            }
+        }
+        self.problems.sort();
     }
 
     /// Whether the source's objects have been listed once (F1).
@@ -85,7 +108,7 @@ impl Cluster {
         self.synced
     }
 
-    /// What the source says is wrong.
+    /// What the source says is wrong, and addresses that more than one pod has.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -254,6 +277,7 @@ impl Cluster {
                 }
             }
             Spec::Pod(pod) => {
+                self.claims.add(name, pod);
                 for pair in label_pairs(name, pod) {
                     self.pods_with.entry(pair).or_default().insert(name.clone());
                 }
@@ -286,6 +310,7 @@ impl Cluster {
                 }
             }
             Spec::Pod(pod) => {
+                self.claims.remove(name, &pod);
                 for pair in label_pairs(name, &pod) {
                     detach(&mut self.pods_with, &pair, name);
                 }
@@ -344,17 +369,6 @@ pub fn node_of(pod: &Pod) -> &str {
         .as_ref()
         .and_then(|spec| spec.node_name.as_deref())
         .unwrap_or_default()
-}
-
-/// The addresses that a pod has to itself: none on the node's network, and none after its end.
-fn own_addresses(pod: &Pod) -> impl Iterator<Item = IpAddr> {
-    let on_host = pod.spec.as_ref().and_then(|spec| spec.host_network);
-    let has_own = !on_host.unwrap_or_default() && !has_ended(pod);
-    let status = pod.status.as_ref().filter(|_| has_own);
-    let several = status.and_then(|status| status.pod_ips.as_ref());
-    let several = several.into_iter().flatten().map(|it| it.ip.as_str());
-    let single = status.and_then(|status| status.pod_ip.as_deref());
-    several.chain(single).filter_map(parse_address)
 }
 
 fn zone_of(node: &Node) -> &str {

@@ -3,6 +3,7 @@
 pub mod about;
 pub mod allocate;
 mod categorise;
+mod claims;
 pub mod cluster;
 pub mod endpoints;
 pub mod event;
@@ -18,6 +19,7 @@ pub mod problem;
 pub mod range;
 pub mod resolve;
 pub mod resolver;
+pub mod served;
 pub mod service;
 pub mod snapshot;
 pub mod validate;

@@ -27,6 +27,12 @@ impl ObjectName {
             name: name.into(),
         }
     }
+
+    /// Of what was there before anybody who could know it; no object has it.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self::new("", "")
+    }
 }
 
 impl fmt::Display for ObjectName {

@@ -21,7 +21,8 @@ use super::{
     problem::{Fault, Problem},
     range::ServiceRange,
     resolve::{Context, Given, NodeInfo, resolve},
-    service::{Action, Algorithm, ResolvedService},
+    served::{Owner, ServedAddresses},
+    service::{Action, Algorithm, Balancer, Endpoint, ResolvedService, Role},
     snapshot::Snapshot,
     validate::Rules,
 };
@@ -46,6 +47,8 @@ pub struct Resolver {
     /// Node objects may have changed since they were looked at.
     nodes_touched: bool,
     snapshot: Snapshot,
+    /// What an earlier agent left in the dataplane of the API server's own service.
+    served: ServedAddresses,
     /// Services that an event touched and that were not resolved since.
     touched: BTreeSet<ObjectName>,
 }
@@ -80,6 +83,7 @@ impl Resolver {
                 },
                 ..Snapshot::default()
             },
+            served: ServedAddresses::new(),
             touched: BTreeSet::new(),
         }
     }
@@ -161,6 +165,17 @@ impl Resolver {
     #[must_use]
     pub fn resting(&self) -> BTreeMap<IpAddr, ObjectName> {
         self.allocator.resting()
+    }
+
+    /// Once, when the source is synced and before the first `allocate`: what an earlier agent left in the dataplane. Of
+    /// allocations, what was kept on disk comes first (G4).
+    pub fn remember(&mut self, served: ServedAddresses) {
+        self.allocator.remember(&served, &self.cluster);
+        // Of the others nobody asks again.
+        let (namespace, name) = API_SERVER;
+        let owner = Owner::of(&ObjectName::new(namespace, name));
+        let served = served.into_iter();
+        self.served = served.filter(|(_, it)| it.owner == owner).collect();
     }
 
     /// Once, after the first `allocate`: addresses that belong to another service than in the earlier run.
@@ -245,18 +260,26 @@ impl Resolver {
         if (&*name.namespace, &*name.name) != API_SERVER {
             return new;
         }
-        let Some(old) = self.snapshot.services.get(name) else {
-            return new;
-        };
+        let old = self.snapshot.services.get(name);
         let mut kept = ResolvedService::clone(&new);
         let mut is_kept = false;
         for balancer in &mut kept.balancers {
-            let before = old.balancers.iter().find(|it| it.is_same_port(balancer));
-            if let Some(before) = before.filter(|it| it.action == Action::Balance)
-                && balancer.action != Action::Balance
-            {
-                balancer.endpoints.clone_from(&before.endpoints);
-                balancer.action = before.action;
+            if balancer.action == Action::Balance {
+                continue;
+            }
+            let endpoints = match old {
+                Some(old) => old
+                    .balancers
+                    .iter()
+                    .find(|it| it.is_same_port(balancer) && it.action == Action::Balance)
+                    .map(|it| it.endpoints.clone())
+                    .unwrap_or_default(),
+                // This agent has not seen any; the one before it has.
+                None => self.left(balancer),
+            };
+            if !endpoints.is_empty() {
+                balancer.endpoints = endpoints;
+                balancer.action = Action::Balance;
                 is_kept = true;
             }
         }
@@ -272,6 +295,29 @@ impl Resolver {
             kept.problems.push(fault.at(&object.key, &object.origin));
         }
         Arc::new(kept)
+    }
+
+    /// The endpoints to which an earlier agent sends new flows.
+    fn left(&self, balancer: &Balancer) -> Vec<Endpoint> {
+        let ports = balancer.frontends.iter().filter_map(|frontend| {
+            let served = self.served.get(&frontend.address)?;
+            served
+                .ports
+                .iter()
+                .find(|it| it.port == frontend.port && it.protocol == balancer.protocol)
+        });
+        let endpoint = |(address, port): &(IpAddr, u16)| Endpoint {
+            address: *address,
+            port: *port,
+            weight: 1,
+            terminating: false,
+            role: Role::Chosen,
+            node: Arc::default(),
+            zone: Arc::default(),
+            identity: None,
+        };
+        let ports = ports.map(|port| port.endpoints.iter().map(endpoint).collect());
+        ports.max_by_key(Vec::len).unwrap_or_default()
     }
 
     /// Says beside a service's own problems what is wrong with its place in the maps; replaces what was said before.

@@ -7,6 +7,7 @@ use clusterip_common::abi::{
 };
 
 use super::{Op, Tables, desired, diff, tables::free_backend};
+use crate::model::served::Owner;
 
 /// The part of the tables that a change touched.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -72,11 +73,13 @@ impl Recorder {
         self.slots.entry(slot).or_insert(old);
     }
 
-    /// Puts a frontend, and its address before it.
-    pub(super) fn put_service(&mut self, key: ServiceKey, head: Service) {
+    /// Puts a frontend, and its address before it, with its owner if that is known.
+    pub(super) fn put_service(&mut self, key: ServiceKey, head: Service, owner: Owner) {
         let address = ServiceKey::address(key.address);
-        if !self.tables.services.contains_key(&address) {
-            self.put_head(address, desired::address_head());
+        let entry = desired::address_head(owner);
+        let is_right = |old: &Service| *old == entry || !owner.is_known();
+        if !self.tables.services.get(&address).is_some_and(is_right) {
+            self.put_head(address, entry);
         }
         self.put_head(key, head);
     }

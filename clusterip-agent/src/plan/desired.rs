@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use super::runs::Run;
 use crate::model::{
     inside::{Inside, Ranges},
+    served::Owner,
     service::{Action, Algorithm, Endpoint, Frontend, Protocol, ResolvedService},
 };
 
@@ -66,17 +67,29 @@ const fn flags(action: Action) -> ServiceFlags {
     }
 }
 
-/// The entry of a VIP, whatever its ports (B9, B10). Only that it is there counts.
+/// The entry of a VIP, whatever its ports (B9, B10). To packets only that it is there counts; to the next agent, whose
+/// it is (G4).
 #[must_use]
-pub const fn address_head() -> Service {
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the two halves of the number"
+)]
+pub const fn address_head(owner: Owner) -> Service {
+    let Owner(hash) = owner;
     Service {
         id: ServiceId(u32::MAX),
-        first_slot: SlotIndex(0),
+        first_slot: SlotIndex((hash >> 32) as u32),
         slot_count: 0,
         algorithm: abi::Algorithm::ROUND_ROBIN,
         flags: ServiceFlags(0),
-        affinity: 0,
+        affinity: hash as u32,
     }
+}
+
+/// Whose address it is, of the entry of a VIP.
+#[must_use]
+pub const fn owner_of(head: &Service) -> Owner {
+    Owner((head.first_slot.0 as u64) << 32 | head.affinity as u64)
 }
 
 /// The ranges inside the cluster; those that do not fit are outside, rather than in the way of everything else.

@@ -99,7 +99,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::plan::{desired, tables::free_backend};
+    use crate::{
+        model::served::Owner,
+        plan::{desired, tables::free_backend},
+    };
 
     /// Tables as the layout makes them: each service has a run of its own, at a place that depends on `round`, so that
     /// an update never writes where the old run is.
@@ -127,7 +130,9 @@ mod tests {
                 continue;
             }
             let address = ServiceKey::address(key.address);
-            tables.services.insert(address, desired::address_head());
+            tables
+                .services
+                .insert(address, desired::address_head(Owner::default()));
             for member in members {
                 let backend = BackendId(u32::from(*service) * 8 + u32::from(*member));
                 tables.backends.insert(

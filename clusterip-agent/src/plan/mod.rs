@@ -7,6 +7,7 @@ pub mod diff;
 mod ids;
 pub mod index;
 pub mod layout;
+pub mod left;
 pub mod maglev;
 pub mod op;
 mod place;

@@ -13,7 +13,10 @@ use super::{
     room::{Filled, Room},
     runs::Run,
 };
-use crate::model::service::{Balancer, Endpoint, ResolvedService, Role};
+use crate::model::{
+    served::Owner,
+    service::{Balancer, Endpoint, ResolvedService, Role},
+};
 
 pub(super) type Listed<'a> = BTreeMap<(Addr, Be16), &'a Endpoint>;
 
@@ -80,8 +83,9 @@ impl Layout {
                 self.remove_head(key, id);
             }
         }
+        let owner = Owner::of(&service.name);
         for key in &placed.frontends {
-            self.put_head(*key, head);
+            self.put_head(*key, head, owner);
         }
         self.balancers.insert(id, placed);
         Outcome {
@@ -252,14 +256,14 @@ impl Layout {
     }
 
     /// Points a frontend here; whoever had it has it no more, and is placed anew in the same step.
-    fn put_head(&mut self, key: ServiceKey, head: Service) {
+    fn put_head(&mut self, key: ServiceKey, head: Service, owner: Owner) {
         let before = self.tables().services.get(&key).map(|old| old.id);
         if let Some(other) = before.filter(|id| *id != head.id)
             && let Some(loser) = self.balancers.get_mut(&other)
         {
             loser.frontends.remove(&key);
         }
-        self.recorder.put_service(key, head);
+        self.recorder.put_service(key, head, owner);
     }
 }
 

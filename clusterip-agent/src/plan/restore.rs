@@ -9,6 +9,7 @@ use clusterip_common::{
 
 use super::{
     Tables,
+    desired::owner_of,
     layout::{Layout, Limits, Member, Placed, Retired},
     runs::Run,
     tables::slots_of,
@@ -36,7 +37,9 @@ impl Layout {
             .collect();
         for key in kept {
             if let Some(head) = actual.services.get(&key) {
-                layout.recorder.put_service(key, *head);
+                let address = actual.services.get(&ServiceKey::address(key.address));
+                let owner = address.map(owner_of).unwrap_or_default();
+                layout.recorder.put_service(key, *head, owner);
                 for slot in slots_of(head) {
                     if let Some(backend) = actual.slots.get(&slot) {
                         layout.recorder.put_slot(slot, *backend);

@@ -7,6 +7,8 @@ mod drive;
 mod held;
 mod measures;
 #[cfg(test)]
+mod restarts;
+#[cfg(test)]
 mod tests;
 
 use std::{
@@ -27,7 +29,7 @@ use crate::{
         event::Event, inside::Ranges, object::ObjectName, resolver::Resolver, service::Family,
         snapshot::Snapshot,
     },
-    plan::{Full, Index, Layout, Limits, Op, diff},
+    plan::{Full, Index, Layout, Limits, Op, Tables, diff, left::served},
     state::{StateError, Store},
 };
 
@@ -46,6 +48,8 @@ pub struct Published {
     pub synced: bool,
     /// Released addresses that rest, and who had them last.
     pub resting: Arc<BTreeMap<IpAddr, ObjectName>>,
+    /// Allocations could not be kept on disk; they are tried again as long as that is so.
+    pub unkept: bool,
     /// The model as the dataplane held all of it last: what names may lead to. None before the first time.
     pub held: Option<Arc<Snapshot>>,
     /// Services some address of which is not in the dataplane, for want of room.
@@ -109,6 +113,8 @@ pub struct Reconciler<D> {
     limits: Limits,
     /// None until the dataplane has been read.
     layout: Option<Layout>,
+    /// What was in the dataplane when this began, until the first writes.
+    found: Option<Tables>,
     index: Index,
     /// What the layout has been told of what is inside the cluster; None is nothing yet.
     inside: Option<Arc<Ranges>>,
@@ -133,6 +139,7 @@ impl<D: Dataplane> Reconciler<D> {
             store,
             limits,
             layout: None,
+            found: None,
             index: Index::default(),
             inside: None,
             unplaced: BTreeSet::new(),
@@ -204,6 +211,10 @@ impl<D: Dataplane> Reconciler<D> {
         if !self.resolver.is_synced() {
             return report;
         }
+        if let Err(error) = self.look() {
+            (report.is_full, report.failure) = (true, Some(error));
+            return report;
+        }
         self.allocate();
         let changed = self.resolver.resolve();
         report.services = changed.len();
@@ -220,6 +231,16 @@ impl<D: Dataplane> Reconciler<D> {
         report
     }
 
+    /// Once, before anything is decided: what an earlier agent left (F4, G4).
+    fn look(&mut self) -> Result<(), DataplaneError> {
+        if self.layout.is_none() && self.found.is_none() {
+            let found = self.dataplane.dump()?;
+            self.resolver.remember(served(&found));
+            self.found = Some(found);
+        }
+        Ok(())
+    }
+
     /// Keeps new allocations before they are programmed. If that fails the services work all the same; their addresses
     /// are provisional until it succeeds.
     fn allocate(&mut self) {
@@ -229,7 +250,9 @@ impl<D: Dataplane> Reconciler<D> {
         let Some(store) = &self.store else { return };
         match store.save(&allocations) {
             Ok(()) => {
-                self.save_failed = false;
+                if std::mem::take(&mut self.save_failed) {
+                    log::info!("allocations are kept again");
+                }
                 self.resolver.saved();
             }
             Err(error) => {
@@ -258,7 +281,10 @@ impl<D: Dataplane> Reconciler<D> {
     /// The difference of everything.
     fn write_all(&mut self, report: &mut Report) -> Result<(), DataplaneError> {
         report.is_full = true;
-        let actual = self.dataplane.dump()?;
+        let actual = match self.found.take() {
+            Some(found) => found,
+            None => self.dataplane.dump()?,
+        };
         let layout = if let Some(mut layout) = self.layout.take() {
             self.place(&mut layout);
             layout
@@ -344,6 +370,7 @@ impl<D: Dataplane> Reconciler<D> {
         self.published.index = self.index.clone();
         self.published.programmed = self.resolver.is_synced() && self.is_clean;
         self.published.waiting = self.waiting.len();
+        self.published.unkept = self.save_failed;
         if self.is_clean {
             self.published.held = Some(self.published.snapshot.clone());
             let lacks_address = |full: &&Full| matches!(full, Full::Services { .. });

@@ -17,6 +17,7 @@ use super::{
     object::ObjectName,
     problem::Fault,
     range::{ServiceRange, Unusable},
+    served::{Owner, ServedAddresses},
     service::Family,
     wish::{Asked, Purpose, Wish},
 };
@@ -124,6 +125,52 @@ impl Allocator {
         }
         allocator.changed = false;
         allocator
+    }
+
+    /// Once, before the first `settle`: an address that is served and that nothing was kept of goes back to the service
+    /// that it is served for, if that is still there and may have it. Otherwise it rests, until its flows are dead.
+    pub fn remember(&mut self, served: &ServedAddresses, cluster: &Cluster) {
+        let is_new = |address: &IpAddr| {
+            let range = self.range(Family::of(*address));
+            let is_ours = range.is_some_and(|range| range.check(*address).is_ok());
+            is_ours && !self.owners.contains_key(address) && !self.resting.contains_key(address)
+        };
+        let unknown: Vec<(IpAddr, Owner)> = served
+            .iter()
+            .filter(|(address, _)| is_new(address))
+            .map(|(address, served)| (*address, served.owner))
+            .collect();
+        if unknown.is_empty() {
+            return;
+        }
+        let names: BTreeMap<Owner, &ObjectName> = cluster
+            .services()
+            .map(|name| (Owner::of(name), name))
+            .collect();
+        for (address, owner) in unknown {
+            let name = names.get(&owner).copied().filter(|_| owner.is_known());
+            if owner.is_known() {
+                let last = name.cloned().unwrap_or_else(ObjectName::unknown);
+                self.loaded.insert(address, last);
+            }
+            match name.filter(|name| self.may_have(name, address, cluster)) {
+                Some(name) => self.take(name, address, true, false),
+                None => self.rest(address, ObjectName::unknown()),
+            }
+        }
+    }
+
+    fn may_have(&self, name: &ObjectName, address: IpAddr, cluster: &Cluster) -> bool {
+        let Some((_, service)) = cluster.service(name) else {
+            return false;
+        };
+        let family = Family::of(address);
+        let held = self.held.get(name).into_iter().flatten();
+        let has_one = held
+            .map(|held| held.address)
+            .any(|it| Family::of(it) == family);
+        let wish = self.purpose.wish(service, &self.ranges);
+        !has_one && (wish.names(address) || wish.automatic.contains(&family))
     }
 
     /// An allocator of addresses for load balancers; `default` is the family of a service that says none.

@@ -17,10 +17,13 @@ use crate::{
 
 const NODE: &str = "node-a";
 
+/// The clock of the day leaps by decades, back and forth, each second: no probe and no grace period looks at it.
 fn at(seconds: u64) -> Now {
+    let leaps = [0, 2_000_000_000, -1_000_000_000, 1_000_000_000];
+    let day = leaps[usize::try_from(seconds).unwrap() % leaps.len()];
     Now {
         elapsed: Duration::from_secs(seconds),
-        wall: Timestamp::UNIX_EPOCH,
+        wall: Timestamp::from_second(day).unwrap(),
     }
 }
 

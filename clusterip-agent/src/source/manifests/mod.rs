@@ -13,6 +13,7 @@ mod build;
 mod directory;
 mod document;
 mod file;
+mod kept;
 mod kinds;
 mod reader;
 mod scalar;
@@ -31,6 +32,7 @@ use file::{Content, Found};
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 pub use directory::{DirectoryError, Listing, Scan, Stamps, list};
+pub use kept::Kept;
 pub use watch::{Reload, Watch, WatchError};
 
 use crate::model::{
@@ -101,6 +103,36 @@ impl ManifestSource {
         }
     }
 
+    /// Before the first update: the last good texts of an earlier agent. What is bad now has its last good state from
+    /// them; what is good now counts as it is, whatever it was before.
+    pub fn remember(&mut self, kept: Listing) {
+        for key in self.read(kept.into()) {
+            // Nobody has seen it yet: the first update tells it.
+            let _event = self.settle(&key);
+        }
+    }
+
+    /// Whether there is a file of this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.files.contains_key(name)
+    }
+
+    /// Of the files that the last update read, those with which no last good state would be lost: their texts are to be
+    /// kept. A file that is not among them had better be remembered as it was.
+    pub fn good(&self, read: Listing) -> impl Iterator<Item = (Arc<str>, Arc<str>)> {
+        read.into_iter().filter_map(|(name, text)| {
+            let content = &self.files.get(&name)?.content;
+            // What was never good is not lost with this text.
+            let is_lost = |found: &Found| {
+                let held = self.objects.get(&found.key).and_then(|it| it.held.as_ref());
+                found.object.is_none() && held.is_some_and(|held| held.file == name)
+            };
+            let loses = content.has_unidentified || content.found.iter().any(is_lost);
+            text.ok().filter(|_| !loses).map(|text| (name, text))
+        })
+    }
+
     /// What the directory's content means. The first time: `Reset`, all objects, `Synced`, `Problems`. Later: what is
     /// different, and `Problems` if they are. Only what the changed files define is looked at.
     pub fn update(&mut self, found: impl Into<Scan>) -> Vec<Event> {
@@ -109,8 +141,15 @@ impl ManifestSource {
         if is_first {
             events.push(Event::Reset);
         }
+        // The first time all is told, also what is as it was before an earlier agent ended.
+        let touched = self.read(found.into());
+        let told = if is_first {
+            self.objects.keys().cloned().collect()
+        } else {
+            touched
+        };
         let mut gone = Vec::new();
-        for key in self.read(found.into()) {
+        for key in told {
             match self.settle(&key) {
                 Some(event @ Event::Remove(_)) => gone.push(event),
                 event => events.extend(event),
@@ -220,6 +259,8 @@ impl ManifestSource {
 
     /// Which definition of an object counts, and what is wrong with the others.
     fn settle(&mut self, key: &ObjectKey) -> Option<Event> {
+        // Nobody has seen yet what an earlier agent saw.
+        let is_first = self.problems.is_none();
         let known = self.objects.get(key)?;
         let before = known.held.as_ref();
         let claims: Vec<(&Arc<str>, &Found)> = known
@@ -231,7 +272,11 @@ impl ManifestSource {
         let mut problems = Vec::new();
         let after = if let Some((file, found)) = winner(&claims, before) {
             problems.extend(duplicates(&claims, file, found));
-            let faults = changes(before, found);
+            let faults = if is_first {
+                Vec::new()
+            } else {
+                changes(before, found)
+            };
             let good = found.object.clone().filter(|_| faults.is_empty());
             if let Some(object) = &found.object {
                 let faults = faults.into_iter();
@@ -248,7 +293,7 @@ impl ManifestSource {
             };
             before.filter(may_be_meant).cloned()
         };
-        let event = match (before, &after) {
+        let event = match (before.filter(|_| !is_first), &after) {
             (Some(before), Some(after))
                 if Arc::ptr_eq(&before.object, &after.object) || before.object == after.object =>
             {

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -13,7 +14,7 @@ use notify_debouncer_full::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{DirectoryError, ManifestSource, Stamps};
+use super::{DirectoryError, Kept, ManifestSource, Scan, Stamps};
 use crate::{
     clock::timestamp,
     model::{endpoints::TRIGGER_TIME_ANNOTATION, event::Event, object::Spec, validate::Rules},
@@ -49,6 +50,9 @@ pub struct Watch {
     directory: PathBuf,
     stamps: Stamps,
     source: ManifestSource,
+    kept: Kept,
+    /// Texts that are to be kept.
+    good: Vec<(Arc<str>, Arc<str>)>,
     first: Vec<Event>,
     debouncer: Debouncer<RecommendedWatcher, NoCache>,
     changes: mpsc::Receiver<()>,
@@ -79,11 +83,11 @@ struct Identity {
 }
 
 impl Watch {
-    /// Begins to watch a directory and reads it.
+    /// Begins to watch a directory and reads it. `kept` are the last good texts of its files.
     ///
     /// # Errors
     /// The directory is not there, or cannot be read or watched.
-    pub fn start(directory: &Path, rules: Rules) -> Result<Self, WatchError> {
+    pub fn start(directory: &Path, rules: Rules, mut kept: Kept) -> Result<Self, WatchError> {
         // One waiting word is enough: whatever happened, the whole directory is read.
         let (nudge, changes) = mpsc::channel(1);
         let (reload, reloads) = mpsc::channel(1);
@@ -97,10 +101,14 @@ impl Watch {
         let config = notify::Config::default();
         let debouncer = new_debouncer_opt(DEBOUNCE, None, handler, NoCache::new(), config)
             .map_err(|source| failed(directory, source))?;
+        let mut source = ManifestSource::new(rules);
+        source.remember(kept.take());
         let mut watch = Self {
             directory: directory.to_owned(),
             stamps: Stamps::default(),
-            source: ManifestSource::new(rules),
+            source,
+            kept,
+            good: Vec::new(),
             first: Vec::new(),
             debouncer,
             changes,
@@ -111,7 +119,7 @@ impl Watch {
         // Watched first, read afterwards: a change between the two is not lost.
         watch.follow()?;
         let scan = watch.stamps.scan(directory, SystemTime::now())?;
-        watch.first = watch.source.update(scan);
+        watch.first = watch.take(scan);
         Ok(watch)
     }
 
@@ -127,6 +135,7 @@ impl Watch {
         if events.send(first).await.is_err() {
             return;
         }
+        self.keep().await;
         loop {
             let wait = if self.watched.is_some() {
                 POLL
@@ -147,7 +156,29 @@ impl Watch {
             if let Some(done) = asked {
                 done.send(()).ok();
             }
+            self.keep().await;
         }
+    }
+
+    /// What a look into the directory says.
+    fn take(&mut self, scan: Scan) -> Vec<Event> {
+        let read = scan.read.clone();
+        let events = self.source.update(scan);
+        self.good.extend(self.source.good(read));
+        events
+    }
+
+    /// After what was read has been told: nobody waits for this.
+    async fn keep(&mut self) {
+        let good = std::mem::take(&mut self.good);
+        let gone = self.kept.without(|name| self.source.has(name));
+        let mut kept = std::mem::take(&mut self.kept);
+        let done = tokio::task::spawn_blocking(move || {
+            kept.follow(good, gone);
+            kept
+        });
+        // An error only at shutdown.
+        self.kept = done.await.unwrap_or_default();
     }
 
     async fn read(&mut self) -> Vec<Event> {
@@ -167,7 +198,7 @@ impl Watch {
         self.stamps = stamps;
         match scan {
             Ok(scan) => {
-                let mut events = self.source.update(scan);
+                let mut events = self.take(scan);
                 events.extend(changes(&self.directory, &events));
                 events
             }
@@ -266,7 +297,8 @@ mod tests {
 
     impl Watched {
         async fn start(directory: &Path) -> Self {
-            let watch = Watch::start(directory, Rules::default()).expect("a watch");
+            let watch =
+                Watch::start(directory, Rules::default(), Kept::default()).expect("a watch");
             let (sender, events) = mpsc::channel(16);
             let reload = watch.reload();
             let task = tokio::spawn(watch.run(sender));
@@ -399,7 +431,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_directory_that_is_not_there_at_the_start_is_an_error() {
-        let error = Watch::start(Path::new("/no/such/directory"), Rules::default());
+        let missing = Path::new("/no/such/directory");
+        let error = Watch::start(missing, Rules::default(), Kept::default());
         let error = error.err().expect("an error").to_string();
         assert!(
             error.contains("/no/such/directory does not exist; create it"),

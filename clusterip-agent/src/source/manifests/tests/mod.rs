@@ -3,6 +3,7 @@
 mod chance;
 mod faults;
 mod forms;
+mod last_good;
 
 use super::*;
 use crate::model::object::{Kind, ObjectName};

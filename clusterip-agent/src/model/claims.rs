@@ -1,0 +1,138 @@
+//! Which pod has which address, and which addresses more than one claims.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::{endpoints::has_ended, object::ObjectName, problem::Fault, service::parse_address};
+
+/// The addresses of pods that are alive and have a network of their own.
+#[derive(Default, Debug)]
+pub(super) struct Claims {
+    pods: HashMap<IpAddr, BTreeSet<ObjectName>>,
+    contested: BTreeSet<IpAddr>,
+    changed: bool,
+}
+
+impl Claims {
+    /// Takes a pod's addresses in.
+    pub(super) fn add(&mut self, name: &ObjectName, pod: &Pod) {
+        for address in addresses(pod) {
+            let pods = self.pods.entry(address).or_default();
+            if pods.insert(name.clone()) && pods.len() > 1 {
+                self.contested.insert(address);
+                self.changed = true;
+            }
+        }
+    }
+
+    /// Takes them out again.
+    pub(super) fn remove(&mut self, name: &ObjectName, pod: &Pod) {
+        for address in addresses(pod) {
+            let Some(pods) = self.pods.get_mut(&address) else {
+                continue;
+            };
+            pods.remove(name);
+            self.changed |= self.contested.contains(&address);
+            if pods.len() < 2 {
+                self.contested.remove(&address);
+            }
+            if pods.is_empty() {
+                self.pods.remove(&address);
+            }
+        }
+    }
+
+    /// Whether what [`Claims::faults`] says may be something else than the last time this was asked.
+    pub(super) const fn take_changed(&mut self) -> bool {
+        std::mem::replace(&mut self.changed, false)
+    }
+
+    /// What is wrong with which pod: each one is told of the others.
+    pub(super) fn faults(&self) -> BTreeMap<&ObjectName, Vec<Fault>> {
+        let mut faults: BTreeMap<&ObjectName, Vec<Fault>> = BTreeMap::new();
+        for address in &self.contested {
+            let pods = self.pods.get(address).into_iter().flatten();
+            let pods: Vec<&ObjectName> = pods.collect();
+            for name in &pods {
+                let others = pods.iter().filter(|it| *it != name);
+                let others: Vec<String> = others.map(|it| format!("Pod {it}")).collect();
+                faults.entry(name).or_default().push(Fault {
+                    field: "status.podIP".to_owned(),
+                    value: address.to_string(),
+                    message: format!(
+                        "is the address of {} too: give each pod its own, or take away the one that is gone",
+                        others.join(" and ")
+                    ),
+                });
+            }
+        }
+        faults
+    }
+}
+
+/// The addresses that a pod has to itself: none on the node's network, and none after its end.
+pub(super) fn own_addresses(pod: &Pod) -> impl Iterator<Item = IpAddr> {
+    let on_host = pod.spec.as_ref().and_then(|spec| spec.host_network);
+    let has_own = !on_host.unwrap_or_default() && !has_ended(pod);
+    let status = pod.status.as_ref().filter(|_| has_own);
+    let several = status.and_then(|status| status.pod_ips.as_ref());
+    let several = several.into_iter().flatten().map(|it| it.ip.as_str());
+    let single = status.and_then(|status| status.pod_ip.as_deref());
+    several.chain(single).filter_map(parse_address)
+}
+
+/// None of a pod on its way out either, whose successor may have them.
+fn addresses(pod: &Pod) -> BTreeSet<IpAddr> {
+    let is_leaving = pod.metadata.deletion_timestamp.is_some();
+    own_addresses(pod).filter(|_| !is_leaving).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        cluster::Cluster,
+        event::Event,
+        objects_for_tests::{listing, pod, put, remove},
+    };
+
+    fn take(cluster: &mut Cluster, events: Vec<Event>) {
+        for event in events {
+            cluster.apply(event, &mut BTreeSet::new());
+        }
+    }
+
+    #[test]
+    fn two_pods_with_one_address_are_both_named() {
+        let mut cluster = Cluster::default();
+        let (one, two) = (pod("one", "a", "10.1.0.1"), pod("two", "b", "10.1.0.1"));
+        let other = pod("other", "a", "10.1.0.2");
+        take(&mut cluster, listing([one.clone(), two.clone(), other]));
+        let shown = |cluster: &Cluster| -> Vec<String> {
+            let all = cluster.problems().iter();
+            all.map(|it| format!("{} {} {}", it.object, it.value, it.message))
+                .collect()
+        };
+        let said = shown(&cluster);
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(
+            said[0].starts_with("Pod default/one 10.1.0.1 is the address of Pod default/two too")
+        );
+        assert!(
+            said[1].starts_with("Pod default/two 10.1.0.1 is the address of Pod default/one too")
+        );
+        // What the source says stands beside it.
+        take(&mut cluster, vec![Event::Problems(Vec::new())]);
+        assert_eq!(shown(&cluster), said);
+        take(&mut cluster, vec![remove(&two)]);
+        assert_eq!(shown(&cluster), [""; 0]);
+        take(&mut cluster, vec![put(two)]);
+        assert_eq!(shown(&cluster), said);
+        take(&mut cluster, vec![put(pod("one", "a", "10.1.0.3"))]);
+        assert_eq!(shown(&cluster), [""; 0]);
+    }
+}
