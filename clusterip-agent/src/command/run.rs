@@ -248,12 +248,15 @@ fn options(config: &Config, pins: &Pins, sockets: Option<&Sockets>) -> LoadOptio
         max_services: config.max_services,
         max_backends: config.max_backends,
         max_flows: config.max_flows,
-        settings: Settings {
-            service_v4: range(true),
-            service_v6: range(false),
-            socket_netns: sockets.map_or(0, |sockets| sockets.netns),
-            ..Settings::DEFAULT
-        },
+        settings: with_times(
+            config,
+            Settings {
+                service_v4: range(true),
+                service_v6: range(false),
+                socket_netns: sockets.map_or(0, |sockets| sockets.netns),
+                ..Settings::DEFAULT
+            },
+        ),
         sockets: sockets.is_some(),
         uplinks: config.uplink_mode != UplinkMode::Off,
         drivers: config.uplink_mode == UplinkMode::Auto,
@@ -263,6 +266,19 @@ fn options(config: &Config, pins: &Pins, sockets: Option<&Sockets>) -> LoadOptio
             0
         },
     }
+}
+
+fn with_times(config: &Config, mut settings: Settings) -> Settings {
+    config.flow_timeouts.apply(&mut settings);
+    for address in &config.hairpin_addresses {
+        let place = if address.is_ipv4() {
+            &mut settings.hairpin_v4
+        } else {
+            &mut settings.hairpin_v6
+        };
+        *place = (*address).into();
+    }
+    settings
 }
 
 /// A prefix as the program compares it: IPv4 behind 96 bits.

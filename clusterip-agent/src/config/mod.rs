@@ -5,12 +5,13 @@
 
 mod file;
 mod flags;
+mod flow_timeouts;
 mod values;
 
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     path::{Path, PathBuf},
 };
@@ -20,6 +21,7 @@ use ipnet::IpNet;
 
 pub use file::FileError;
 pub use flags::{CHECK, Flags, PLAN, RUN};
+pub use flow_timeouts::FlowTimeouts;
 pub use values::{DnsLog, LogFormat, SocketLb, UplinkMode};
 
 use crate::model::{exposure::NodePortAddresses, service::Algorithm};
@@ -147,6 +149,10 @@ options! {
     max_backends: u32 = "max-backends" "N", Some("65536"), RUN, values::backends, as_is;
     /// Flow entries that fit into the map; a flow takes two
     max_flows: u32 = "max-flows" "N", Some("262144"), RUN, values::flows, as_is;
+    /// How long flows live without a packet: opening, established, ended, closing, reuse, datagram
+    flow_timeouts: FlowTimeouts = "flow-timeouts" "NAME=TIME[,..]", Some(""), RUN, flow_timeouts::read, flow_timeouts::text;
+    /// What a pod that calls itself through a service sees as its peer, one address of each family
+    hairpin_addresses: Vec<IpAddr> = "hairpin-addresses" "ADDR,ADDR", Some("169.254.42.1,fdc1:57e::42:1"), RUN, values::hairpin, as_is;
     /// How log lines are written: text or json
     log_format: LogFormat = "log-format" "FORMAT", Some("text"), RUN | PLAN | CHECK, values::log_format, as_is;
     /// Log more; given twice, everything

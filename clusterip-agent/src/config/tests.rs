@@ -69,6 +69,11 @@ fn the_defaults_are_those_of_the_documentation() {
             max_services: capacity::SERVICES,
             max_backends: capacity::BACKENDS,
             max_flows: capacity::FLOWS,
+            flow_timeouts: FlowTimeouts::default(),
+            hairpin_addresses: vec![
+                [169, 254, 42, 1].into(),
+                "fdc1:57e::42:1".parse().expect("an address")
+            ],
             log_format: LogFormat::Text,
             verbose: 0,
         }

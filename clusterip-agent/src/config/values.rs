@@ -1,6 +1,11 @@
 //! Values of options: from text, with what is allowed if it is wrong.
 
-use std::{collections::BTreeSet, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    path::PathBuf,
+};
 
 use hickory_proto::rr::Name;
 use ipnet::IpNet;
@@ -249,6 +254,24 @@ pub(super) fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
 
 pub(super) fn port_range_text(range: &RangeInclusive<u16>) -> String {
     format!("{}-{}", range.start(), range.end())
+}
+
+/// One address of each family, none of which a packet could have for another reason.
+pub(super) fn hairpin(text: &str) -> Result<Vec<IpAddr>, String> {
+    let addresses: Result<Vec<IpAddr>, _> = items(text).map(str::parse).collect();
+    let addresses = addresses.map_err(|_error| "must be an IPv4 and an IPv6 address".to_owned())?;
+    let is_pair = matches!(addresses.as_slice(), [a, b] if a.is_ipv4() != b.is_ipv4());
+    if !is_pair
+        || addresses
+            .iter()
+            .any(|it| it.is_unspecified() || it.is_multicast() || it.is_loopback())
+    {
+        return Err(
+            "must be an IPv4 and an IPv6 address that nobody has, no loopback and no multicast one"
+                .to_owned(),
+        );
+    }
+    Ok(addresses)
 }
 
 pub(super) fn switch(text: &str) -> Result<bool, String> {
