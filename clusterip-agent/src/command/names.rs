@@ -1,6 +1,6 @@
 //! What names are answered with, made of the options.
 
-use std::fs;
+use std::{fs, net::SocketAddr};
 
 use crate::{
     config::Config,
@@ -8,7 +8,9 @@ use crate::{
         access::Access,
         account::Account,
         forward::{self, Forwarder, Settings, Upstreams},
+        metrics::{ForwardFigures, Names},
         responder::{Outside, Responder},
+        server::Sockets,
         zone::Zone,
     },
     model::range::ServiceRange,
@@ -19,8 +21,39 @@ use crate::{
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const MEBIBYTE: usize = 1 << 20;
 
+/// Opens the sockets of `--dns-listen`.
+pub(super) async fn open(config: &Config) -> anyhow::Result<Sockets> {
+    let sockets = Sockets::open(&config.dns_listen).await?;
+    tell(&sockets.addresses());
+    Ok(sockets)
+}
+
+fn tell(listeners: &[SocketAddr]) {
+    if listeners.is_empty() {
+        return;
+    }
+    let all: Vec<String> = listeners.iter().map(ToString::to_string).collect();
+    log::info!(listeners = all.join(" "); "answering DNS");
+    if listeners.iter().all(|it| it.ip().is_loopback()) {
+        log::warn!(
+            "no pod reaches a loopback address: there is no service kube-dns; give --dns-listen another address of this node"
+        );
+    }
+}
+
+/// Who knows names outside, what answers are made with, and what is told of them.
+pub(super) fn prepare(config: &Config) -> anyhow::Result<(Forwarder, Responder, Names)> {
+    let forwarder = forwarder(config)?;
+    let responder = responder(config, &forwarder)?;
+    let told = Names {
+        served: responder.account.served().clone(),
+        forwarded: ForwardFigures::new(forwarder.clone(), &config.dns_listen),
+    };
+    Ok((forwarder, responder, told))
+}
+
 /// Who is asked for names outside.
-pub(super) fn forwarder(config: &Config) -> anyhow::Result<Forwarder> {
+fn forwarder(config: &Config) -> anyhow::Result<Forwarder> {
     let upstreams = if config.dns_upstreams.is_empty() {
         Upstreams::File(RESOLV_CONF.into())
     } else {
@@ -40,7 +73,7 @@ pub(super) fn forwarder(config: &Config) -> anyhow::Result<Forwarder> {
 }
 
 /// What answers to names are made with.
-pub(super) fn responder(config: &Config, forwarder: &Forwarder) -> anyhow::Result<Responder> {
+fn responder(config: &Config, forwarder: &Forwarder) -> anyhow::Result<Responder> {
     let ranges = config.service_cidrs.clone();
     // This node asks itself from the very address that it asks.
     let own = config.dns_listen.iter().map(|it| it.ip().into());

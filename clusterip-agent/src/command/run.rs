@@ -1,9 +1,6 @@
 //! `clusterip run`: the node agent put together.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-};
+use std::{net::IpAddr, path::PathBuf};
 
 use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
@@ -29,10 +26,7 @@ use crate::{
         pins::Pins,
         sockets::SocketMaps,
     },
-    dns::{
-        self,
-        metrics::{ForwardFigures, Names},
-    },
+    dns,
     health::{self, Answers, Health, Progress},
     interfaces,
     metrics::{self, Figures, serve},
@@ -83,14 +77,8 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
 
     let resolver = super::resolver(&config, kept);
     let reconciler = Reconciler::new(maps, resolver, Some(store), limits);
-    let sockets_of_dns = dns::server::Sockets::open(&config.dns_listen).await?;
-    tell_listeners(&sockets_of_dns.addresses());
-    let forwarder = names::forwarder(&config)?;
-    let responder = names::responder(&config, &forwarder)?;
-    let told = Names {
-        served: responder.account.served().clone(),
-        forwarded: ForwardFigures::new(forwarder.clone(), &config.dns_listen),
-    };
+    let sockets_of_dns = names::open(&config).await?;
+    let (forwarder, responder, told) = names::prepare(&config)?;
     let (events, listed) = mpsc::channel(QUEUE);
     let (named, given) = mpsc::channel(QUEUE);
     let (probed, inbox) = mpsc::channel(QUEUE);
@@ -117,7 +105,6 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     };
 
     let resolving = dns::server::run(sockets_of_dns, responder, seen.clone());
-    let kube_dns = kube_dns::run(super::kube_dns(&config), listed, named);
 
     let health = Health {
         clock,
@@ -154,7 +141,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(); "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
-        () = kube_dns => anyhow::bail!("the source of objects ended"),
+        () = kube_dns::run(super::kube_dns(&config), listed, named) => anyhow::bail!("the source of objects ended"),
         () = resolving => anyhow::bail!("the resolver ended"),
         () = forwarder.run() => anyhow::bail!("the watch on upstreams ended"),
         () = probe::run(&config.node_name, results.clone(), given, probed) => anyhow::bail!("the probes ended"),
@@ -179,19 +166,6 @@ async fn reload(mut signal: Signal, manifests: Reload, mut options: Options) {
         options.reload();
         manifests.now().await;
         supervisor::ready();
-    }
-}
-
-fn tell_listeners(listeners: &[SocketAddr]) {
-    if listeners.is_empty() {
-        return;
-    }
-    let all: Vec<String> = listeners.iter().map(ToString::to_string).collect();
-    log::info!(listeners = all.join(" "); "answering DNS");
-    if listeners.iter().all(|it| it.ip().is_loopback()) {
-        log::warn!(
-            "no pod reaches a loopback address: there is no service kube-dns; give --dns-listen another address of this node"
-        );
     }
 }
 

@@ -162,7 +162,7 @@ impl Request {
         *more |= u8::from(self.head.checking_disabled) * CHECKING_DISABLED;
         // The name as this client wrote it; it has the length of the one that is there.
         let mut place = HEADER;
-        for label in self.query.name().iter() {
+        for label in self.query.name() {
             place += 1;
             let end = place + label.len();
             bytes.get_mut(place..end)?.copy_from_slice(label);
@@ -286,10 +286,10 @@ mod tests {
             ("www.example.test.", None, plain),
             ("WWW.Example.TEST.", Some(1232), plain),
             ("wWw.example.test.", None, |m| {
-                m.metadata.recursion_desired = false
+                m.metadata.recursion_desired = false;
             }),
             ("www.example.test.", Some(4096), |m| {
-                m.metadata.checking_disabled = true
+                m.metadata.checking_disabled = true;
             }),
         ] {
             let request = request(name, edns, change);
