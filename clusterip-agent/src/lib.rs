@@ -5,6 +5,7 @@
 //! ```
 //! One writer, one model: `reconcile` owns the snapshot; everyone else reads it.
 
+pub mod api;
 pub mod attachments;
 pub mod clock;
 pub mod command;
@@ -27,3 +28,5 @@ mod repeatable;
 pub mod source;
 pub mod state;
 pub mod supervisor;
+pub mod trace;
+pub mod view;

@@ -2,6 +2,7 @@
 #![expect(
     clippy::big_endian_bytes,
     clippy::host_endian_bytes,
+    clippy::little_endian_bytes,
     reason = "this is the one file that converts byte order"
 )]
 
@@ -89,6 +90,27 @@ impl Be32 {
 impl fmt::Debug for Be32 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.get(), f)
+    }
+}
+
+/// A 32-bit number that is sent lowest byte first: SCTP's checksum (RFC 9260, appendix A).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct Le32(pub [u8; 4]);
+
+impl Le32 {
+    /// Converts from host order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(host: u32) -> Self {
+        Self(host.to_le_bytes())
+    }
+
+    /// Converts to host order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        u32::from_le_bytes(self.0)
     }
 }
 

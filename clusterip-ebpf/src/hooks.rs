@@ -34,46 +34,47 @@ const NO_SERVICE: i32 = Outcome::NoService.index().cast_signed();
 
 #[classifier]
 fn cip_from_pod(ctx: TcContext) -> i32 {
-    from_pod(ctx.skb.skb, Link::Ethernet)
+    from_pod(ctx, Link::Ethernet)
 }
 
 /// What of this leaves again by the uplink meets `cip_to_pod` there.
 #[classifier]
 fn cip_from_uplink(ctx: TcContext) -> i32 {
-    from_uplink(ctx.skb.skb, Link::Ethernet)
+    from_uplink(ctx, Link::Ethernet)
 }
 
 /// As above, at devices whose frames begin with the IP header (D11).
 #[classifier]
 fn cip_uplink_ip(ctx: TcContext) -> i32 {
-    from_uplink(ctx.skb.skb, Link::None)
+    from_uplink(ctx, Link::None)
 }
 
 #[classifier]
 fn cip_to_pod(ctx: TcContext) -> i32 {
-    to_pod(ctx.skb.skb, Link::Ethernet)
+    to_pod(ctx, Link::Ethernet)
 }
 
 /// At devices whose frames begin with the IP header (D11).
 #[classifier]
 fn cip_from_pod_ip(ctx: TcContext) -> i32 {
-    from_pod(ctx.skb.skb, Link::None)
+    from_pod(ctx, Link::None)
 }
 
 /// As above.
 #[classifier]
 fn cip_to_pod_ip(ctx: TcContext) -> i32 {
-    to_pod(ctx.skb.skb, Link::None)
+    to_pod(ctx, Link::None)
 }
 
 #[inline(always)]
-fn from_pod(skb: *mut __sk_buff, link: Link) -> i32 {
-    let mut frame = TcFrame::new(skb, 0);
+fn from_pod(ctx: TcContext, link: Link) -> i32 {
+    let skb = ctx.skb.skb;
+    let mut frame = TcFrame::of(ctx, 0);
     let Some(Network { offset, is_v6 }) = packet::network(&mut frame, link) else {
         return tc_action(&frame, Verdict::Pass(Outcome::NotOurs));
     };
     frame.enter(offset);
-    let (place, family) = (offset as u32, u32::from(is_v6));
+    let (place, family) = (place_of(offset), u32::from(is_v6));
     if packet::is_icmp(&mut frame, is_v6) {
         return cip_way_icmp_from_pod(skb, place, family);
     }
@@ -91,9 +92,9 @@ fn from_pod(skb: *mut __sk_buff, link: Link) -> i32 {
 }
 
 #[inline(always)]
-fn from_uplink(skb: *mut __sk_buff, link: Link) -> i32 {
-    match admit(skb, link == Link::None) {
-        ADMITTED => from_pod(skb, link),
+fn from_uplink(ctx: TcContext, link: Link) -> i32 {
+    match admit(ctx.skb.skb, link == Link::None) {
+        ADMITTED => from_pod(ctx, link),
         action => action,
     }
 }
@@ -110,13 +111,20 @@ fn admit(skb: *mut __sk_buff, is_bare: bool) -> i32 {
 }
 
 #[inline(always)]
-fn to_pod(skb: *mut __sk_buff, link: Link) -> i32 {
-    let mut frame = TcFrame::new(skb, 0);
+#[expect(clippy::cast_possible_truncation, reason = "a few bytes into a frame")]
+const fn place_of(offset: usize) -> u32 {
+    offset as u32
+}
+
+#[inline(always)]
+fn to_pod(ctx: TcContext, link: Link) -> i32 {
+    let skb = ctx.skb.skb;
+    let mut frame = TcFrame::of(ctx, 0);
     let Some(Network { offset, is_v6 }) = packet::network(&mut frame, link) else {
         return tc_action(&frame, Verdict::Pass(Outcome::NotOurs));
     };
     frame.enter(offset);
-    let (place, family) = (offset as u32, u32::from(is_v6));
+    let (place, family) = (place_of(offset), u32::from(is_v6));
     if packet::is_icmp(&mut frame, is_v6) {
         cip_way_icmp_to_pod(skb, place, family)
     } else {

@@ -31,7 +31,7 @@ const UDP_CHECKSUM: usize = 6;
 
 #[classifier]
 fn cip_reference(ctx: TcContext) -> i32 {
-    let mut frame = TcFrame::new(ctx.skb.skb, L3);
+    let mut frame = TcFrame::of(ctx, L3);
     let Some(ethernet) = frame.at::<Ethernet>(0) else {
         return TC_ACT_UNSPEC;
     };

@@ -35,6 +35,17 @@ const HEALTH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1025
 /// How long it may take to stop.
 const STOP: Duration = Duration::from_secs(10);
 
+/// What a command said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Said {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// Its standard output.
+    pub out: String,
+    /// Its standard error.
+    pub error: String,
+}
+
 /// An agent, running or stopped. Killed when dropped.
 #[derive(Debug)]
 pub struct Agent {
@@ -178,6 +189,20 @@ impl Agent {
             output.status
         );
         Ok(())
+    }
+
+    /// What another command of the program says in the node: its output, and whether it ended well.
+    ///
+    /// # Errors
+    /// It could not be run.
+    pub fn ask(&self, arguments: &[&str]) -> Result<Said> {
+        let output = self.node.command(binary()?).args(arguments).output()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Said {
+            code: output.status.code(),
+            out: text(&output.stdout),
+            error: text(&output.stderr),
+        })
     }
 
     /// What it has said so far, over all its lives.

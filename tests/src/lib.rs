@@ -32,6 +32,7 @@ pub mod property;
 pub mod require;
 pub mod resolv;
 pub mod scenario;
+pub mod schema;
 pub mod server;
 mod sys;
 pub mod upstream;

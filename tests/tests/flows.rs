@@ -2,6 +2,7 @@
 //! round.
 #![expect(unused_crate_dependencies, reason = "they are the library's")]
 #![expect(
+    clippy::indexing_slicing,
     clippy::tests_outside_test_module,
     reason = "a test target is nothing but tests"
 )]
@@ -14,7 +15,7 @@ use clusterip_common::{
 };
 use clusterip_tests::{
     case::{Hook, Seen},
-    host::HostEnv,
+    host::{HostEnv, Passage as _},
     packet::{Packet, tcp, udp},
     world::{World, service, settings},
 };

@@ -6,7 +6,7 @@
 
 use clusterip_tests::{
     case::{Case, Seen, Step, compare},
-    host::HostEnv,
+    host::{HostEnv, Passage as _},
     vectors,
     world::settings,
 };

@@ -17,10 +17,10 @@ pub(crate) enum Subject {
     Packet,
     /// Nanoseconds of a connect, with and without the programs at sockets (root)
     Socket,
-    /// Questions a second that the resolver answers, by dnsperf (root)
-    Dns,
     /// Speed and memory of the agent with up to 50,000 services (root)
     Agent,
+    /// Questions a second that the resolver answers, by dnsperf (root)
+    Dns,
 }
 
 /// `cargo xtask bench`.
@@ -36,11 +36,11 @@ pub(crate) fn command(
     let subject = match subject {
         Subject::Packet => "packet",
         Subject::Socket => "socket",
+        Subject::Agent => "agent",
         Subject::Dns => {
             setup::programs(&[("dnsperf", "dnsperf")])?;
             "dns"
         }
-        Subject::Agent => "agent",
     };
     let mut all = vec![subject.to_owned()];
     all.extend_from_slice(arguments);

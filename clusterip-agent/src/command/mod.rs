@@ -2,11 +2,21 @@
 
 mod check;
 mod cleanup;
+mod doctor;
+mod get;
+mod manual;
 mod names;
 mod output;
 pub mod plan;
+mod reach;
 mod reload;
 mod run;
+mod served;
+mod status;
+mod table;
+mod top;
+mod trace;
+mod version;
 
 use std::{
     env,
@@ -16,7 +26,8 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 use ipnet::IpNet;
 
 use self::{output::Format, plan::Plan};
@@ -60,8 +71,36 @@ enum Command {
         )]
         bpffs: PathBuf,
     },
-    /// Tell the version
-    Version,
+    /// Follow one made-up packet through the code and the tables that the kernel uses
+    Trace(Box<trace::TraceArgs>),
+    /// Tell what the running agent knows, as tables
+    #[command(subcommand)]
+    Get(get::Get),
+    /// Tell how the running agent is: source, dataplane, maps, problems; exit 1 if it is not well
+    Status {
+        #[command(flatten)]
+        asking: reach::Asking,
+        /// In one line, for probes
+        #[arg(long)]
+        brief: bool,
+    },
+    /// Show services by what goes through them, live
+    Top(top::TopArgs),
+    /// Look whether this machine can do what the agent wants of it; exit 1 if something needs a look
+    Doctor(doctor::DoctorArgs),
+    /// Write the completions of a shell: `source <(clusterip completion bash)`
+    Completion {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Write the manual page, or one for each command into a directory
+    Man {
+        /// Directory for all pages
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+    },
+    /// Tell the versions: of this program, of the pinned layout, of the kernel, of the agent that runs
+    Version(reach::Asking),
 }
 
 #[derive(Args, Debug)]
@@ -124,8 +163,37 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             cleanup::cleanup(&bpffs)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Version => {
-            output::print(&format!("clusterip {}\n", env!("CARGO_PKG_VERSION")))?;
+        Command::Trace(args) => {
+            let config = load_quietly(&args.flags)?;
+            trace::offline(&args, &config)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Get(what) => {
+            get::get(&what)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Status { asking, brief } => {
+            let is_good = status::status(&asking, brief)?;
+            Ok(ExitCode::from(if is_good { 0 } else { FINDING }))
+        }
+        Command::Top(args) => {
+            top::top(&args)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Doctor(args) => {
+            let is_good = doctor::doctor(&args)?;
+            Ok(ExitCode::from(if is_good { 0 } else { FINDING }))
+        }
+        Command::Completion { shell } => {
+            output::print(&manual::completion(Cli::command(), shell)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { to } => {
+            manual::man(Cli::command(), to.as_deref())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Version(asking) => {
+            version::version(&asking.reach.socket, asking.output)?;
             Ok(ExitCode::SUCCESS)
         }
     }

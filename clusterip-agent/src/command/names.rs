@@ -1,6 +1,6 @@
-//! What names are answered with, made of the options.
+//! The resolver as `run` wants it.
 
-use std::{fs, net::SocketAddr};
+use std::net::SocketAddr;
 
 use crate::{
     config::Config,
@@ -21,11 +21,34 @@ use crate::{
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const MEBIBYTE: usize = 1 << 20;
 
-/// Opens the sockets of `--dns-listen`.
-pub(super) async fn open(config: &Config) -> anyhow::Result<Sockets> {
+/// What answers to names.
+pub(super) struct Resolver {
+    /// Those of `--dns-listen`.
+    pub(super) sockets: Sockets,
+    /// What answers are made with.
+    pub(super) responder: Responder,
+    /// Who asks for names outside; to be run.
+    pub(super) forwarder: Forwarder,
+    /// Its figures.
+    pub(super) told: Names,
+}
+
+/// Opens the sockets; nothing answers yet.
+pub(super) async fn open(config: &Config) -> anyhow::Result<Resolver> {
     let sockets = Sockets::open(&config.dns_listen).await?;
     tell(&sockets.addresses());
-    Ok(sockets)
+    let forwarder = forwarder(config)?;
+    let responder = responder(config, &forwarder)?;
+    let told = Names {
+        served: responder.account.served().clone(),
+        forwarded: ForwardFigures::new(forwarder.clone(), &config.dns_listen),
+    };
+    Ok(Resolver {
+        sockets,
+        responder,
+        forwarder,
+        told,
+    })
 }
 
 fn tell(listeners: &[SocketAddr]) {
@@ -39,17 +62,6 @@ fn tell(listeners: &[SocketAddr]) {
             "no pod reaches a loopback address: there is no service kube-dns; give --dns-listen another address of this node"
         );
     }
-}
-
-/// Who knows names outside, what answers are made with, and what is told of them.
-pub(super) fn prepare(config: &Config) -> anyhow::Result<(Forwarder, Responder, Names)> {
-    let forwarder = forwarder(config)?;
-    let responder = responder(config, &forwarder)?;
-    let told = Names {
-        served: responder.account.served().clone(),
-        forwarded: ForwardFigures::new(forwarder.clone(), &config.dns_listen),
-    };
-    Ok((forwarder, responder, told))
 }
 
 /// Who is asked for names outside.
@@ -80,7 +92,7 @@ fn responder(config: &Config, forwarder: &Forwarder) -> anyhow::Result<Responder
     let allowed = config.dns_allow.iter().copied().chain(own).collect();
     let zone = Zone::new(&config.cluster_domain, ranges, config.dns_pod_records)?;
     let search = config.dns_autopath.then(|| {
-        let text = fs::read_to_string(RESOLV_CONF).unwrap_or_default();
+        let text = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
         forward::address::search_list(&text)
     });
     Ok(Responder {

@@ -43,12 +43,19 @@ impl Format {
 /// # Errors
 /// Standard output cannot be written to.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    print_or_stop(text).map(drop)
+}
+
+/// Prints a text; false if the reader has had enough.
+///
+/// # Errors
+/// Standard output cannot be written to.
+pub(super) fn print_or_stop(text: &str) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("write to standard output")
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("write to standard output"),
     }
 }
 

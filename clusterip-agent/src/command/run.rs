@@ -10,7 +10,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::{names, reload::Options};
+use super::{names, reload::Options, served::Served};
 use crate::{
     attachments,
     clock::Clock,
@@ -61,6 +61,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let sockets = sockets(&config)?;
     let mut loaded =
         load(&options(&config, &pins, sockets.as_ref())).context("load the dataplane")?;
+    let map_bytes: u64 = loaded.footprint().values().sum();
     let maps = Bpf::new(&mut loaded)?;
     let counters = CounterMaps::open(&pins)?;
     let limits = limits(&loaded);
@@ -69,20 +70,15 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         diagnostics::follow(&mut loaded)?;
     }
 
-    match &sockets {
-        Some(sockets) => cgroup::attach(&mut loaded, &pins, &sockets.cgroup)?,
-        // An earlier run may have left some.
-        None => cgroup::detach(&pins)?,
-    }
-
+    attach_sockets(&mut loaded, &pins, sockets.as_ref())?;
     let resolver = super::resolver(&config, kept);
     let reconciler = Reconciler::new(maps, resolver, Some(store), limits);
-    let sockets_of_dns = names::open(&config).await?;
-    let (forwarder, responder, told) = names::prepare(&config)?;
+    let names = names::open(&config).await?;
     let (events, listed) = mpsc::channel(QUEUE);
-    let (named, given) = mpsc::channel(QUEUE);
+    let (completed, given) = mpsc::channel(QUEUE);
     let (probed, inbox) = mpsc::channel(QUEUE);
     let (published, seen) = watch::channel(Published::default());
+    let (standings, found) = watch::channel(probe::Standings::default());
     let clock = Clock::start();
     let (progress, progressed) = watch::channel(Progress::new(clock.now()));
     let (measures, results) = (Measures::default(), probe::Results::default());
@@ -96,16 +92,18 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let (devices, wanted) = watch::channel(None);
     let (attached, held) = watch::channel(None);
 
-    let connected = match &sockets {
-        Some(sockets) => {
-            let keep = reconnect::keep(SocketMaps::open(&pins)?, sockets.netns == 0, seen.clone());
-            futures::future::Either::Left(keep)
-        }
-        None => futures::future::Either::Right(std::future::pending()),
+    let connected = connected(&pins, sockets.as_ref(), seen.clone())?;
+    let resolving = dns::server::run(names.sockets, names.responder, seen.clone());
+    let kube_dns = kube_dns::run(super::kube_dns(&config), listed, completed);
+
+    let served = Served {
+        published: seen.clone(),
+        attached: held.clone(),
+        probes: found,
+        capacity: capacity.clone(),
+        sockets: sockets.is_some(),
     };
-
-    let resolving = dns::server::run(sockets_of_dns, responder, seen.clone());
-
+    let api = served.listen(&config, &pins).await?;
     let health = Health {
         clock,
         progress: progressed,
@@ -120,8 +118,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         capacity,
     };
     if let Some(address) = config.metrics_bind_address {
-        let mut registry = metrics::registry(figures, &measures, &health.answers, &results);
-        told.register(registry.sub_registry_with_prefix("coredns"));
+        let registry = metrics::registry(figures, &measures, &health.answers, &results, names.told);
         serve("metrics", address, metrics::routes(registry)).await?;
     }
     if let Some(address) = config.healthz_bind_address {
@@ -138,19 +135,20 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         supervisor::keep(health).await;
         std::future::pending::<()>().await;
     };
-    log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(); "started");
+    log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(), map_bytes; "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
-        () = kube_dns::run(super::kube_dns(&config), listed, named) => anyhow::bail!("the source of objects ended"),
+        () = kube_dns => anyhow::bail!("the source of objects ended"),
         () = resolving => anyhow::bail!("the resolver ended"),
-        () = forwarder.run() => anyhow::bail!("the watch on upstreams ended"),
-        () = probe::run(&config.node_name, results.clone(), given, probed) => anyhow::bail!("the probes ended"),
+        () = names.forwarder.run() => anyhow::bail!("the watch on upstreams ended"),
+        () = probe::run(&config.node_name, results.clone(), given, probed, standings) => anyhow::bail!("the probes ended"),
         () = reload(hang_up, watch.reload(), reloaded) => anyhow::bail!("the signals ended"),
         () = supervised => {}
         () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
         () = interfaces::watch_by(interfaces, devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
         () = connected => {}
+        () = api => anyhow::bail!("the API ended"),
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
@@ -174,6 +172,44 @@ struct Sockets {
     cgroup: PathBuf,
     /// Number of the network namespace, 0 for every one.
     netns: u64,
+}
+
+fn attach_sockets(
+    loaded: &mut Loaded,
+    pins: &Pins,
+    sockets: Option<&Sockets>,
+) -> anyhow::Result<()> {
+    match sockets {
+        Some(sockets) => cgroup::attach(loaded, pins, &sockets.cgroup)?,
+        // An earlier run may have left some.
+        None => cgroup::detach(pins)?,
+    }
+    Ok(())
+}
+
+/// Keeps connected sockets of the node connected to backends that serve.
+fn connected(
+    pins: &Pins,
+    sockets: Option<&Sockets>,
+    published: watch::Receiver<Published>,
+) -> anyhow::Result<impl Future<Output = ()> + use<>> {
+    let kept = match sockets {
+        Some(sockets) => {
+            let everywhere = sockets.netns == 0;
+            Some(reconnect::keep(
+                SocketMaps::open(pins)?,
+                everywhere,
+                published,
+            ))
+        }
+        None => None,
+    };
+    Ok(async move {
+        match kept {
+            Some(keep) => keep.await,
+            None => std::future::pending().await,
+        }
+    })
 }
 
 /// What `--socket-lb` comes to on this machine. A node that has no cgroup2 works without: pods are served by packets.
@@ -227,7 +263,7 @@ fn options(config: &Config, pins: &Pins, sockets: Option<&Sockets>) -> LoadOptio
 }
 
 /// A prefix as the program compares it: IPv4 behind 96 bits.
-fn range_of(net: &IpNet) -> Range {
+pub(super) fn range_of(net: &IpNet) -> Range {
     let prefix = match net.addr() {
         IpAddr::V4(_) => 96 + net.prefix_len(),
         IpAddr::V6(_) => net.prefix_len(),

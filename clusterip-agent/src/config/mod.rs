@@ -30,13 +30,7 @@ const API_VERSION: &str = "clusterip.dev/v1alpha1";
 const KIND: &str = "AgentConfiguration";
 
 /// Documented options that are for later: an error, since an option without effect would be a trap.
-const NOT_YET: [&str; 5] = [
-    "kubeconfig",
-    "in-cluster",
-    "kube-api-server",
-    "forwarding",
-    "socket",
-];
+const NOT_YET: [&str; 4] = ["kubeconfig", "in-cluster", "kube-api-server", "forwarding"];
 
 /// One option.
 #[derive(Clone, Copy, Debug)]
@@ -141,6 +135,8 @@ options! {
     state_dir: PathBuf = "state-dir" "DIR", Some("/var/lib/clusterip"), RUN, values::path, as_is;
     /// Directory for pins, on a mounted bpffs
     bpffs: PathBuf = "bpffs" "DIR", Some("/sys/fs/bpf/clusterip"), RUN, values::path, as_is;
+    /// Socket on which the agent answers the other commands; empty for none
+    socket: Option<PathBuf> = "socket" "PATH", Some("/run/clusterip/agent.sock"), RUN, values::optional_path, as_is;
     /// Where /metrics answers; empty for nowhere
     metrics_bind_address: Option<SocketAddr> = "metrics-bind-address" "ADDR:PORT", Some("127.0.0.1:10249"), RUN, values::listener, as_is;
     /// Where /healthz and /livez answer; empty for nowhere

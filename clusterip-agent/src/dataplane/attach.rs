@@ -304,7 +304,7 @@ impl Hooks {
 pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The programs of TC, whatever the device.
-fn every_program() -> impl Iterator<Item = &'static str> {
+pub fn every_program() -> impl Iterator<Item = &'static str> {
     let hooks = Role::ALL.iter().flat_map(|role| role.hooks());
     hooks.flat_map(|hook| LINKS.map(|link| hook.program(link)))
 }
@@ -341,7 +341,9 @@ fn replace_in_link(program: &mut SchedClassifier, pin: &PathBuf) -> Result<bool,
         return Ok(false);
     }
     let link: SchedClassifierLink = FdLink::from(PinnedLink::from_pin(pin)?).try_into()?;
-    program.attach_to_link(link)?;
+    let id = program.attach_to_link(link)?;
+    // The pin alone holds it: when that goes, so does the attachment.
+    drop(program.take_link(id)?);
     Ok(true)
 }
 

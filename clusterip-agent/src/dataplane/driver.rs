@@ -35,6 +35,8 @@ pub(super) fn attach(program: &mut Xdp, index: u32, pin: &Path) -> Result<(), Fa
 /// The pin stays as it is.
 fn replace_in_link(program: &mut Xdp, pin: &Path) -> Result<(), Failure> {
     let link: XdpLink = FdLink::from(PinnedLink::from_pin(pin)?).try_into()?;
-    program.attach_to_link(link)?;
+    let id = program.attach_to_link(link)?;
+    // The pin alone holds it: when that goes, so does the attachment.
+    drop(program.take_link(id)?);
     Ok(())
 }

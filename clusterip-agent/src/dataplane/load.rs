@@ -1,6 +1,7 @@
 //! From the object in this binary to programs and maps in the kernel.
 
 use std::{
+    collections::BTreeMap,
     io,
     os::fd::{AsFd as _, OwnedFd},
 };
@@ -16,6 +17,7 @@ use log::warn;
 
 use super::{
     features::ipv6_checksum_flag,
+    footprint::footprint,
     pins::{PinError, Pins},
     raw::Raw,
 };
@@ -278,6 +280,12 @@ impl Loaded {
     #[must_use]
     pub fn capacity(&self) -> &[(&'static str, u32)] {
         &self.capacity
+    }
+
+    /// Bytes of the kernel's memory by map, of those that nobody took yet.
+    #[must_use]
+    pub fn footprint(&self) -> BTreeMap<&'static str, u64> {
+        footprint(&self.ebpf)
     }
 
     /// The object; its maps that nobody took are still in it.

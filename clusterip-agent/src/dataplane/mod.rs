@@ -11,6 +11,8 @@ mod driver;
 pub mod endpoints;
 pub mod faulty;
 mod features;
+pub mod flows;
+pub mod footprint;
 mod links;
 pub mod load;
 pub mod memory;

@@ -105,7 +105,11 @@ impl Pins {
         Ok(())
     }
 
-    fn check_bpffs(&self) -> Result<(), PinError> {
+    /// Whether the directory is on a mounted bpffs, or will be once it is made.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check_bpffs(&self) -> Result<(), PinError> {
         let path = self
             .root
             .ancestors()

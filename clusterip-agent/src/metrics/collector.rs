@@ -212,6 +212,8 @@ impl Figures {
             index,
             programmed,
             waiting,
+            synced: _,
+            resting: _,
             held: _,
             unanswered: _,
         } = published;

@@ -15,7 +15,7 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::{net::TcpListener, task::spawn_blocking};
 
 use super::{Figures, collector::NoLocalEndpoints};
-use crate::{health::Answers, probe::Results, reconcile::Measures};
+use crate::{dns::metrics::Names, health::Answers, probe::Results, reconcile::Measures};
 
 /// `OpenMetrics`, as the encoder writes it.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -27,9 +27,11 @@ pub fn registry(
     measures: &Measures,
     answers: &Answers,
     results: &Results,
+    names: Names,
 ) -> Registry {
     let mut registry = Registry::default();
     results.register(&mut registry);
+    names.register(registry.sub_registry_with_prefix("coredns"));
     let kube_proxy = registry.sub_registry_with_prefix("kubeproxy");
     measures.register(kube_proxy);
     answers.register(kube_proxy);

@@ -25,12 +25,16 @@ pub const WEIGHT_ANNOTATION: &str = "clusterip.dev/weight";
 const MAX_WEIGHT: u32 = 100;
 
 /// A service port.
-#[derive(Clone, Debug)]
-pub(super) struct PortSpec {
-    pub(super) name: Arc<str>,
-    pub(super) protocol: Protocol,
-    pub(super) port: u16,
-    pub(super) target: Target,
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PortSpec {
+    /// Name; empty for the unnamed one.
+    pub name: Arc<str>,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// The number that clients call.
+    pub port: u16,
+    /// What it asks of its pods.
+    pub target: Target,
 }
 
 /// An endpoint before it is decided what it is good for.

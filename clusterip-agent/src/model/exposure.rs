@@ -98,6 +98,7 @@ pub(super) fn frontends(
     if let Some(AssignedPort {
         key: _,
         node_port,
+        automatic: _,
         provisional,
     }) = node_port
     {
@@ -114,6 +115,7 @@ pub(super) fn frontends(
     all.extend(pooled.map(|it| {
         let Assigned {
             address,
+            automatic: _,
             provisional,
         } = *it;
         frontend(address, port.port, FrontendKind::LoadBalancer, provisional)

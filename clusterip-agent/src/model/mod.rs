@@ -1,5 +1,6 @@
 //! The cluster as it was given and as it was resolved. Pure: no clock, no I/O, no tokio.
 
+pub mod about;
 pub mod allocate;
 mod categorise;
 pub mod cluster;

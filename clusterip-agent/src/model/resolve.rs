@@ -8,6 +8,7 @@ use k8s_openapi::{
 };
 
 use super::{
+    about::About,
     allocate::Assigned,
     categorise::{Policy, categorise},
     cluster::Cluster,
@@ -143,8 +144,13 @@ pub fn resolve(
         affinity_seconds: affinity(service),
         balancers,
         external,
-        health_check_node_port: given.health_check_node_port,
+        about: About::of(
+            service,
+            service.spec.iter().flat_map(ports).collect(),
+            given,
+        ),
         naming,
+        health_check_node_port: given.health_check_node_port,
         problems,
     }))
 }

@@ -1,6 +1,11 @@
 //! Events in, snapshot out: the model put together. No dataplane, no clock; `plan` and `run` share it.
 
-use std::{collections::BTreeSet, net::IpAddr, ops::RangeInclusive, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    ops::RangeInclusive,
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Taint};
@@ -150,6 +155,12 @@ impl Resolver {
     pub fn saved(&mut self) {
         self.allocator.saved(&mut self.touched);
         self.node_ports.saved(&mut self.touched);
+    }
+
+    /// Released addresses that rest, and who had them last (G4).
+    #[must_use]
+    pub fn resting(&self) -> BTreeMap<IpAddr, ObjectName> {
+        self.allocator.resting()
     }
 
     /// Once, after the first `allocate`: addresses that belong to another service than in the earlier run.

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
-use super::{naming::Naming, object::ObjectName, problem::Problem};
+use super::{about::About, naming::Naming, object::ObjectName, problem::Problem};
 
 /// The protocols a service port may have.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -276,10 +276,30 @@ pub struct ResolvedService {
     /// The same for its addresses towards the outside, which are not programmed yet. Where pods and nodes reach
     /// another set by such an address than clients outside do, that is a balancer of its own (E3).
     pub external: Vec<Balancer>,
-    /// Where load balancers ask each node whether it has an endpoint of its own (E7): reserved, and not answered yet.
-    pub health_check_node_port: Option<u16>,
+    /// What it says of itself, for those who show it.
+    pub about: About,
     /// What its name leads to (J).
     pub naming: Naming,
+    /// Where load balancers ask each node whether it has an endpoint of its own (E7): reserved, and not answered yet.
+    pub health_check_node_port: Option<u16>,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
+}
+
+#[cfg(test)]
+impl ResolvedService {
+    /// A service of which nothing is known but its name.
+    pub(crate) fn nothing(name: ObjectName) -> Self {
+        Self {
+            name,
+            algorithm: Algorithm::RoundRobin,
+            affinity_seconds: 0,
+            balancers: Vec::new(),
+            external: Vec::new(),
+            about: About::default(),
+            naming: Naming::Members(Vec::new()),
+            health_check_node_port: None,
+            problems: Vec::new(),
+        }
+    }
 }

@@ -16,6 +16,7 @@ mod grpc;
 mod pods;
 mod results;
 mod schedule;
+mod standings;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -27,4 +28,5 @@ pub use definition::{Check, Definition, NETNS_ANNOTATION, Purpose, Timing, defin
 pub use pods::{Job, Pods};
 pub use results::Results;
 pub use schedule::run;
+pub use standings::{ProbeResult, Standing, Standings};
 pub use state::{Thresholds, Verdict};

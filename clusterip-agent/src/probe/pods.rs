@@ -12,6 +12,7 @@ use super::{
     agenda::{Agenda, ProbeId, again},
     definition::{Check, Definition, Purpose, definitions},
     results::Results,
+    standings::{self, Standings},
     tracked::{Probe, Tracked},
 };
 use crate::{
@@ -55,6 +56,7 @@ pub struct Pods {
     problems: Vec<Problem>,
     /// Pods with probes that cannot be carried out.
     impossible: BTreeMap<ObjectName, Vec<Problem>>,
+    standings: Standings,
 }
 
 impl Pods {
@@ -73,6 +75,7 @@ impl Pods {
             incarnations: 0,
             problems: Vec::new(),
             impossible: BTreeMap::new(),
+            standings: Standings::default(),
         }
     }
 
@@ -127,6 +130,12 @@ impl Pods {
         out
     }
 
+    /// What the probes found so far.
+    #[must_use]
+    pub const fn standings(&self) -> &Standings {
+        &self.standings
+    }
+
     /// When there is something to do next.
     #[must_use]
     pub fn next(&self) -> Option<Duration> {
@@ -179,6 +188,8 @@ impl Pods {
             && let Some(probe) = tracked.probes.get_mut(id.index)
         {
             probe.is_running = false;
+            let reason = result.as_ref().err();
+            probe.reason = reason.map(String::as_str).unwrap_or_default().into();
             self.results
                 .count(&id.pod, &probe.definition, result.is_ok());
             if probe.verdict.observe(result.is_ok()) {
@@ -196,6 +207,7 @@ impl Pods {
                 out.extend(after.filter(|_| is_new));
             }
         }
+        self.note_standing(&id.pod);
         out.extend(self.release(now));
         out
     }
@@ -245,6 +257,7 @@ impl Pods {
             }
         };
         self.tracked.insert(name.clone(), tracked);
+        self.note_standing(&name);
         match self.show(&name) {
             Some(event) => event,
             None => Event::Put(Box::new(object)),
@@ -374,6 +387,26 @@ impl Pods {
         Some(Event::Put(Box::new(tracked.shown.clone())))
     }
 
+    /// Keeps what is shown of a pod's probes up to date.
+    fn note_standing(&mut self, name: &ObjectName) {
+        let now = self
+            .tracked
+            .get(name)
+            .map(standings::of)
+            .unwrap_or_default();
+        if now.is_empty() {
+            if self.standings.contains_key(name) {
+                self.standings.remove_mut(name);
+            }
+        } else if self
+            .standings
+            .get(name)
+            .is_none_or(|before| **before != *now)
+        {
+            self.standings.insert_mut(name.clone(), now.into());
+        }
+    }
+
     fn forget(&mut self, name: &ObjectName) {
         let known = self.tracked.remove(name);
         self.end_series(name, known.as_ref());
@@ -381,6 +414,7 @@ impl Pods {
             self.ends.remove(ends, name.clone());
         }
         self.impossible.remove(name);
+        self.note_standing(name);
     }
 
     fn end_series(&self, name: &ObjectName, pod: Option<&Tracked>) {

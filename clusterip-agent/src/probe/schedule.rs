@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
     time::sleep_until,
 };
@@ -14,6 +14,7 @@ use super::{
     definition::Check,
     pods::{Job, Pods},
     results::Results,
+    standings::Standings,
 };
 use crate::{clock::Clock, model::event::Event};
 
@@ -32,6 +33,7 @@ pub async fn run(
     results: Results,
     mut inbox: mpsc::Receiver<Vec<Event>>,
     outbox: mpsc::Sender<Vec<Event>>,
+    standings: watch::Sender<Standings>,
 ) {
     let clock = Clock::start();
     let now = || clock.now();
@@ -65,6 +67,10 @@ pub async fn run(
             };
             running.spawn(carry_out(job, limit.clone()));
         }
+        standings.send_if_modified(|seen| {
+            seen.clone_from(pods.standings());
+            false
+        });
         if !events.is_empty() && outbox.send(events).await.is_err() {
             return;
         }

@@ -24,6 +24,8 @@ pub(super) struct Probe {
     pub(super) is_running: bool,
     /// It was due before its container had started.
     pub(super) waits_for_startup: bool,
+    /// Why the last one was no success.
+    pub(super) reason: Arc<str>,
 }
 
 #[derive(Clone, Debug)]
@@ -49,6 +51,7 @@ impl Probe {
             definition,
             is_running: false,
             waits_for_startup: false,
+            reason: "".into(),
         }
     }
 

@@ -3,6 +3,8 @@
 //! [`Reconciler`] is the core, without a clock; [`run`] drives it.
 
 mod drive;
+#[cfg(test)]
+mod held;
 mod measures;
 #[cfg(test)]
 mod tests;
@@ -40,6 +42,10 @@ pub struct Published {
     pub programmed: bool,
     /// How many services do not fit into the dataplane.
     pub waiting: usize,
+    /// Whether the source has listed everything once.
+    pub synced: bool,
+    /// Released addresses that rest, and who had them last.
+    pub resting: Arc<BTreeMap<IpAddr, ObjectName>>,
     /// The model as the dataplane held all of it last: what names may lead to. None before the first time.
     pub held: Option<Arc<Snapshot>>,
     /// Services some address of which is not in the dataplane, for want of room.
@@ -330,6 +336,11 @@ impl<D: Dataplane> Reconciler<D> {
         if !self.published.snapshot.is_same(snapshot) {
             self.published.snapshot = Arc::new(snapshot.clone());
         }
+        let resting = self.resolver.resting();
+        if *self.published.resting != resting {
+            self.published.resting = Arc::new(resting);
+        }
+        self.published.synced = self.resolver.is_synced();
         self.published.index = self.index.clone();
         self.published.programmed = self.resolver.is_synced() && self.is_clean;
         self.published.waiting = self.waiting.len();

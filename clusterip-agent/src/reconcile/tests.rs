@@ -10,7 +10,6 @@ use crate::{
     health::Progress,
     model::{
         event::Event,
-        object::Spec,
         objects_for_tests::{app, listing, name, pod, put, remove, service, slice},
         range::ServiceRange,
         resolver::Resolver,
@@ -20,9 +19,9 @@ use crate::{
     state::Store,
 };
 
-const LIMITS: Limits = Limits::new(2048, 4096);
+pub(super) const LIMITS: Limits = Limits::new(2048, 4096);
 
-fn resolver(store: Option<&Store>) -> Resolver {
+pub(super) fn resolver(store: Option<&Store>) -> Resolver {
     let ranges = vec![ServiceRange::new("10.96.0.0/16".parse().unwrap())];
     let kept = store.map_or_else(Default::default, |store| store.load().unwrap());
     Resolver::new("node-a", Algorithm::default(), ranges, kept)
@@ -102,24 +101,6 @@ fn an_event_that_changes_nothing_writes_nothing_and_is_not_published() {
     assert!(Arc::ptr_eq(&before, &agent.published().snapshot));
 }
 
-/// F5
-#[test]
-fn an_object_that_changes_without_effect_changes_no_service() {
-    let mut agent = reconciler();
-    let mut web_1 = pod("web-1", "web", "10.1.0.1");
-    agent.handle(listing([app("web"), web_1.clone()]));
-    let before = agent.published().snapshot.clone();
-    if let Spec::Pod(pod) = &mut web_1.spec {
-        let annotations = &mut Arc::make_mut(pod).metadata.annotations;
-        annotations
-            .get_or_insert_default()
-            .insert("note".to_owned(), "seen".to_owned());
-    }
-    let report = agent.handle(vec![put(web_1)]);
-    assert_eq!((report.services, report.ops), (0, 0));
-    assert!(Arc::ptr_eq(&before, &agent.published().snapshot));
-}
-
 /// F6
 #[test]
 fn what_somebody_else_changed_is_mended() {
@@ -146,9 +127,9 @@ fn what_somebody_else_changed_is_mended() {
 }
 
 /// Refuses to write heads while it is stuck, and looks at the tables after each operation.
-struct Stuck {
-    inner: Memory,
-    is_stuck: bool,
+pub(super) struct Stuck {
+    pub(super) inner: Memory,
+    pub(super) is_stuck: bool,
 }
 
 impl Dataplane for Stuck {
@@ -435,85 +416,4 @@ fn a_change_of_one_port_leaves_the_others_where_they_are() {
             );
         }
     }
-}
-
-/// J6: what names may lead to is what the dataplane holds, and nothing of a change that is still to be written.
-#[test]
-fn names_lead_to_what_is_written() {
-    let dataplane = Stuck {
-        inner: Memory::new(LIMITS),
-        is_stuck: true,
-    };
-    let mut agent = Reconciler::new(dataplane, resolver(None), None, LIMITS);
-    let holds = |published: &Published, service: &str| {
-        let held = published.held.as_ref();
-        held.is_some_and(|held| held.services.contains_key(&name(service)))
-    };
-    agent.handle(listing([app("web")]));
-    assert!(agent.published().held.is_none(), "nothing is known yet");
-    agent.dataplane().is_stuck = false;
-    agent.resync();
-    assert!(holds(agent.published(), "web"));
-    agent.dataplane().is_stuck = true;
-    agent.handle(vec![put(app("db"))]);
-    assert!(
-        agent
-            .published()
-            .snapshot
-            .services
-            .contains_key(&name("db"))
-    );
-    assert!(holds(agent.published(), "web") && !holds(agent.published(), "db"));
-    agent.dataplane().is_stuck = false;
-    agent.resync();
-    assert!(holds(agent.published(), "db"));
-}
-
-#[test]
-fn a_service_without_room_has_an_address_that_nobody_answers_at() {
-    // Each takes an entry for its port, and one for its address.
-    let limits = Limits::new(2, 64);
-    let mut agent = Reconciler::new(Memory::new(limits), resolver(None), None, limits);
-    agent.handle(listing([app("first"), app("second")]));
-    let unanswered = |agent: &Reconciler<Memory>| -> Vec<String> {
-        let names = agent.published().unanswered.iter();
-        names.map(|name| name.name.to_string()).collect()
-    };
-    assert_eq!(unanswered(&agent), ["second"]);
-    agent.handle(vec![remove(&app("first"))]);
-    for _ in 0..3 {
-        agent.advance();
-    }
-    assert_eq!(unanswered(&agent), [""; 0]);
-}
-
-/// Whoever waits for a change of what names lead to is woken, also when the model is the same as before.
-#[tokio::test]
-async fn a_write_that_succeeds_late_is_told() {
-    let dataplane = Faulty::new(Memory::new(LIMITS), 0);
-    let agent = Reconciler::new(dataplane, resolver(None), None, LIMITS);
-    let (events, inbox) = mpsc::channel(4);
-    let (published, mut seen) = watch::channel(Published::default());
-    let timing = Timing {
-        first_retry: Duration::from_millis(1),
-        last_retry: Duration::from_millis(1),
-        ..Timing::default()
-    };
-    let clock = Clock::start();
-    let observers = Observers {
-        clock,
-        published,
-        progress: watch::channel(Progress::new(clock.now())).0,
-        measures: Measures::default(),
-    };
-    let running = tokio::spawn(run(agent, inbox, observers, timing));
-    let objects = (0..40).map(|index| app(&format!("app-{index}")));
-    events.send(listing(objects)).await.unwrap();
-    let wait = seen.wait_for(|published| published.held.is_some());
-    wait.await.unwrap();
-    drop(events);
-    assert!(
-        running.await.unwrap().dataplane().failures() > 0,
-        "it was late"
-    );
 }

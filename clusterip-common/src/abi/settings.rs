@@ -7,7 +7,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::wire::Addr;
+use super::FlowState;
+use crate::wire::{Addr, Proto};
 
 /// An address range, compared without a branch per byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -113,6 +114,21 @@ impl Settings {
         socket_netns: 0,
         socket_refuses: 0,
     };
+}
+
+impl Settings {
+    /// For how long a flow lives without a packet, in nanoseconds (C5).
+    #[inline(always)]
+    #[must_use]
+    pub const fn timeout(&self, protocol: Proto, state: FlowState) -> u64 {
+        match (protocol, state) {
+            (Proto::UDP, _) => self.datagram_timeout,
+            (_, FlowState::OPENING) => self.opening_timeout,
+            (_, FlowState::ENDED) => self.ended_timeout,
+            (_, FlowState::CLOSING) => self.closing_timeout,
+            _ => self.established_timeout,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(super) trait Family {
     fn has_mapped_address(ip: &Self::Header) -> bool;
     /// Whether the destination is in the service range.
     fn is_for_service(ip: &Self::Header, settings: &Settings) -> bool;
-    /// Bytes from the header to the end, as it says itself.
+    /// Bytes from the header to the end, as it says itself; 0 if it does not: jumbo or GSO.
     fn length(ip: &Self::Header) -> usize;
     /// Whether the destination is the address that hides a pod from itself (D13).
     fn is_hairpin(ip: &Self::Header, settings: &Settings) -> bool;
@@ -289,7 +289,10 @@ impl Family for V6 {
 
     #[inline(always)]
     fn length(ip: &Ipv6Hdr) -> usize {
-        Ipv6Hdr::LEN + usize::from(Be16(ip.payload_len).get())
+        match usize::from(Be16(ip.payload_len).get()) {
+            0 => 0,
+            payload => Ipv6Hdr::LEN + payload,
+        }
     }
 
     #[inline(always)]
@@ -311,10 +314,7 @@ impl Family for V6 {
         let mut layout = Layout {
             protocol: Proto(ip.next_hdr),
             l4: network + Ipv6Hdr::LEN,
-            length: match usize::from(Be16(ip.payload_len).get()) {
-                0 => 0,
-                payload => Ipv6Hdr::LEN + payload,
-            },
+            length: Self::length(ip),
             fragment: None,
             is_later_fragment: false,
         };

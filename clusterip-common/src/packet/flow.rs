@@ -4,10 +4,7 @@ use super::{
     env::{Env, FlowEntry, FlowError, Table},
     parse::{Packet, TcpFlags},
 };
-use crate::{
-    abi::{Backend, BackendState, Direction, Flow, FlowKey, FlowState, Outcome},
-    wire::Proto,
-};
+use crate::abi::{Backend, BackendState, Direction, Flow, FlowKey, FlowState, Outcome};
 
 /// What an entry is worth to a packet.
 pub(super) enum Standing {
@@ -89,14 +86,7 @@ fn idle<E: Env>(env: &E, flow: &Flow) -> u64 {
 /// Whether the time of a flow has run out. A side that listens is as alive as the one that talks.
 #[inline(always)]
 pub(super) fn is_over<E: Env>(env: &E, key: &FlowKey, flow: &Flow) -> bool {
-    let settings = env.settings();
-    let limit = match (key.protocol, flow.state) {
-        (Proto::UDP, _) => settings.datagram_timeout,
-        (_, FlowState::OPENING) => settings.opening_timeout,
-        (_, FlowState::ENDED) => settings.ended_timeout,
-        (_, FlowState::CLOSING) => settings.closing_timeout,
-        _ => settings.established_timeout,
-    };
+    let limit = env.settings().timeout(key.protocol, flow.state);
     if idle(env, flow) <= limit {
         return false;
     }
@@ -124,7 +114,7 @@ pub(super) fn next_state(state: FlowState, packet: &Packet) -> FlowState {
 
 /// The tuple and the entry of a flow's other side.
 #[inline(always)]
-pub(super) fn twin(key: &FlowKey, flow: &Flow) -> (FlowKey, Flow) {
+pub(super) const fn twin(key: &FlowKey, flow: &Flow) -> (FlowKey, Flow) {
     let is_request = flow.direction.is_request();
     // Of a request's entry the other side is the backend's, of a reply's the client's.
     let (source, source_port, destination, destination_port) = if is_request {

@@ -98,7 +98,7 @@ pub trait Frame {
     #[must_use]
     fn fix_checksum(&mut self, offset: usize, fix: ChecksumFix) -> bool;
 
-    /// By how much the CRC32c over `length` bytes changes if the first four of them change by `change`.
+    /// By how much the `CRC32c` over `length` bytes changes if the first four of them change by `change`.
     fn advance_crc(&self, change: u32, length: usize) -> u32 {
         sctp::advance(change, length)
     }

@@ -7,6 +7,7 @@ use super::{
     frame::Frame,
     parse::Ethernet,
 };
+use crate::wire::Be16;
 
 /// What the frames of a device begin with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,8 +28,8 @@ pub struct Network {
 }
 
 /// Type of a VLAN tag: of the customer (802.1Q), of the provider (802.1ad).
-const CUSTOMER_TAG: u16 = 0x8100_u16.to_be();
-const PROVIDER_TAG: u16 = 0x88a8_u16.to_be();
+const CUSTOMER_TAG: u16 = kind_of(Be16::new(0x8100).0);
+const PROVIDER_TAG: u16 = kind_of(Be16::new(0x88a8).0);
 /// Bytes of a tag: what is in it, and the type of what follows.
 const TAG: usize = 4;
 /// Tags that are stepped over.
@@ -81,8 +82,11 @@ const fn is_tag(kind: u16) -> bool {
     clippy::host_endian_bytes,
     reason = "network-types keeps the field as it lies in memory"
 )]
+const fn kind_of(bytes: [u8; 2]) -> u16 {
+    u16::from_ne_bytes(bytes)
+}
+
+#[inline(always)]
 fn kind_at<F: Frame>(frame: &F, offset: usize) -> Option<u16> {
-    frame
-        .at::<[u8; 2]>(offset)
-        .map(|kind| u16::from_ne_bytes(*kind))
+    frame.at::<[u8; 2]>(offset).map(|kind| kind_of(*kind))
 }

@@ -1,9 +1,10 @@
-//! SCTP: its chunks as the signals of TCP, and its CRC32c (D3).
+//! SCTP: its chunks as the signals of TCP, and its `CRC32c` (D3).
 
 use super::{
     frame::Frame,
     parse::{Ports, TcpFlags},
 };
+use crate::wire::Le32;
 
 /// Bytes of the common header.
 const COMMON: usize = 12;
@@ -33,10 +34,6 @@ pub(super) fn signal<F: Frame>(frame: &F, l4: usize) -> Option<TcpFlags> {
 /// the ports on. A CRC of zero is one that is left to the device to compute, over what it finds then. False: the frame
 /// ended early.
 #[inline(always)]
-#[expect(
-    clippy::little_endian_bytes,
-    reason = "SCTP sends the CRC, whose lowest power is its highest bit, lowest byte first (RFC 9260, appendix A)"
-)]
 pub(super) fn fix<F: Frame>(
     frame: &mut F,
     l4: usize,
@@ -48,10 +45,8 @@ pub(super) fn fix<F: Frame>(
     let [a2, a3] = old.destination.0;
     let [b0, b1] = new.source.0;
     let [b2, b3] = new.destination.0;
-    let change = [a0 ^ b0, a1 ^ b1, a2 ^ b2, a3 ^ b3];
-    let change = frame
-        .advance_crc(u32::from_le_bytes(change), length)
-        .to_le_bytes();
+    let change = Le32([a0 ^ b0, a1 ^ b1, a2 ^ b2, a3 ^ b3]).get();
+    let Le32(change) = Le32::new(frame.advance_crc(change, length));
     let Some(field) = frame.at_mut::<[u8; 4]>(l4 + CHECKSUM) else {
         return false;
     };
@@ -63,7 +58,7 @@ pub(super) fn fix<F: Frame>(
     true
 }
 
-/// The polynomial of CRC32c, lowest power in the highest bit.
+/// The polynomial of `CRC32c`, lowest power in the highest bit.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 /// 1, and x to the 8th, in that notation.
 const ONE: u32 = 1 << 31;
@@ -72,6 +67,10 @@ const BYTE: u32 = 1 << 23;
 /// What a byte of zeros, and 256 of them, multiply a remainder by; the rows count in units of the one and the other.
 static POWERS: [[u32; 256]; 2] = powers();
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "computed by the compiler, which would say so"
+)]
 const fn powers() -> [[u32; 256]; 2] {
     let mut powers = [[ONE; 256]; 2];
     let mut unit = BYTE;
@@ -108,8 +107,9 @@ const fn multiply(mut a: u32, mut b: u32) -> u32 {
 #[must_use]
 pub fn advance(change: u32, length: usize) -> u32 {
     let [ones, rows] = &POWERS;
-    let remainder = multiply(change, ones[length & 0xff]);
-    multiply(remainder, rows[length >> 8 & 0xff])
+    let power = |row: &[u32; 256], place: usize| row.get(place & 0xff).copied().unwrap_or(ONE);
+    let remainder = multiply(change, power(ones, length));
+    multiply(remainder, power(rows, length >> 8))
 }
 
 #[cfg(test)]
@@ -132,12 +132,7 @@ mod tests {
                 };
             }
         }
-        let [b0, b1, b2, b3] = (!crc).to_ne_bytes();
-        if cfg!(target_endian = "little") {
-            [b0, b1, b2, b3]
-        } else {
-            [b3, b2, b1, b0]
-        }
+        Le32::new(!crc).0
     }
 
     #[test]
@@ -153,7 +148,7 @@ mod tests {
                 *byte ^= change;
             }
             let mut fixed = before;
-            let change = advance(u32::from_le_bytes(change), length).to_le_bytes();
+            let change = Le32::new(advance(Le32(change).get(), length)).0;
             for (byte, change) in fixed.iter_mut().zip(change) {
                 *byte ^= change;
             }

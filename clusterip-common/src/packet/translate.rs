@@ -155,7 +155,11 @@ fn rewrite<A: Family, F: Frame>(frame: &mut F, translation: &Translation) -> Res
     *frame.at_mut::<Ports>(l4).ok_or(Outcome::Truncated)? = new;
     let done = if is_sctp {
         // There is no pseudo header: new addresses alone leave its checksum as it is.
-        keeps_ports || sctp::fix(frame, l4, (network + length).wrapping_sub(l4), old, new)
+        let end = match length {
+            0 => frame.len(),
+            length => network + length,
+        };
+        keeps_ports || sctp::fix(frame, l4, end.wrapping_sub(l4), old, new)
     } else {
         let is_tcp = translation.protocol == Proto::TCP;
         let fix = ChecksumFix {

@@ -40,6 +40,12 @@ impl TcFrame {
         }
     }
 
+    /// As above, of what a hook was given.
+    #[inline(always)]
+    pub(crate) const fn of(ctx: TcContext, network: usize) -> Self {
+        Self { ctx, network }
+    }
+
     /// As above, for a way, of which the verifier sees that others could call it with any number.
     #[inline(always)]
     pub(crate) const fn at_network(skb: *mut __sk_buff, network: u32) -> Self {

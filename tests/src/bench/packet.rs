@@ -17,10 +17,11 @@ use clusterip_agent::{
     },
     plan::{Tables, diff},
 };
+use clusterip_common::abi::{Algorithm, Settings, maps};
 
 use crate::{
-    packet::{Packet, udp},
-    world::{service, settings},
+    packet::{Packet, ping, tcp, too_big, udp},
+    world::{World, service, settings},
 };
 
 /// Passes of one measurement of a packet that is the same each time.
@@ -46,22 +47,90 @@ struct Family {
     client: &'static str,
     vip: &'static str,
     elsewhere: &'static str,
+    router: &'static str,
 }
 
 const FAMILIES: [Family; 2] = [
     Family {
         name: "IPv4",
         client: "10.244.0.5",
-        vip: "10.96.0.10:53",
-        elsewhere: "10.244.1.7:53",
+        vip: "10.96.0.10",
+        elsewhere: "10.244.1.7",
+        router: "10.0.0.1",
     },
     Family {
         name: "IPv6",
-        client: "[fd00:10:244::5]",
-        vip: "[fd00:10:96::a]:53",
-        elsewhere: "[fd00:10:244:1::7]:53",
+        client: "fd00:10:244::5",
+        vip: "fd00:10:96::a",
+        elsewhere: "fd00:10:244:1::7",
+        router: "fd00::1",
     },
 ];
+
+/// Ports of the service address: where flows are known, where there is no backend, and those of [`CHOICES`].
+const KNOWN: u16 = 53;
+const EMPTY: u16 = 54;
+
+/// How a new flow chooses, and the port where it does.
+const CHOICES: [(&str, u16, Algorithm, u32); 6] = [
+    ("new flow", 60, Algorithm::ROUND_ROBIN, 0),
+    ("new flow, weighted", 61, Algorithm::ROUND_ROBIN, 0),
+    ("new flow, affinity", 62, Algorithm::ROUND_ROBIN, 10_800),
+    ("new flow, random", 63, Algorithm::RANDOM, 0),
+    ("new flow, Maglev", 64, Algorithm::MAGLEV, 0),
+    (
+        "new flow, least connections",
+        65,
+        Algorithm::LEAST_CONNECTIONS,
+        0,
+    ),
+];
+
+fn at(address: &str, port: u16) -> String {
+    if address.contains(':') {
+        format!("[{address}]:{port}")
+    } else {
+        format!("{address}:{port}")
+    }
+}
+
+impl Family {
+    fn client(&self, port: u16) -> String {
+        at(self.client, port)
+    }
+
+    fn vip(&self, port: u16) -> String {
+        at(self.vip, port)
+    }
+
+    /// The services.
+    fn world(&self) -> World {
+        let known = self.vip(KNOWN);
+        let mut world = service(&format!("{known}/udp"), &[&known])
+            .and(&format!("{}/udp", self.vip(EMPTY)), &[])
+            .and(&format!("{}/tcp", self.vip(EMPTY)), &[]);
+        for (name, port, ..) in CHOICES {
+            let pods = [8080, 8081].map(|port| at(self.elsewhere, port));
+            let [a, b] = pods.each_ref().map(String::as_str);
+            // Weights repeat slots.
+            let weighted = [a, a, b, a];
+            let backends = if name.ends_with("weighted") {
+                &weighted[..]
+            } else {
+                &[a, b]
+            };
+            world = world.and(&format!("{}/udp", self.vip(port)), backends);
+        }
+        for (key, head) in &mut world.tables.services {
+            let choice = CHOICES.iter().find(|(_, port, ..)| key.port.get() == *port);
+            if let Some((_, _, algorithm, affinity)) = choice {
+                head.algorithm = *algorithm;
+                head.affinity = *affinity;
+            }
+        }
+        world
+    }
+}
 
 struct Bench {
     loaded: Loaded,
@@ -78,53 +147,93 @@ pub fn run(rounds: usize) -> Result<()> {
         nix::unistd::geteuid().is_root(),
         "bench packet runs BPF programs: it needs root"
     );
+    println!("{}", memory()?);
     for family in &FAMILIES {
         println!("{}", table(family, &measure(family, rounds.max(1))?));
     }
     Ok(())
 }
 
-fn measure(family: &Family, rounds: usize) -> Result<Vec<Row>> {
-    let mut loaded = load(&LoadOptions {
-        settings: settings(),
+fn loaded() -> Result<Loaded> {
+    let loaded = load(&LoadOptions {
+        settings: Settings {
+            // Each of them is measured.
+            error_interval: 0,
+            ..settings()
+        },
         ..LoadOptions::default()
     })?;
+    Ok(loaded)
+}
+
+/// What the maps take of the kernel's memory, by size.
+fn memory() -> Result<String> {
+    let loaded = loaded()?;
+    let mut maps: Vec<(&str, u64)> = loaded.footprint().into_iter().collect();
+    maps.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    let mut text = format!("{:<24} {:>10} {:>10}\n", "map", "entries", "KiB");
+    for (name, bytes) in &maps {
+        let entries = maps::ALL.iter().find(|shape| shape.name == *name);
+        let entries = entries.map_or(0, |shape| shape.entries);
+        let _ = writeln!(text, "{name:<24} {entries:>10} {:>10}", bytes / 1024);
+    }
+    let sum: u64 = maps.iter().map(|(_, bytes)| bytes).sum();
+    let _ = writeln!(text, "{:<24} {:>10} {:>10}", "all", "", sum / 1024);
+    Ok(text)
+}
+
+fn measure(family: &Family, rounds: usize) -> Result<Vec<Row>> {
+    let mut loaded = loaded()?;
     let mut maps = Bpf::new(&mut loaded)?;
-    let world = service(&format!("{}/udp", family.vip), &[family.vip]);
-    maps.apply(&diff(&Tables::default(), &world.tables))?;
+    maps.apply(&diff(&Tables::default(), &family.world().tables))?;
     loaded
         .program(REFERENCE)?
         .load()
         .context("load the reference")?;
     let mut bench = Bench { loaded, rounds };
 
-    let client = format!("{}:31337", family.client);
-    let request = udp(&client, family.vip).payload([0; 22]);
-    let reply = udp(family.vip, &client).payload([0; 22]);
-    let other = udp(&client, family.elsewhere).payload([0; 22]);
+    let (client, vip) = (family.client(31_337), family.vip(KNOWN));
+    let request = udp(&client, &vip).payload([0; 22]);
+    let reply = udp(&vip, &client).payload([0; 22]);
+    let other = udp(&client, &at(family.elsewhere, KNOWN)).payload([0; 22]);
+    let whole = || udp(&client, &vip).payload([0; 56]);
+    let (first, later) = (whole().piece(0, 40, true), whole().piece(40, 64, false));
+    let error = too_big(family.router, &request, 8);
+    let past = udp(&client, &at(family.elsewhere, 8080)).payload([0; 22]);
+    let empty = family.vip(EMPTY);
     // Opens the flow that the others find: both sides speak.
     bench.once(FROM_POD, &request.bytes())?;
     bench.once(TO_POD, &reply.bytes())?;
-    Ok(vec![
-        bench.reference(&request)?,
-        bench.row(
-            "established, request",
-            FROM_POD,
-            &request,
-            &request,
-            Some(1.3),
-        )?,
-        bench.row("established, reply", TO_POD, &reply, &request, Some(1.3))?,
-        bench.row(
-            "not ours, from a pod",
-            FROM_POD,
-            &other,
-            &request,
-            Some(0.5),
-        )?,
-        bench.row("not ours, to a pod", TO_POD, &other, &request, Some(0.5))?,
-        bench.fresh(family)?,
-    ])
+    bench.once(FROM_POD, &first.bytes())?;
+    let mut rows = vec![bench.reference(&request)?];
+    for (name, program, packet, goal) in [
+        ("established, request", FROM_POD, &request, Some(1.3)),
+        ("established, reply", TO_POD, &reply, Some(1.3)),
+        ("not ours, from a pod", FROM_POD, &other, Some(0.5)),
+        ("not ours, to a pod", TO_POD, &other, Some(0.5)),
+        ("to a backend itself", FROM_POD, &past, None),
+        ("first piece", FROM_POD, &first, None),
+        ("later piece", FROM_POD, &later, None),
+        ("ICMP error", TO_POD, &error, None),
+    ] {
+        rows.push(bench.row(name, program, packet, &request, goal)?);
+    }
+    // What comes out is not what goes in: one pass each, with a clock read in it.
+    rows.push(bench.single("reference, alone", REFERENCE, |_| request.clone())?);
+    for (name, port, ..) in CHOICES {
+        let vip = family.vip(port);
+        rows.push(bench.single(name, FROM_POD, |source| {
+            udp(&family.client(source), &vip).payload([0; 22])
+        })?);
+    }
+    rows.push(bench.single("refused, RST", FROM_POD, |source| {
+        tcp(&family.client(source), &empty).syn()
+    })?);
+    rows.push(bench.single("refused, unreachable", FROM_POD, |source| {
+        udp(&family.client(source), &empty).payload([0; 22])
+    })?);
+    rows.push(bench.single("ping", FROM_POD, |_| ping(family.client, family.vip, true))?);
+    Ok(rows)
 }
 
 impl Bench {
@@ -172,21 +281,24 @@ impl Bench {
         Ok(row(name, times, Some(median(&mut ratios)), goal))
     }
 
-    /// A new flow cannot be opened twice: single passes, each from another port, and a clock read in each.
-    fn fresh(&mut self, family: &Family) -> Result<Row> {
+    /// Single passes, each of a packet from another port: what cannot be done twice to one frame.
+    fn single(
+        &mut self,
+        name: &'static str,
+        program: &'static str,
+        packet: impl Fn(u16) -> Packet,
+    ) -> Result<Row> {
         let mut times = Vec::new();
         let mut port = FIRST_PORT;
         for _ in 0..self.rounds.min(20) {
             let mut round = Vec::new();
             for _ in 0..FRESH {
-                let client = format!("{}:{port}", family.client);
-                let frame = udp(&client, family.vip).payload([0; 22]).bytes();
-                round.push(self.once(FROM_POD, &frame)?);
+                round.push(self.once(program, &packet(port).bytes())?);
                 port = port.wrapping_add(1);
             }
             times.push(median(&mut round));
         }
-        Ok(row("new flow", times, None, None))
+        Ok(row(name, times, None, None))
     }
 }
 
@@ -211,7 +323,7 @@ fn median(values: &mut [f64]) -> f64 {
 
 fn table(family: &Family, rows: &[Row]) -> String {
     let mut text = format!(
-        "{:<24} {:>8} {:>15} {:>10} {:>6}\n",
+        "{:<28} {:>8} {:>15} {:>10} {:>6}\n",
         family.name, "ns", "min - max", "reference", "goal"
     );
     for Row {
@@ -227,7 +339,7 @@ fn table(family: &Family, rows: &[Row]) -> String {
         let spread = format!("{min:.0} - {max:.0}");
         let _ = writeln!(
             text,
-            "{name:<24} {nanoseconds:>8.0} {spread:>15} {ratio:>10} {goal:>6}"
+            "{name:<28} {nanoseconds:>8.0} {spread:>15} {ratio:>10} {goal:>6}"
         );
     }
     text

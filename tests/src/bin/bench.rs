@@ -21,12 +21,6 @@ enum Subject {
         #[arg(long, default_value_t = 51)]
         rounds: usize,
     },
-    /// Questions a second that the resolver answers, and how long one takes, at 10 and at 10,000 services
-    Dns {
-        /// Seconds of each measurement
-        #[arg(long, default_value_t = 5)]
-        seconds: u32,
-    },
     /// Speed and memory of the agent
     Agent {
         /// Rounds; the median counts
@@ -35,6 +29,12 @@ enum Subject {
         /// A tenth of the size, one round, no goals
         #[arg(long)]
         quick: bool,
+    },
+    /// Questions a second that the resolver answers, and how long one takes, at 10 and at 10,000 services
+    Dns {
+        /// Seconds of each measurement
+        #[arg(long, default_value_t = 5)]
+        seconds: u32,
     },
     /// The process that makes the calls of `socket`
     #[command(hide = true)]
@@ -45,8 +45,8 @@ fn main() -> anyhow::Result<()> {
     match Subject::parse() {
         Subject::Packet { rounds } => clusterip_tests::bench::packet::run(rounds),
         Subject::Socket { rounds } => clusterip_tests::bench::socket::run(rounds),
-        Subject::Dns { seconds } => clusterip_tests::bench::dns::run(seconds),
         Subject::Agent { rounds, quick } => clusterip_tests::bench::agent::run(rounds, quick),
+        Subject::Dns { seconds } => clusterip_tests::bench::dns::run(seconds),
         Subject::Caller => {
             clusterip_tests::caller::serve(std::io::stdin().lock(), std::io::stdout().lock())?;
             Ok(())

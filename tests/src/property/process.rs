@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     case::Hook,
-    host::HostEnv,
+    host::{HostEnv, Passage as _},
     packet::dump,
     world::{World, settings},
 };

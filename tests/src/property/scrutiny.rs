@@ -247,7 +247,7 @@ fn is_inside(world: &World, address: IpAddr) -> bool {
         .is_some()
 }
 
-fn is_host(address: IpAddr) -> bool {
+const fn is_host(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(ip) => ip.octets()[0] != 0 && ip.octets()[0] < 224,
         IpAddr::V6(ip) => !ip.is_multicast() && !ip.is_unspecified(),
@@ -257,11 +257,12 @@ fn is_host(address: IpAddr) -> bool {
 /// What a translation may change in a packet.
 fn translated(packet: &Reading, len: usize) -> Vec<Range<usize>> {
     let Reading { l3, l4, .. } = *packet;
-    let mut ranges = if packet.is_v4() {
-        vec![l3 + 10..l3 + 20]
+    let addresses = if packet.is_v4() {
+        l3 + 10..l3 + 20
     } else {
-        vec![l3 + 8..l3 + 40]
+        l3 + 8..l3 + 40
     };
+    let mut ranges = Vec::from([addresses]);
     if packet.piece != Piece::Later && !packet.is_icmp() {
         ranges.push(l4..l4 + 4);
     }

@@ -1,23 +1,32 @@
 //! The programs by themselves over real links: tables written by hand, no agent. Both ways of attaching.
 
-use std::{io, net::SocketAddr, path::Path};
+use std::{
+    io,
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use clusterip_agent::{
     dataplane::{
         Dataplane as _,
-        attach::{Hooks, Interface, Mode, Role},
+        attach::{Hooks, Interface, Mode, Role, detach_filters},
         bpf::Bpf,
+        counters::CounterMaps,
         load::{LoadOptions, load},
         pins::Pins,
     },
+    model::inside::Inside,
     plan::{Tables, diff},
 };
 use clusterip_common::{
+    abi::Outcome,
     packet::Link,
     wire::{Addr, Be16},
 };
 use clusterip_tests::{
+    Outside,
     agent::BPFFS,
     client,
     lab::{self, Lab},
@@ -52,9 +61,13 @@ fn world(numbers: &[u8]) -> World {
     world
 }
 
-/// Loads the programs, fills their maps and attaches them to the link of every pod. Pins hold all of it.
-fn run(lab: &Lab, world: &World, mode: Mode) -> Result<()> {
-    let links: Vec<_> = lab.pods().map(|pod| pod.link().to_owned()).collect();
+/// Loads the programs, fills their maps and attaches them to the link of every pod, and to the uplinks. Pins hold all of it.
+fn run(lab: &Lab, world: &World, mode: Mode, uplinks: &[&Outside]) -> Result<()> {
+    let pods = lab.pods().map(|pod| (pod.link().to_owned(), Role::Pod));
+    let uplinks = uplinks
+        .iter()
+        .map(|outside| (outside.link().to_owned(), Role::Uplink));
+    let links: Vec<_> = pods.chain(uplinks).collect();
     let work = || -> Result<()> {
         let pins = Pins::new(Path::new(BPFFS));
         pins.prepare()?;
@@ -65,12 +78,12 @@ fn run(lab: &Lab, world: &World, mode: Mode) -> Result<()> {
         })?;
         Bpf::new(&mut loaded)?.apply(&diff(&Tables::default(), &world.tables))?;
         let mut hooks = Hooks::new(loaded, pins, mode);
-        for name in links {
+        for (name, role) in links {
             let index = if_nametoindex(name.as_str())?;
             hooks.attach(&Interface {
                 index,
                 name,
-                role: Role::Pod,
+                role,
                 link: Link::Ethernet,
             })?;
         }
@@ -95,7 +108,7 @@ fn running(numbers: &[u8], mode: Mode) -> Result<Lab> {
     for number in numbers {
         lab.backend("web", *number)?;
     }
-    run(&lab, &world(numbers), mode)?;
+    run(&lab, &world(numbers), mode, &[])?;
     Ok(lab)
 }
 
@@ -204,6 +217,50 @@ fn b7_no_endpoint_is_a_refusal_by_either_way_of_attaching() -> Result<()> {
                 "{mode} {to}"
             );
         }
+    }
+    Ok(())
+}
+
+/// How long a connection that nobody answers is waited for.
+const SOON: Duration = Duration::from_millis(200);
+
+#[test]
+fn e1_strangers_are_dropped_and_the_clusters_own_served_by_either_way_of_attaching() -> Result<()> {
+    require_root!();
+    for mode in modes() {
+        let mut lab = Lab::new()?;
+        lab.backend("web", 11)?;
+        let stranger = Outside::join(&lab.node, "up0", 1)?;
+        let far = Outside::join(&lab.node, "up1", 2)?;
+        let world = world(&[11])
+            .inside("172.20.2.0/24", Inside::Node)
+            .inside("fd00:c0:2::/64", Inside::Pods);
+        run(&lab, &world, mode, &[&stranger, &far])?;
+        for to in lab::tcp(10) {
+            let answer = far.namespace().run(|| client::get(to));
+            assert_eq!(
+                answer.with_context(|| format!("{mode} {to}"))?.pod,
+                "web-11"
+            );
+            let open = || TcpStream::connect_timeout(&to, SOON);
+            let error = stranger.namespace().run(open).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{mode} {to}");
+        }
+        for to in lab::udp(10) {
+            let (_answer, from) = far.namespace().run(|| client::udp_from(to, "hello"))?;
+            assert_eq!(from, to, "{mode}");
+        }
+        let work = || -> Result<()> {
+            let counters = CounterMaps::open(&Pins::new(Path::new(BPFFS)))?;
+            let dropped = counters.outcome(Outcome::FromOutside)?.packets;
+            assert!(dropped >= 2, "{mode}: {dropped}");
+            for link in ["up0", "up1"] {
+                assert_eq!(detach_filters(link), mode == Mode::Clsact, "{mode} {link}");
+            }
+            Ok(())
+        };
+        let namespace = lab.node.namespace();
+        namespace.run(|| work().map_err(io::Error::other))?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
     reason = "a test target is nothing but tests"
 )]
 
+mod api;
 mod bulk;
 mod changes;
 mod choosing;

@@ -42,7 +42,7 @@ fn code(lab: &Lab, options: &str, name: &str, kind: &str) -> Result<String> {
     Ok(said.first().cloned().unwrap_or_default())
 }
 
-/// J1-J5 on the wire: UDP and TCP.
+/// J1, J2, J3, J4, J5 on the wire: UDP and TCP.
 #[test]
 fn the_table_is_answered_on_the_wire() -> Result<()> {
     require_root!();

@@ -1,28 +1,6 @@
 //! Each rule, broken on purpose.
 
-/// Where a broken rule must be seen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Seen {
-    /// By tests that need no kernel.
-    Host,
-    /// By these tests in namespaces: the name that they have in common.
-    Netns(&'static str),
-}
-
-/// One rule, broken in one place.
-#[derive(Debug)]
-pub(super) struct Breach {
-    pub(super) rule: &'static str,
-    /// What is wrong then.
-    pub(super) what: &'static str,
-    /// The file, from the workspace's root.
-    pub(super) file: &'static str,
-    /// A text that stands there once.
-    pub(super) text: &'static str,
-    /// What is put in its place.
-    pub(super) instead: &'static str,
-    pub(super) seen: Seen,
-}
+use super::breach::{Breach, breach, in_namespaces};
 
 const DECIDE: &str = "clusterip-common/src/packet/decide.rs";
 const FAMILY: &str = "clusterip-common/src/packet/family.rs";
@@ -31,33 +9,12 @@ const OPEN: &str = "clusterip-common/src/packet/open.rs";
 const FRAGMENT: &str = "clusterip-common/src/packet/fragment.rs";
 const ICMP: &str = "clusterip-common/src/packet/icmp.rs";
 const LINK: &str = "clusterip-common/src/packet/link.rs";
-const PACKET: &str = "clusterip-common/src/packet/mod.rs";
+const WAY: &str = "clusterip-common/src/packet/way.rs";
 const PARSE: &str = "clusterip-common/src/packet/parse.rs";
 const REJECT: &str = "clusterip-common/src/packet/reject.rs";
 const SELECT: &str = "clusterip-common/src/packet/select.rs";
 const TRANSLATE: &str = "clusterip-common/src/packet/translate.rs";
 const UPLINK: &str = "clusterip-common/src/packet/uplink.rs";
-
-const fn breach(
-    rule: &'static str,
-    what: &'static str,
-    file: &'static str,
-    (text, instead): (&'static str, &'static str),
-) -> Breach {
-    Breach {
-        rule,
-        what,
-        file,
-        text,
-        instead,
-        seen: Seen::Host,
-    }
-}
-
-const fn in_namespaces(mut breach: Breach, tests: &'static str) -> Breach {
-    breach.seen = Seen::Netns(tests);
-    breach
-}
 
 /// All of them, by rule. C9 is not among them: what is refused leaves nothing behind, and no line makes it so.
 pub(super) const ALL: &[Breach] = &[
@@ -208,10 +165,10 @@ pub(super) const ALL: &[Breach] = &[
     breach(
         "B10",
         "another protocol goes on",
-        PACKET,
+        WAY,
         (
-            "        Ok(Read::Other) if is_service => Err(Verdict::Drop(Outcome::OtherProtocol)),",
-            "        Ok(Read::Other) if is_service => Err(Verdict::Pass(Outcome::OtherProtocol)),",
+            "        Read::Other => Err(drop(Outcome::OtherProtocol)),",
+            "        Read::Other => Err(Stop::Verdict(Verdict::Pass(Outcome::OtherProtocol))),",
         ),
     ),
     breach(
@@ -271,7 +228,7 @@ pub(super) const ALL: &[Breach] = &[
         OPEN,
         (
             "        Err(FlowError::Full) => return Err(Outcome::FlowTableFull),",
-            "        Err(FlowError::Full) => return Ok((flow, true)),",
+            "        Err(FlowError::Full) => return Ok(true),",
         ),
     ),
     breach(
@@ -279,8 +236,8 @@ pub(super) const ALL: &[Breach] = &[
         "the loser of a race goes its own way",
         OPEN,
         (
-            "            return winner.ok_or(Outcome::FlowTableFull);",
-            "            return winner.map(|_| (flow, false)).ok_or(Outcome::FlowTableFull);",
+            "            *flow = winner.get();",
+            "            let _ = winner.get();",
         ),
     ),
     breach(
@@ -324,8 +281,8 @@ pub(super) const ALL: &[Breach] = &[
         "two flows may look the same to the backend",
         OPEN,
         (
-            "    let is_mine = other.address == mine.address",
-            "    let is_mine = true || other.address == mine.address",
+            "    let is_mine = other.address == packet.key.destination",
+            "    let is_mine = true || other.address == packet.key.destination",
         ),
     ),
     breach(
@@ -369,8 +326,8 @@ pub(super) const ALL: &[Breach] = &[
         "UDP without a checksum gets one",
         TRANSLATE,
         (
-            "        zero_is_none: !packet.is_tcp(),",
-            "        zero_is_none: false,",
+            "            zero_is_none: !is_tcp,",
+            "            zero_is_none: false && !is_tcp,",
         ),
     ),
     breach(
@@ -378,8 +335,8 @@ pub(super) const ALL: &[Breach] = &[
         "the pseudo header is left out",
         TRANSLATE,
         (
-            "        addresses,\n        ports:",
-            "        addresses: { let _ = addresses; Sum::ZERO },\n        ports:",
+            "            addresses,\n            ports:",
+            "            addresses: { let _ = addresses; Sum::ZERO },\n            ports:",
         ),
     ),
     breach(
@@ -387,8 +344,8 @@ pub(super) const ALL: &[Breach] = &[
         "SCTP keeps its CRC though a port changes",
         TRANSLATE,
         (
-            "        return if keeps_ports || sctp::fix(",
-            "        return if keeps_ports || true || sctp::fix(",
+            "        keeps_ports || sctp::fix(",
+            "        keeps_ports || true || sctp::fix(",
         ),
     ),
     breach(
@@ -441,8 +398,8 @@ pub(super) const ALL: &[Breach] = &[
         "whatever has a source is answered",
         REJECT,
         (
-            "    if is_reset || packet.is_later_fragment || !A::is_host(packet.key.source) {",
-            "    if is_reset || packet.is_later_fragment {",
+            "    if is_reset || packet.piece == Piece::Later || !A::is_host(packet.key.source) {",
+            "    if is_reset || packet.piece == Piece::Later {",
         ),
     ),
     breach(
@@ -459,8 +416,8 @@ pub(super) const ALL: &[Breach] = &[
         "a RST is answered with a RST",
         REJECT,
         (
-            "    if is_reset || packet.is_later_fragment || !A::is_host(packet.key.source) {",
-            "    if is_reset && false || packet.is_later_fragment || !A::is_host(packet.key.source) {",
+            "    if is_reset || packet.piece == Piece::Later || !A::is_host(packet.key.source) {",
+            "    if is_reset && false || packet.piece == Piece::Later || !A::is_host(packet.key.source) {",
         ),
     ),
     breach(
@@ -481,7 +438,7 @@ pub(super) const ALL: &[Breach] = &[
     breach(
         "D12",
         "mapped addresses are let in",
-        PACKET,
+        WAY,
         (
             "    if A::has_mapped_address(ip) {",
             "    if A::has_mapped_address(ip) && false {",
@@ -492,8 +449,8 @@ pub(super) const ALL: &[Breach] = &[
         "a pod that calls itself sees itself",
         DECIDE,
         (
-            "    if key.source != key.destination || !is_reply(env, &key.turned()) {",
-            "    if key.source == key.destination || !is_reply(env, &key.turned()) {",
+            "    if key.source != key.destination || !is_reply(env, &key) {",
+            "    if key.source == key.destination || !is_reply(env, &key) {",
         ),
     ),
     breach(

@@ -2,6 +2,7 @@
 //!
 //! In a copy of the tree, with a target directory of its own: nothing of what is built or written elsewhere changes.
 
+mod breach;
 mod breaches;
 mod report;
 
@@ -14,7 +15,8 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 
 use self::{
-    breaches::{ALL, Breach, Seen},
+    breach::{Breach, Seen},
+    breaches::ALL,
     report::{Failures, Finding},
 };
 use crate::{

@@ -41,7 +41,7 @@ impl Failures {
         failures
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(super) const fn is_empty(&self) -> bool {
         self.tests.is_empty()
     }
 

@@ -7,6 +7,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use serde::Serialize;
 
+use super::table::{aligned, dash, socket};
 use crate::model::{
     problem::Problem,
     service::{Action, Balancer, Endpoint, Frontend, FrontendKind, ResolvedService, Scope},
@@ -150,36 +151,6 @@ fn cells(backend: Option<&PlannedBackend>, wide: bool) -> Vec<String> {
         cells.push(dash(&backend.zone));
     }
     cells
-}
-
-fn dash(text: &str) -> String {
-    if text.is_empty() { "-" } else { text }.to_owned()
-}
-
-fn socket(address: IpAddr, port: u16) -> String {
-    std::net::SocketAddr::new(address, port).to_string()
-}
-
-/// Columns as wide as their widest cell; no spaces at the end of a line.
-fn aligned(rows: &[Vec<String>]) -> String {
-    let mut widths: Vec<usize> = Vec::new();
-    for row in rows {
-        widths.resize(widths.len().max(row.len()), 0);
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for row in rows {
-        let line: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        text.push_str(line.join("  ").trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 fn planned(service: &ResolvedService, balancer: &Balancer, frontend: &Frontend) -> PlannedFrontend {

@@ -26,6 +26,8 @@ use super::{
 pub struct Assigned {
     /// The address.
     pub address: IpAddr,
+    /// The service did not ask for it by name.
+    pub automatic: bool,
     /// Chosen automatically, and not kept on disk yet.
     pub provisional: bool,
 }
@@ -144,6 +146,7 @@ impl Allocator {
         held.into_iter()
             .map(|held| Assigned {
                 address: held.address,
+                automatic: held.automatic,
                 provisional: held.automatic && !held.saved,
             })
             .collect()

@@ -39,6 +39,8 @@ pub struct AssignedPort {
     pub key: PortKey,
     /// The number on the nodes.
     pub node_port: u16,
+    /// The service did not ask for it by number.
+    pub automatic: bool,
     /// Chosen automatically, and not kept on disk yet.
     pub provisional: bool,
 }
@@ -124,6 +126,7 @@ impl NodePorts {
             .map(|(key, held)| AssignedPort {
                 key: *key,
                 node_port: held.node_port,
+                automatic: held.automatic,
                 provisional: held.automatic && !held.saved,
             })
             .collect()

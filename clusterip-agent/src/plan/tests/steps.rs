@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use proptest::prelude::*;
 
 use crate::model::{
+    about::About,
     naming::Naming,
     object::ObjectName,
     service::{
@@ -129,8 +130,9 @@ pub(super) fn resolved(
         affinity_seconds: u32::from(vip),
         balancers: balancers.collect(),
         external: Vec::new(),
-        health_check_node_port: None,
+        about: About::default(),
         naming: Naming::Members(Vec::new()),
+        health_check_node_port: None,
         problems: Vec::new(),
     }
 }

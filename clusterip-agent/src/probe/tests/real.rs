@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::timeout,
 };
 
@@ -134,7 +134,13 @@ async fn a_pod_becomes_ready_by_its_probe() {
     let object = pod_with("web", probe, json!({}), status);
     let (events, given) = mpsc::channel(1);
     let (probed, mut inbox) = mpsc::channel(1);
-    let running = tokio::spawn(probe::run(NODE, Results::default(), given, probed));
+    let running = tokio::spawn(probe::run(
+        NODE,
+        Results::default(),
+        given,
+        probed,
+        watch::Sender::default(),
+    ));
     let batch = vec![Event::Reset, put(&object), Event::Synced];
     events.send(batch).await.unwrap();
     let mut all = Vec::new();
@@ -162,7 +168,13 @@ async fn thousands_of_probes_run_on_one_thread() {
     let status = || json!({ "podIP": to.ip().to_string() });
     let (events, given) = mpsc::channel(1);
     let (probed, mut inbox) = mpsc::channel(64);
-    let running = tokio::spawn(probe::run(NODE, Results::default(), given, probed));
+    let running = tokio::spawn(probe::run(
+        NODE,
+        Results::default(),
+        given,
+        probed,
+        watch::Sender::default(),
+    ));
     // Not in a first listing, which waits for a while only.
     let first = vec![Event::Reset, Event::Synced];
     events.send(first).await.unwrap();

@@ -53,7 +53,7 @@ impl Scale {
         }
     }
 
-    fn goal(&self, row: Row, goal: f64) -> Row {
+    const fn goal(&self, row: Row, goal: f64) -> Row {
         if self.is_quick { row } else { row.goal(goal) }
     }
 }

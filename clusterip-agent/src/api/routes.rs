@@ -1,0 +1,227 @@
+//! Which question is answered by which document.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{Query, State, rejection::QueryRejection},
+    routing::get,
+};
+use serde::Deserialize;
+use tokio::task::spawn_blocking;
+
+use super::{Shared, Sources, ages::wall_clock, kernel::monotonic, refusal::Refusal};
+use crate::{
+    dataplane::DataplaneError,
+    reconcile::Published,
+    view::{
+        Clock, Names, Selection, VERSION,
+        affinity::{self, AffinityView},
+        allocations::{self, AllocationsView},
+        endpoints::{self, Endpoints},
+        flows::{self, Flows},
+        interfaces::{self, Interfaces},
+        near,
+        services::{self, Services},
+        status::{self, AgentFacts, Status},
+    },
+};
+
+/// What may be asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Asked {
+    namespace: Option<String>,
+    name: Option<String>,
+    /// Flows to leave out, and how many to list.
+    offset: usize,
+    limit: Option<usize>,
+}
+
+type Question = Result<Query<Asked>, QueryRejection>;
+type Answer<T> = Result<Json<T>, Refusal>;
+
+/// The API. Every path begins with its version.
+pub fn routes(sources: Sources) -> Router {
+    Router::new()
+        .route("/v1/version", get(version))
+        .route("/v1/status", get(status))
+        .route("/v1/services", get(services))
+        .route("/v1/endpoints", get(endpoints))
+        .route("/v1/allocations", get(allocations))
+        .route("/v1/interfaces", get(interfaces))
+        .route("/v1/flows", get(flows))
+        .route("/v1/affinity", get(affinity))
+        .fallback(nothing_there)
+        .with_state(Shared::new(sources))
+}
+
+impl Shared {
+    /// What is published now. A clone costs nothing; a borrow would hold up the writer.
+    fn published(&self) -> Published {
+        self.sources.published.borrow().clone()
+    }
+
+    /// What is published, and what of it is wanted.
+    fn selected(&self, question: Question) -> Result<(Published, Selection, Asked), Refusal> {
+        let Query(mut asked) = question?;
+        let published = self.published();
+        if !published.synced {
+            return Err(Refusal::not_yet());
+        }
+        let selection = Selection {
+            namespace: asked.namespace.take(),
+            name: asked.name.take(),
+        };
+        match near::unknown(&published.snapshot, &selection) {
+            Some(message) if !rests(&published, &selection) => Err(Refusal::unknown(message)),
+            _ => Ok((published, selection, asked)),
+        }
+    }
+
+    fn facts(&self) -> AgentFacts {
+        AgentFacts {
+            age_seconds: self.sources.started.elapsed().as_secs(),
+            ..self.sources.facts.clone()
+        }
+    }
+}
+
+/// Whether a service that is gone still has an address that rests.
+fn rests(published: &Published, selection: &Selection) -> bool {
+    published.resting.values().any(|owner| selection.has(owner))
+}
+
+/// Reads the kernel's tables aside: system calls by the thousand are nothing for the runtime's own threads.
+async fn aside<T: Send + 'static>(
+    shared: Arc<Shared>,
+    read: impl FnOnce(&Shared) -> Result<T, DataplaneError> + Send + 'static,
+) -> Result<T, Refusal> {
+    let ended = |_| Refusal::failed("the agent ends");
+    let done = {
+        let _turn = shared.turns.acquire().await.map_err(ended)?;
+        let reader = Arc::clone(&shared);
+        spawn_blocking(move || read(&reader)).await
+    };
+    match done {
+        Ok(result) => Ok(result?),
+        Err(_panic) => Err(Refusal::failed("the reading ended without a result")),
+    }
+}
+
+async fn version(State(shared): State<Arc<Shared>>) -> Json<AgentFacts> {
+    Json(shared.facts())
+}
+
+async fn status(State(shared): State<Arc<Shared>>) -> Answer<Status> {
+    let document = aside(shared, |shared| {
+        let Sources {
+            attached,
+            kernel,
+            capacity,
+            source: (kind, place),
+            ..
+        } = &shared.sources;
+        let devices = attached.borrow().clone();
+        let read = status::Read {
+            interfaces: devices.map(|all| all.into_values().map(|it| it.device.name).collect()),
+            capacity,
+            entries: &kernel.flows().entries()?,
+            outcomes: kernel.outcomes(),
+        };
+        let published = shared.published();
+        Ok(status::status(
+            &published,
+            shared.facts(),
+            (kind, place),
+            read,
+        ))
+    });
+    Ok(Json(document.await?))
+}
+
+async fn services(State(shared): State<Arc<Shared>>, question: Question) -> Answer<Services> {
+    let (published, selection, _) = shared.selected(question)?;
+    let document = aside(shared, move |shared| {
+        let ages = shared.sources.ages.borrow().clone();
+        let clock = Clock {
+            now: wall_clock(),
+            first_seen: &ages,
+        };
+        let readings = &shared.sources.kernel;
+        Ok(services::services(&published, &selection, readings, clock))
+    });
+    Ok(Json(document.await?))
+}
+
+async fn endpoints(State(shared): State<Arc<Shared>>, question: Question) -> Answer<Endpoints> {
+    let (published, selection, _) = shared.selected(question)?;
+    let document = aside(shared, move |shared| {
+        let probes = shared.sources.probes.borrow().clone();
+        let readings = &shared.sources.kernel;
+        let counts = readings.tally()?;
+        Ok(endpoints::endpoints(
+            &published,
+            &selection,
+            readings,
+            &probes,
+            Some(&counts),
+        ))
+    });
+    Ok(Json(document.await?))
+}
+
+async fn allocations(
+    State(shared): State<Arc<Shared>>,
+    question: Question,
+) -> Answer<AllocationsView> {
+    let (published, selection, _) = shared.selected(question)?;
+    let ages = shared.sources.ages.borrow().clone();
+    let clock = Clock {
+        now: wall_clock(),
+        first_seen: &ages,
+    };
+    Ok(Json(allocations::allocations(
+        &published, &selection, clock,
+    )))
+}
+
+async fn interfaces(State(shared): State<Arc<Shared>>) -> Json<Interfaces> {
+    let devices = shared.sources.attached.borrow().clone();
+    Json(interfaces::interfaces(devices.as_ref()))
+}
+
+async fn flows(State(shared): State<Arc<Shared>>, question: Question) -> Answer<Flows> {
+    let (published, selection, asked) = shared.selected(question)?;
+    let document = aside(shared, move |shared| {
+        let names = Names::of(&published);
+        let wanted = shared
+            .sources
+            .kernel
+            .entries(|entry| flows::is_wanted(&names, &selection, entry))?;
+        let page = (asked.offset, asked.limit.unwrap_or(usize::MAX));
+        Ok(flows::flows(&names, wanted, page, monotonic()))
+    });
+    Ok(Json(document.await?))
+}
+
+async fn affinity(State(shared): State<Arc<Shared>>, question: Question) -> Answer<AffinityView> {
+    let (published, selection, _) = shared.selected(question)?;
+    let document = aside(shared, move |shared| {
+        let names = Names::of(&published);
+        let now = monotonic();
+        let mut clients = Vec::new();
+        shared.sources.kernel.flows().affinity(|key, entry| {
+            let entry = (&key, &entry);
+            clients.extend(affinity::client(&published, &names, &selection, entry, now));
+        })?;
+        Ok(affinity::affinity(clients))
+    });
+    Ok(Json(document.await?))
+}
+
+async fn nothing_there() -> Refusal {
+    Refusal::unknown(format!(
+        "there is no such path: this is version {VERSION} of the API, and every path begins with /v{VERSION}/"
+    ))
+}

@@ -1,0 +1,216 @@
+//! The kernel, what this process may do, and the file systems it needs.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use clusterip_common::abi;
+
+use super::{
+    super::reach,
+    Finding,
+    netdev::{self, NetDevice},
+};
+use crate::{
+    dataplane::{cgroup, pins::Pins},
+    interfaces::Globs,
+};
+
+/// Lowest kernel, and the one that has TCX.
+const OLDEST: (u32, u32) = (5, 15);
+const TCX: (u32, u32) = (6, 6);
+
+/// Capabilities that the agent needs, by the kernel's numbers.
+const CAPABILITIES: [(u32, &str); 3] =
+    [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
+/// It stands for `CAP_BPF` and `CAP_PERFMON`.
+const SYS_ADMIN: u32 = 21;
+
+/// A machine: its files below a root, and the programs on it.
+#[derive(Clone, Debug)]
+pub(super) struct Machine {
+    root: PathBuf,
+    /// Its network devices.
+    devices: Vec<NetDevice>,
+    /// Whether programs may be run: not on a made-up machine.
+    runs: bool,
+}
+
+impl Machine {
+    /// The one this runs on.
+    ///
+    /// # Errors
+    /// The kernel does not list its devices.
+    pub(super) fn this() -> anyhow::Result<Self> {
+        Ok(Self {
+            root: "/".into(),
+            devices: reach::run(netdev::devices())??,
+            runs: true,
+        })
+    }
+
+    /// One of files only.
+    #[cfg(test)]
+    pub(super) fn of_files(root: &Path, devices: &[NetDevice]) -> Self {
+        Self {
+            root: root.to_owned(),
+            devices: devices.to_vec(),
+            runs: false,
+        }
+    }
+
+    /// A file's text, without the end of its last line.
+    pub(super) fn read(&self, path: &str) -> Option<String> {
+        let text = fs::read_to_string(self.root.join(path.trim_start_matches('/'))).ok()?;
+        Some(text.trim_end().to_owned())
+    }
+
+    /// Names in a directory, sorted.
+    pub(super) fn list(&self, path: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.root.join(path.trim_start_matches('/')));
+        let entries = entries.into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// What a program prints; None if it is not there or fails.
+    pub(super) fn output(&self, program: &str, arguments: &[&str]) -> Option<String> {
+        if !self.runs {
+            return None;
+        }
+        let output = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output()
+            .ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        output.status.success().then_some(text)
+    }
+
+    /// The devices that match.
+    pub(super) fn devices(&self, globs: &[String]) -> Vec<&NetDevice> {
+        let globs = Globs::new(globs);
+        let all = self.devices.iter();
+        all.filter(|device| globs.fit(&device.name)).collect()
+    }
+}
+
+pub(super) fn findings(machine: &Machine, bpffs: &Path) -> Vec<Finding> {
+    let mut findings = vec![
+        kernel(
+            &machine
+                .read("/proc/sys/kernel/osrelease")
+                .unwrap_or_default(),
+        ),
+        jit(machine.read("/proc/sys/net/core/bpf_jit_enable").as_deref()),
+        capabilities(&machine.read("/proc/self/status").unwrap_or_default()),
+        match Pins::new(bpffs).check_bpffs() {
+            Ok(()) => Finding::good("bpffs", format!("{} is on one", bpffs.display())),
+            Err(error) => Finding::bad(
+                "bpffs",
+                format!("{} is not on one", bpffs.display()),
+                error.to_string(),
+            ),
+        },
+    ];
+    findings.push(match cgroup::root() {
+        Some(path) => Finding::good("cgroup2", format!("mounted at {}", path.display())),
+        None => Finding::bad(
+            "cgroup2",
+            "not mounted",
+            "processes of the node itself will not reach services: mount -t cgroup2 none /sys/fs/cgroup, or --socket-lb off",
+        ),
+    });
+    findings.push(pins(&machine.list(&bpffs.display().to_string()), bpffs));
+    findings
+}
+
+/// Major and minor of `6.12.1-amd64`.
+fn number(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+pub(super) fn kernel(release: &str) -> Finding {
+    match number(release) {
+        Some(found) if found >= TCX => {
+            Finding::good("kernel", format!("{release}: programs attach by TCX links"))
+        }
+        Some(found) if found >= OLDEST => Finding::good(
+            "kernel",
+            format!("{release}: programs attach by filters of a clsact qdisc (TCX from 6.6 on)"),
+        ),
+        _ => Finding::bad(
+            "kernel",
+            format!("{release} is too old"),
+            "the agent needs 5.15 or newer",
+        ),
+    }
+}
+
+fn jit(setting: Option<&str>) -> Finding {
+    match setting {
+        Some("0") => Finding::bad(
+            "jit",
+            "programs are interpreted: ten times slower",
+            "sysctl -w net.core.bpf_jit_enable=1",
+        ),
+        _ => Finding::good("jit", "programs are compiled"),
+    }
+}
+
+pub(super) fn capabilities(status: &str) -> Finding {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    let bits = bits.unwrap_or_default();
+    let has = |number: u32| bits & (1 << number) != 0;
+    let missing: Vec<&str> = CAPABILITIES
+        .into_iter()
+        .filter(|(number, name)| !(has(*number) || has(SYS_ADMIN) && *name != "CAP_NET_ADMIN"))
+        .map(|(_, name)| name)
+        .collect();
+    if missing.is_empty() {
+        return Finding::good(
+            "capabilities",
+            "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are there",
+        );
+    }
+    Finding::bad(
+        "capabilities",
+        format!("missing: {}", missing.join(", ")),
+        "run the agent as root, or give it these (AmbientCapabilities= of systemd, capabilities.add of a pod)",
+    )
+}
+
+/// Pins of another layout.
+pub(super) fn pins(names: &[String], bpffs: &Path) -> Finding {
+    let own = format!("v{}", abi::VERSION);
+    let others: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| *name != own)
+        .collect();
+    if others.is_empty() {
+        let found = if names.is_empty() {
+            "nothing is pinned yet"
+        } else {
+            "pins are of this version's layout"
+        };
+        return Finding::good("pins", found);
+    }
+    Finding::bad(
+        "pins",
+        format!(
+            "{} has pins of other layouts: {} (this one is {own})",
+            bpffs.display(),
+            others.join(", ")
+        ),
+        "their programs still translate: stop that agent, then `clusterip cleanup` (flows end)",
+    )
+}

@@ -1,0 +1,127 @@
+//! Reads the tables that the program fills: flows, clients and their backends, and how full each is.
+
+use std::{io, os::fd::AsFd as _};
+
+use aya::Pod;
+use clusterip_common::{
+    abi::{
+        Affinity, AffinityKey, Flow, FlowKey, Fragment, FragmentKey, SocketFlow, SocketKey,
+        maps::{self, Shape},
+    },
+    wire::Addr,
+};
+
+use super::{
+    DataplaneError,
+    batch::Whole,
+    load::{Data, LoadError},
+    pins::Pins,
+    raw::Raw,
+};
+
+/// A map of these keys and values.
+type Table<K, V> = Whole<Raw<K>, V>;
+
+/// The maps, by way of their pins.
+pub struct FlowMaps {
+    flows: Table<FlowKey, Raw<Flow>>,
+    half_open: Table<FlowKey, Raw<Flow>>,
+    affinity: Table<AffinityKey, Raw<Affinity>>,
+    fragments: Table<FragmentKey, Raw<Fragment>>,
+    errors: Table<Addr, u64>,
+    sockets: Table<SocketKey, Raw<SocketFlow>>,
+}
+
+impl FlowMaps {
+    /// Opens them.
+    ///
+    /// # Errors
+    /// A pin that is not there, or not permitted.
+    pub fn open(pins: &Pins) -> Result<Self, LoadError> {
+        Ok(Self {
+            flows: open(pins, &maps::FLOWS)?,
+            half_open: open(pins, &maps::HALF_OPEN)?,
+            affinity: open(pins, &maps::AFFINITY)?,
+            fragments: open(pins, &maps::FRAGMENTS)?,
+            errors: open(pins, &maps::ERRORS)?,
+            sockets: open(pins, &maps::SOCKETS)?,
+        })
+    }
+
+    /// Every entry of the flow tables, those of both directions, and whether both sides have spoken; also those that are
+    /// dead and not removed yet.
+    ///
+    /// # Errors
+    /// A map could not be read.
+    pub fn flows(&self, mut each: impl FnMut(FlowKey, Flow, bool)) -> Result<(), DataplaneError> {
+        for (Raw(key), Raw(flow)) in read(&self.flows, &maps::FLOWS)? {
+            each(key, flow, true);
+        }
+        for (Raw(key), Raw(flow)) in read(&self.half_open, &maps::HALF_OPEN)? {
+            each(key, flow, false);
+        }
+        Ok(())
+    }
+
+    /// Every client that is remembered.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn affinity(
+        &self,
+        mut each: impl FnMut(AffinityKey, Affinity),
+    ) -> Result<(), DataplaneError> {
+        for (Raw(key), Raw(entry)) in read(&self.affinity, &maps::AFFINITY)? {
+            each(key, entry);
+        }
+        Ok(())
+    }
+
+    /// Entries in use of the tables that the program fills, by name of the map. Reads all of them.
+    ///
+    /// # Errors
+    /// A map could not be read.
+    pub fn entries(&self) -> Result<Vec<(&'static str, u64)>, DataplaneError> {
+        Ok(vec![
+            count(&self.flows, &maps::FLOWS)?,
+            count(&self.half_open, &maps::HALF_OPEN)?,
+            count(&self.affinity, &maps::AFFINITY)?,
+            count(&self.fragments, &maps::FRAGMENTS)?,
+            count(&self.errors, &maps::ERRORS)?,
+            count(&self.sockets, &maps::SOCKETS)?,
+        ])
+    }
+}
+
+fn read<K: Pod, V: Pod>(map: &Whole<K, V>, shape: &Shape) -> Result<Vec<(K, V)>, DataplaneError> {
+    map.read((blank(), blank()))
+        .map_err(|source| DataplaneError::Read {
+            map: shape.name,
+            source: source.into(),
+        })
+}
+
+fn count<K: Pod, V: Pod>(
+    map: &Whole<K, V>,
+    shape: &Shape,
+) -> Result<(&'static str, u64), DataplaneError> {
+    let entries = read(map, shape)?.len();
+    Ok((shape.name, u64::try_from(entries).unwrap_or(u64::MAX)))
+}
+
+const fn blank<T: Pod>() -> T {
+    // SAFETY: `Pod` says that any bytes are a value.
+    unsafe { std::mem::zeroed() }
+}
+
+fn open<K: Pod, V: Pod>(pins: &Pins, shape: &Shape) -> Result<Whole<K, V>, LoadError> {
+    let fail = |source| LoadError::Map {
+        map: shape.name,
+        source: Box::new(source),
+    };
+    let map = Data::from_pin(pins.map(shape)).map_err(fail)?;
+    let descriptor = map.fd().as_fd().try_clone_to_owned();
+    let descriptor =
+        descriptor.map_err(|error: io::Error| fail(aya::maps::MapError::IoError(error)))?;
+    Ok(Whole::new(descriptor))
+}

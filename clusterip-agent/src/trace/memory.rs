@@ -1,0 +1,330 @@
+//! The host's body of `packet::Env`: the tables in memory. `trace` and the tests run packets over it.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+};
+
+use clusterip_common::{
+    abi::{
+        Affinity, AffinityKey, Backend, BackendId, BackendState, Counters, Flow, FlowKey,
+        FlowState, Fragment, FragmentKey, Inside, Outcome, Service, ServiceId, ServiceKey,
+        Settings, SlotIndex, SocketFlow, SocketKey, Traffic,
+    },
+    packet::{Env, FlowEntry, FlowError, Table, socket::SocketTable},
+    wire::{Addr, Be16},
+};
+
+use crate::plan::Tables;
+
+/// The first client port that chance gives a flow whose own is taken (C12).
+#[must_use]
+pub fn first_chosen_port() -> u16 {
+    let env = HostEnv::new(Tables::default(), Settings::DEFAULT);
+    u16::try_from(32_768 + env.random() % 28_232).unwrap_or_default()
+}
+
+/// Maps in memory, with a clock that is set by hand.
+#[derive(Debug)]
+pub struct HostEnv {
+    /// Settings.
+    pub settings: Settings,
+    /// Services, slots, backends.
+    pub tables: RefCell<Tables>,
+    /// Flows that both sides have spoken in.
+    pub flows: RefCell<BTreeMap<FlowKey, Flow>>,
+    /// Flows that only the client has spoken in.
+    pub half_open: RefCell<BTreeMap<FlowKey, Flow>>,
+    /// Live flows by backend.
+    pub live: RefCell<BTreeMap<BackendId, u64>>,
+    /// Clients and their backends.
+    pub affinity: RefCell<Vec<(AffinityKey, Affinity)>>,
+    /// Packets in pieces.
+    pub fragments: RefCell<Vec<(FragmentKey, Fragment)>>,
+    /// Clients that were sent ICMP errors.
+    pub errors: RefCell<BTreeMap<Addr, u64>>,
+    /// Where the next random number comes from.
+    pub chance: Cell<u32>,
+    /// Flows of sockets.
+    pub sockets: RefCell<BTreeMap<SocketKey, SocketFlow>>,
+    /// Room in each flow table, and in that of sockets.
+    pub capacity: usize,
+    /// The tuple that a packet asked for first, since it was last taken.
+    pub asked: Cell<Option<FlowKey>>,
+    /// An entry that another CPU makes just before this one does (C7).
+    pub race: RefCell<Option<(FlowKey, Flow)>>,
+    /// Nanoseconds.
+    pub clock: Cell<u64>,
+    /// Round-robin counters.
+    pub cursors: RefCell<BTreeMap<ServiceId, u64>>,
+    /// Counters by service.
+    pub services: RefCell<BTreeMap<ServiceId, Counters>>,
+    /// Counters by backend.
+    pub backends: RefCell<BTreeMap<BackendId, Counters>>,
+    /// Counters by outcome.
+    pub outcomes: RefCell<BTreeMap<Outcome, Traffic>>,
+}
+
+impl HostEnv {
+    /// An environment with these tables.
+    #[must_use]
+    pub fn new(tables: Tables, settings: Settings) -> Self {
+        Self {
+            settings,
+            tables: RefCell::new(tables),
+            flows: RefCell::default(),
+            half_open: RefCell::default(),
+            live: RefCell::default(),
+            affinity: RefCell::default(),
+            fragments: RefCell::default(),
+            errors: RefCell::default(),
+            chance: Cell::new(1),
+            sockets: RefCell::default(),
+            capacity: 1_000_000,
+            asked: Cell::default(),
+            race: RefCell::default(),
+            clock: Cell::new(1_000_000_000),
+            cursors: RefCell::default(),
+            services: RefCell::default(),
+            backends: RefCell::default(),
+            outcomes: RefCell::default(),
+        }
+    }
+
+    /// Counts what became of a packet, as the hook does.
+    pub fn count(&self, outcome: Outcome, bytes: usize) {
+        add(
+            self.outcomes.borrow_mut().entry(outcome).or_default(),
+            bytes,
+        );
+    }
+
+    const fn table(&self, table: Table) -> &RefCell<BTreeMap<FlowKey, Flow>> {
+        match table {
+            Table::Talking => &self.flows,
+            Table::HalfOpen => &self.half_open,
+        }
+    }
+
+    fn counters(&self, service: ServiceId, backend: BackendId, count: impl Fn(&mut Counters)) {
+        count(self.services.borrow_mut().entry(service).or_default());
+        count(self.backends.borrow_mut().entry(backend).or_default());
+    }
+}
+
+const fn add(traffic: &mut Traffic, bytes: usize) {
+    traffic.packets += 1;
+    traffic.bytes += bytes as u64;
+}
+
+/// An entry of the flow table.
+#[derive(Debug)]
+pub struct HostFlow<'a> {
+    flows: &'a RefCell<BTreeMap<FlowKey, Flow>>,
+    key: FlowKey,
+    flow: Flow,
+}
+
+impl FlowEntry for HostFlow<'_> {
+    fn get(&self) -> Flow {
+        self.flow
+    }
+
+    fn seen(&self, now: u64, state: FlowState) {
+        if let Some(flow) = self.flows.borrow_mut().get_mut(&self.key) {
+            flow.state = state;
+            flow.last_seen = now;
+        }
+    }
+}
+
+impl Env for HostEnv {
+    type Entry<'a> = HostFlow<'a>;
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.get()
+    }
+
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        self.tables.borrow().services.get(key).copied()
+    }
+
+    fn slot(&self, slot: SlotIndex) -> Option<BackendId> {
+        self.tables.borrow().slots.get(&slot).copied()
+    }
+
+    fn backend(&self, id: BackendId) -> Option<Backend> {
+        let free = Backend {
+            state: BackendState::FREE,
+            ..Backend::default()
+        };
+        Some(
+            self.tables
+                .borrow()
+                .backends
+                .get(&id)
+                .copied()
+                .unwrap_or(free),
+        )
+    }
+
+    fn turn(&self, service: ServiceId) -> Option<u64> {
+        let mut cursors = self.cursors.borrow_mut();
+        let cursor = cursors.entry(service).or_default();
+        *cursor += 1;
+        Some(*cursor - 1)
+    }
+
+    fn random(&self) -> u32 {
+        self.chance.set(
+            self.chance
+                .get()
+                .wrapping_mul(1_664_525)
+                .wrapping_add(1_013_904_223),
+        );
+        self.chance.get() >> 8
+    }
+
+    fn is_endpoint(&self, address: Addr, port: Be16) -> bool {
+        let tables = self.tables.borrow();
+        tables.backends.values().any(|backend| {
+            backend.state != BackendState::FREE
+                && (backend.address, backend.port) == (address, port)
+        })
+    }
+
+    fn live_flows(&self, backend: BackendId) -> u64 {
+        self.live
+            .borrow()
+            .get(&backend)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    fn add_live_flow(&self, backend: BackendId, more: bool) {
+        let mut live = self.live.borrow_mut();
+        let flows = live.entry(backend).or_default();
+        *flows = if more {
+            flows.wrapping_add(1)
+        } else {
+            flows.wrapping_sub(1)
+        };
+    }
+
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        let remembered = self.affinity.borrow();
+        remembered
+            .iter()
+            .find(|(known, _)| known == key)
+            .map(|(_, affinity)| *affinity)
+    }
+
+    fn set_affinity(&self, key: &AffinityKey, affinity: &Affinity) {
+        let mut remembered = self.affinity.borrow_mut();
+        remembered.retain(|(known, _)| known != key);
+        remembered.push((*key, *affinity));
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment> {
+        let pieces = self.fragments.borrow();
+        pieces
+            .iter()
+            .find(|(known, _)| known == key)
+            .map(|(_, first)| *first)
+    }
+
+    fn set_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
+        let mut pieces = self.fragments.borrow_mut();
+        pieces.retain(|(known, _)| known != key);
+        pieces.push((*key, *fragment));
+    }
+
+    fn errors_until(&self, client: Addr) -> Option<u64> {
+        self.errors.borrow().get(&client).copied()
+    }
+
+    fn set_errors_until(&self, client: Addr, until: u64) {
+        self.errors.borrow_mut().insert(client, until);
+    }
+
+    fn inside(&self, address: Addr) -> Option<Inside> {
+        let tables = self.tables.borrow();
+        let holding = tables
+            .inside
+            .iter()
+            .filter(|(range, _)| range.contains(address));
+        holding
+            .max_by_key(|(range, _)| range.prefix)
+            .map(|(_, whose)| *whose)
+    }
+
+    fn flow(&self, table: Table, key: &FlowKey) -> Option<HostFlow<'_>> {
+        self.asked.set(self.asked.get().or(Some(*key)));
+        let flow = *self.table(table).borrow().get(key)?;
+        Some(HostFlow {
+            flows: self.table(table),
+            key: *key,
+            flow,
+        })
+    }
+
+    fn add_flow(&self, table: Table, key: &FlowKey, flow: &Flow) -> Result<(), FlowError> {
+        self.table(table).borrow_mut().extend(self.race.take());
+        if self.table(table).borrow().contains_key(key) {
+            return Err(FlowError::Exists);
+        }
+        self.put_flow(table, key, flow)
+    }
+
+    fn put_flow(&self, table: Table, key: &FlowKey, flow: &Flow) -> Result<(), FlowError> {
+        let mut flows = self.table(table).borrow_mut();
+        if flows.len() >= self.capacity && !flows.contains_key(key) {
+            return Err(FlowError::Full);
+        }
+        flows.insert(*key, *flow);
+        Ok(())
+    }
+
+    fn remove_flow(&self, table: Table, key: &FlowKey) {
+        self.table(table).borrow_mut().remove(key);
+    }
+
+    fn count_flow(&self, service: ServiceId, backend: BackendId) {
+        self.counters(service, backend, |counters| counters.flows += 1);
+    }
+
+    fn count_request(&self, service: ServiceId, backend: BackendId, bytes: usize) {
+        self.counters(service, backend, |counters| {
+            add(&mut counters.requests, bytes);
+        });
+    }
+
+    fn count_reply(&self, service: ServiceId, backend: BackendId, bytes: usize) {
+        self.counters(service, backend, |counters| {
+            add(&mut counters.replies, bytes);
+        });
+    }
+}
+
+impl SocketTable for HostEnv {
+    fn socket_flow(&self, key: &SocketKey) -> Option<SocketFlow> {
+        self.sockets.borrow().get(key).copied()
+    }
+
+    fn put_socket_flow(&self, key: &SocketKey, flow: &SocketFlow) -> Result<(), FlowError> {
+        let mut sockets = self.sockets.borrow_mut();
+        if sockets.len() >= self.capacity && !sockets.contains_key(key) {
+            return Err(FlowError::Full);
+        }
+        sockets.insert(*key, *flow);
+        Ok(())
+    }
+
+    fn remove_socket_flow(&self, key: &SocketKey) {
+        self.sockets.borrow_mut().remove(key);
+    }
+}

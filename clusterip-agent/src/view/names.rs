@@ -1,0 +1,59 @@
+//! Names for what the maps hold: ids and addresses.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use clusterip_common::abi::{BackendId, ServiceId};
+
+use crate::{model::object::ObjectName, plan::Placement, reconcile::Published};
+
+/// Names of one moment; made anew for each question that needs them.
+#[derive(Debug)]
+pub struct Names<'a> {
+    published: &'a Published,
+    backends: HashMap<BackendId, (&'a ObjectName, &'a Placement)>,
+    services: HashMap<ServiceId, (&'a ObjectName, &'a Placement)>,
+}
+
+impl<'a> Names<'a> {
+    /// The names of what is published.
+    #[must_use]
+    pub fn of(published: &'a Published) -> Self {
+        let mut names = Self {
+            published,
+            backends: HashMap::new(),
+            services: HashMap::new(),
+        };
+        for (name, places) in &published.index.services {
+            for place in places.iter() {
+                names.services.insert(place.id, (name, place));
+                let ids = place.backends.iter().map(|(id, _)| (*id, (name, place)));
+                names.backends.extend(ids);
+            }
+        }
+        names
+    }
+
+    /// Whose backend this is.
+    #[must_use]
+    pub fn backend(&self, id: BackendId) -> Option<(&'a ObjectName, &'a Placement)> {
+        self.backends.get(&id).copied()
+    }
+
+    /// Whose balancer this is.
+    #[must_use]
+    pub fn service(&self, id: ServiceId) -> Option<(&'a ObjectName, &'a Placement)> {
+        self.services.get(&id).copied()
+    }
+
+    /// The pod with that address, as `namespace/name`; empty if there is none.
+    #[must_use]
+    pub fn pod(&self, address: IpAddr) -> String {
+        pod_at(self.published, address)
+    }
+}
+
+/// The pod with that address, as `namespace/name`; empty if there is none.
+pub(super) fn pod_at(published: &Published, address: IpAddr) -> String {
+    let pod = published.snapshot.pods_at(address).next();
+    pod.map(ToString::to_string).unwrap_or_default()
+}
