@@ -56,11 +56,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let last_good = Kept::open(&config.state_dir.join("manifests"));
     let watch = Watch::start(&config.manifests, super::rules(&config), last_good)?;
     let store = Store::new(&config.state_dir);
-    let kept = store.load().unwrap_or_else(|error| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        log::error!(error:%, cause:?; "allocations of the last run are not known: addresses come from the dataplane");
-        Allocations::new()
-    });
+    let kept = allocations(&store);
     let pins = Pins::new(&config.bpffs);
     let sockets = sockets(&config)?;
     let mut loaded =
@@ -158,6 +154,15 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     supervisor::stopping();
     log::info!("stopped; the dataplane goes on");
     Ok(())
+}
+
+/// Those of the last run. If they are lost, addresses come from the dataplane (G4).
+fn allocations(store: &Store) -> Allocations {
+    store.load().unwrap_or_else(|error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        log::error!(error:%, cause:?; "allocations of the last run are not known: addresses come from the dataplane");
+        Allocations::new()
+    })
 }
 
 /// At each SIGHUP: options and manifests are read again.

@@ -22,11 +22,11 @@ pub struct FlowTimeouts {
 }
 
 /// A year: no flow is that patient, and nanoseconds of it are far from running over.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const LONGEST: Duration = Duration::from_hours(365 * 24);
 const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
 
 impl FlowTimeouts {
-    fn fields(&mut self) -> [(&'static str, &mut Duration); 6] {
+    const fn fields(&mut self) -> [(&'static str, &mut Duration); 6] {
         [
             ("opening", &mut self.opening),
             ("established", &mut self.established),
