@@ -76,7 +76,9 @@ fn run(lab: &Lab, world: &World, mode: Mode, uplinks: &[&Outside]) -> Result<()>
             settings: world::settings(),
             ..LoadOptions::default()
         })?;
-        Bpf::new(&mut loaded)?.apply(&diff(&Tables::default(), &world.tables))?;
+        // Kept: programs that are loaded only when a device needs them refer to these maps.
+        let mut maps = Bpf::new(&mut loaded)?;
+        maps.apply(&diff(&Tables::default(), &world.tables))?;
         let mut hooks = Hooks::new(loaded, pins, mode);
         for (name, role) in links {
             let index = if_nametoindex(name.as_str())?;
