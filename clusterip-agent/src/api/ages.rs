@@ -73,7 +73,7 @@ mod tests {
         for name in names {
             let name = ObjectName::new("default", name);
             let service = ResolvedService::nothing(name.clone());
-            snapshot.services.insert_mut(name, Arc::new(service));
+            snapshot.set_service(&name, Some(Arc::new(service)));
         }
         snapshot
     }

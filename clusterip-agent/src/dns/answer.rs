@@ -206,7 +206,7 @@ fn find(zone: &Zone, state: &State, labels: &[&[u8]]) -> Found {
             [namespace] => existing(snapshot.has_namespace(namespace)),
             [.., name, namespace] => {
                 let name = ObjectName::new(namespace, name);
-                let Some(service) = snapshot.services.get(&name) else {
+                let Some(service) = snapshot.service(&name) else {
                     return Found::Nothing;
                 };
                 if state.unanswered.contains(&name) {

@@ -31,7 +31,9 @@ pub fn registry(
 ) -> Registry {
     let mut registry = Registry::default();
     results.register(&mut registry);
-    names.register(registry.sub_registry_with_prefix("coredns"));
+    let core_dns = registry.sub_registry_with_prefix("coredns");
+    names.register(core_dns);
+    measures.register_names(core_dns);
     let kube_proxy = registry.sub_registry_with_prefix("kubeproxy");
     measures.register(kube_proxy);
     answers.register(kube_proxy);

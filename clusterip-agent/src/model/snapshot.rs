@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
-use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
+use rpds::{HashTrieMapSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use super::{
     inside::{self, Inside},
@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub inside: Arc<inside::Ranges>,
     /// Every service, those without an entry in the dataplane too.
     pub services: RedBlackTreeMapSync<ObjectName, Arc<ResolvedService>>,
+    /// The same services, for whoever looks for one of many: a few steps, where a tree takes one for each doubling.
+    by_name: HashTrieMapSync<ObjectName, Arc<ResolvedService>>,
     /// Addresses that lead back to a name: of services, and of endpoints with a hostname of headless ones (J2).
     pub named: RedBlackTreeSetSync<(IpAddr, ObjectName)>,
     /// The pods that have an address of their own, by it.
@@ -53,7 +55,8 @@ impl Snapshot {
             node,
             inside,
             services,
-            named: _follows_from_services,
+            by_name: _follows_from_services,
+            named: _follows_from_services_too,
             pods,
             source_problems,
             service_problems,
@@ -82,17 +85,27 @@ impl Snapshot {
             self.named.insert_mut((*address, name.clone()));
         }
         match service {
-            Some(service) => self.services.insert_mut(name.clone(), service),
+            Some(service) => {
+                self.by_name.insert_mut(name.clone(), service.clone());
+                self.services.insert_mut(name.clone(), service);
+            }
             None => {
+                self.by_name.remove_mut(name);
                 self.services.remove_mut(name);
             }
         }
     }
 
+    /// A service by its name.
+    #[must_use]
+    pub fn service(&self, name: &ObjectName) -> Option<&Arc<ResolvedService>> {
+        self.by_name.get(name)
+    }
+
     /// The services whose name an address leads back to.
     pub fn named_by(&self, address: IpAddr) -> impl Iterator<Item = &Arc<ResolvedService>> {
         let names = at(&self.named, address);
-        names.filter_map(|name| self.services.get(name))
+        names.filter_map(|name| self.service(name))
     }
 
     /// The pods that have an address as their own.

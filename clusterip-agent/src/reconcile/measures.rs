@@ -100,6 +100,15 @@ impl Default for Measures {
 }
 
 impl Measures {
+    /// Shows what of them is true of names too, which are answered as soon as the last write was made.
+    pub fn register_names(&self, registry: &mut Registry) {
+        registry.register(
+            "kubernetes_dns_programming_duration_seconds",
+            "Time from a change, as the slice or the file has it, until names lead to it",
+            self.latency.clone(),
+        );
+    }
+
     /// Shows them; the registry gives the prefix.
     pub fn register(&self, registry: &mut Registry) {
         let Self {
@@ -347,6 +356,7 @@ mod tests {
         measures.written(&mut triggers, now);
         let mut registry = Registry::with_prefix("kubeproxy");
         measures.register(&mut registry);
+        measures.register_names(registry.sub_registry_with_prefix("names"));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
@@ -357,6 +367,7 @@ mod tests {
             r#"kubeproxy_network_programming_duration_seconds_bucket{le="300.0",ip_family="IPv6"} 1"#,
             r#"kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv4"} 1800000007.0"#,
             r#"kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv4"} 1800000007.0"#,
+            r#"kubeproxy_names_kubernetes_dns_programming_duration_seconds_bucket{le="2.0",ip_family="IPv6"} 1"#,
             "kubeproxy_sync_proxy_rules_endpoint_changes_total 1",
             "kubeproxy_sync_proxy_rules_endpoint_changes_pending 0",
             "kubeproxy_sync_proxy_rules_service_changes_total 0",

@@ -75,7 +75,7 @@ mod tests {
         ] {
             let name = ObjectName::new(namespace, name);
             let service = ResolvedService::nothing(name.clone());
-            snapshot.services.insert_mut(name, Arc::new(service));
+            snapshot.set_service(&name, Some(Arc::new(service)));
         }
         let ask = |namespace: Option<&str>, name: &str| {
             let selection = Selection {
