@@ -23,7 +23,7 @@ pub struct Snapshot {
     /// Every service, those without an entry in the dataplane too.
     pub services: RedBlackTreeMapSync<ObjectName, Arc<ResolvedService>>,
     /// The same services, for whoever looks for one of many: a few steps, where a tree takes one for each doubling.
-    by_name: HashTrieMapSync<ObjectName, Arc<ResolvedService>>,
+    pub(super) by_name: HashTrieMapSync<ObjectName, Arc<ResolvedService>>,
     /// Addresses that lead back to a name: of services, and of endpoints with a hostname of headless ones (J2).
     pub named: RedBlackTreeSetSync<(IpAddr, ObjectName)>,
     /// The pods that have an address of their own, by it.
@@ -84,15 +84,12 @@ impl Snapshot {
         for address in after.difference(&before) {
             self.named.insert_mut((*address, name.clone()));
         }
-        match service {
-            Some(service) => {
-                self.by_name.insert_mut(name.clone(), service.clone());
-                self.services.insert_mut(name.clone(), service);
-            }
-            None => {
-                self.by_name.remove_mut(name);
-                self.services.remove_mut(name);
-            }
+        if let Some(service) = service {
+            self.by_name.insert_mut(name.clone(), service.clone());
+            self.services.insert_mut(name.clone(), service);
+        } else {
+            self.by_name.remove_mut(name);
+            self.services.remove_mut(name);
         }
     }
 
