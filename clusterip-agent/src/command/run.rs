@@ -56,11 +56,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let last_good = Kept::open(&config.state_dir.join("manifests"));
     let watch = Watch::start(&config.manifests, super::rules(&config), last_good)?;
     let store = Store::new(&config.state_dir);
-    let kept = store.load().unwrap_or_else(|error| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        log::error!(error:%, cause:?; "allocations of the last run are not known: addresses come from the dataplane");
-        Allocations::new()
-    });
+    let kept = kept(&store);
     let pins = Pins::new(&config.bpffs);
     let sockets = sockets(&config)?;
     let mut loaded =
@@ -96,7 +92,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let (attached, held) = watch::channel(None);
 
     let connected = connected(&pins, sockets.as_ref(), seen.clone())?;
-    let resolving = dns::server::run(names.sockets, names.responder, seen.clone());
+    let (resolving, inquirer) = dns::server::start(names.sockets, names.responder, seen.clone());
     let kube_dns = kube_dns::run(super::kube_dns(&config), listed, completed);
 
     let served = Served {
@@ -105,6 +101,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         probes: found,
         capacity: capacity.clone(),
         sockets: sockets.is_some(),
+        names: inquirer,
     };
     let api = served.listen(&config, &pins).await?;
     let health = Health {
@@ -158,6 +155,15 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     supervisor::stopping();
     log::info!("stopped; the dataplane goes on");
     Ok(())
+}
+
+/// The allocations of the last run.
+fn kept(store: &Store) -> Allocations {
+    store.load().unwrap_or_else(|error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        log::error!(error:%, cause:?; "allocations of the last run are not known: addresses come from the dataplane");
+        Allocations::new()
+    })
 }
 
 /// At each SIGHUP: options and manifests are read again.
