@@ -16,7 +16,8 @@ use tokio::sync::{Semaphore, watch};
 
 pub use self::{ages::Ages, kernel::KernelTables, routes::routes};
 use crate::{
-    attachments::Attachments, probe::Standings, reconcile::Published, view::status::AgentFacts,
+    attachments::Attachments, dns::inquiry::Inquirer, probe::Standings, reconcile::Published,
+    view::status::AgentFacts,
 };
 
 /// Readings of whole tables at once: more would only take the processors from the packets.
@@ -32,6 +33,8 @@ pub struct Sources {
     pub probes: watch::Receiver<Standings>,
     /// When services were seen first.
     pub ages: watch::Receiver<Ages>,
+    /// Asks the resolver.
+    pub names: Inquirer,
     /// What the kernel holds.
     pub kernel: KernelTables,
     /// Capacities of the maps, by name.

@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{dataplane::DataplaneError, view};
+use crate::{dataplane::DataplaneError, dns::inquiry::InquiryError, view};
 
 /// The document of an error.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -65,6 +65,19 @@ impl From<DataplaneError> for Refusal {
         let cause =
             std::error::Error::source(&error).map_or_else(String::new, |it| format!(": {it}"));
         Self::failed(&format!("{error}{cause}"))
+    }
+}
+
+impl From<InquiryError> for Refusal {
+    fn from(error: InquiryError) -> Self {
+        let status = match error {
+            InquiryError::Name { .. } | InquiryError::Kind { .. } => StatusCode::BAD_REQUEST,
+            InquiryError::Message(_) | InquiryError::Silence => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self {
+            status,
+            message: error.to_string(),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which question is answered by which document.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Json, Router,
@@ -13,6 +13,7 @@ use tokio::task::spawn_blocking;
 use super::{Shared, Sources, ages::wall_clock, kernel::monotonic, refusal::Refusal};
 use crate::{
     dataplane::DataplaneError,
+    dns::inquiry,
     reconcile::Published,
     view::{
         Clock, Names, Selection, VERSION,
@@ -21,6 +22,7 @@ use crate::{
         endpoints::{self, Endpoints},
         flows::{self, Flows},
         interfaces::{self, Interfaces},
+        lookup::{self, Lookup},
         near,
         services::{self, Services},
         status::{self, AgentFacts, Status},
@@ -38,6 +40,19 @@ struct Asked {
     limit: Option<usize>,
 }
 
+/// A question for the resolver.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Inquiry {
+    name: String,
+    #[serde(default = "address", rename = "type")]
+    kind: String,
+}
+
+fn address() -> String {
+    "A".to_owned()
+}
+
 type Question = Result<Query<Asked>, QueryRejection>;
 type Answer<T> = Result<Json<T>, Refusal>;
 
@@ -52,6 +67,7 @@ pub fn routes(sources: Sources) -> Router {
         .route("/v1/interfaces", get(interfaces))
         .route("/v1/flows", get(flows))
         .route("/v1/affinity", get(affinity))
+        .route("/v1/dns/query", get(dns_query))
         .fallback(nothing_there)
         .with_state(Shared::new(sources))
 }
@@ -218,6 +234,18 @@ async fn affinity(State(shared): State<Arc<Shared>>, question: Question) -> Answ
         Ok(affinity::affinity(clients))
     });
     Ok(Json(document.await?))
+}
+
+async fn dns_query(
+    State(shared): State<Arc<Shared>>,
+    question: Result<Query<Inquiry>, QueryRejection>,
+) -> Answer<Lookup> {
+    let Query(Inquiry { name, kind }) = question?;
+    let query = inquiry::question(&name, &kind)?;
+    let begun = Instant::now();
+    let message = shared.sources.names.ask(query).await?;
+    let microseconds = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    Ok(Json(lookup::lookup(&message, microseconds)))
 }
 
 async fn nothing_there() -> Refusal {

@@ -2,6 +2,7 @@
 
 mod check;
 mod cleanup;
+mod dns;
 mod doctor;
 mod get;
 mod manual;
@@ -76,6 +77,9 @@ enum Command {
     /// Tell what the running agent knows, as tables
     #[command(subcommand)]
     Get(get::Get),
+    /// Ask the resolver in the running agent
+    #[command(subcommand)]
+    Dns(dns::Dns),
     /// Tell how the running agent is: source, dataplane, maps, problems; exit 1 if it is not well
     Status {
         #[command(flatten)]
@@ -171,6 +175,10 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Get(what) => {
             get::get(&what)?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Dns(what) => {
+            let is_good = dns::dns(&what)?;
+            Ok(ExitCode::from(if is_good { 0 } else { FINDING }))
         }
         Command::Status { asking, brief } => {
             let is_good = status::status(&asking, brief)?;

@@ -92,7 +92,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let (attached, held) = watch::channel(None);
 
     let connected = connected(&pins, sockets.as_ref(), seen.clone())?;
-    let resolving = dns::server::run(names.sockets, names.responder, seen.clone());
+    let (resolving, inquirer) = dns::server::start(names.sockets, names.responder, seen.clone());
     let kube_dns = kube_dns::run(super::kube_dns(&config), listed, completed);
 
     let served = Served {
@@ -101,6 +101,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         probes: found,
         capacity: capacity.clone(),
         sockets: sockets.is_some(),
+        names: inquirer,
     };
     let api = served.listen(&config, &pins).await?;
     let health = Health {

@@ -9,6 +9,7 @@ use crate::{
     attachments::Attachments,
     config::{Config, SocketLb},
     dataplane::{attach::Mode, pins::Pins},
+    dns::inquiry::Inquirer,
     probe,
     reconcile::Published,
     view::status::AgentFacts,
@@ -26,6 +27,8 @@ pub(super) struct Served {
     pub(super) capacity: Vec<(&'static str, u32)>,
     /// Whether calls of sockets are translated.
     pub(super) sockets: bool,
+    /// Asks the resolver.
+    pub(super) names: Inquirer,
 }
 
 impl Served {
@@ -41,6 +44,7 @@ impl Served {
             probes,
             capacity,
             sockets,
+            names,
         } = self;
         let socket = match &config.socket {
             Some(path) => Some(Socket::bind(path).await?),
@@ -53,6 +57,7 @@ impl Served {
             attached,
             probes,
             ages,
+            names,
             kernel: api::KernelTables::open(pins)?,
             capacity,
             facts: AgentFacts {

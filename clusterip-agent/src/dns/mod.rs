@@ -13,6 +13,7 @@ pub mod account;
 pub mod answer;
 mod connections;
 pub mod forward;
+pub mod inquiry;
 mod message;
 pub mod metrics;
 mod records;

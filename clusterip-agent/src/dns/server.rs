@@ -18,6 +18,7 @@ use tokio::{
 pub use super::responder::Responder;
 use super::{
     connections::Connections,
+    inquiry::Inquirer,
     message::{MOST, Transport},
     responder::Response,
     state::State,
@@ -105,10 +106,25 @@ impl Current {
     }
 }
 
-/// Answers until the agent ends, or one of its tasks does, which is a fault.
-pub async fn run(sockets: Sockets, responder: Responder, seen: watch::Receiver<Published>) {
+/// Answers until the agent ends, or one of its tasks does, which is a fault; and what asks without a socket.
+pub fn start(
+    sockets: Sockets,
+    responder: Responder,
+    seen: watch::Receiver<Published>,
+) -> (impl Future<Output = ()>, Inquirer) {
     let responder = Arc::new(responder);
     let (states, state) = watch::channel(None);
+    let inquirer = Inquirer::new(responder.clone(), state);
+    (run(sockets, responder, seen, states), inquirer)
+}
+
+async fn run(
+    sockets: Sockets,
+    responder: Arc<Responder>,
+    seen: watch::Receiver<Published>,
+    states: watch::Sender<Option<Arc<State>>>,
+) {
+    let state = states.subscribe();
     let mut tasks = JoinSet::new();
     for (udp, tcp) in sockets.pairs {
         let current = Current::of(&state);

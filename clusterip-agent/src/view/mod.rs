@@ -8,6 +8,7 @@ pub mod allocations;
 pub mod endpoints;
 pub mod flows;
 pub mod interfaces;
+pub mod lookup;
 mod names;
 pub mod near;
 pub mod services;

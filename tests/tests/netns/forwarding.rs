@@ -89,6 +89,11 @@ fn j8_a_stub_zone_has_its_own_upstream() -> Result<()> {
     assert_eq!(corp.asked(), before + 1);
     assert_eq!(ask(&lab, "www.test.")?, truth("www.test."));
     assert_eq!(corp.asked(), before + 1);
+    // The command takes the same ways.
+    let said = lab.agent()?.ask(&["dns", "query", "own.corp.test"])?;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains(&ADDRESS.to_string()), "{said:?}");
+    assert_eq!(corp.asked(), before + 2);
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use clusterip_tests::{
     manifests::{NODE, Service},
     names::{dig, table},
     node::{NODE_V4, NODE_V6},
-    require_root, resolv, wait,
+    require_root, resolv, schema, wait,
 };
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
@@ -248,6 +248,54 @@ fn names_survive_a_restart_and_nothing_is_ever_absent() -> Result<()> {
             assert!(tally.0 > 0, "{tally:?}");
             Ok(())
         })?;
+    }
+    Ok(())
+}
+
+/// J1, J2: the command asks the resolver of an agent that has no socket for names, too.
+#[test]
+fn a_query_by_the_agents_socket_is_answered_as_the_nodes_own() -> Result<()> {
+    require_root!();
+    let mut lab = Lab::new()?;
+    lab.service("web", 20)?;
+    lab.backend("web", 11)?;
+    lab.start()?;
+    let name = "web.default.svc.cluster.local";
+    let [v4, _] = lab::vips(20);
+    let said = lab.agent()?.ask(&["dns", "query", name])?;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.starts_with("NOERROR, authoritative, "), "{said:?}");
+    let line = format!("answer   {name}.  5    A     {v4}\n");
+    assert!(said.out.ends_with(&line), "{said:?}");
+
+    let service = format!("_tcp-80._tcp.{name}.");
+    for (name, kind, code, data) in [
+        (name, "a", "NOERROR", Some(v4.to_string())),
+        (
+            &service,
+            "SRV",
+            "NOERROR",
+            Some(format!("0 100 80 {name}.")),
+        ),
+        ("absent.default.svc.cluster.local", "A", "NXDOMAIN", None),
+    ] {
+        let arguments = ["dns", "query", name, kind, "-o", "json"];
+        let said = lab.agent()?.ask(&arguments)?;
+        let exit = i32::from(code != "NOERROR");
+        assert_eq!(said.code, Some(exit), "{said:?}");
+        let document = serde_json::from_str(&said.out)?;
+        schema::check(&schema::read("lookup")?, &document)?;
+        assert_eq!(document["rcode"], code, "{document}");
+        let found = document
+            .pointer("/answers/0/data")
+            .and_then(|it| it.as_str());
+        assert_eq!(found, data.as_deref(), "{document}");
+    }
+    for wrong in [["a..b", "A"], [name, "NONSENSE"]] {
+        let said = lab
+            .agent()?
+            .ask(&[&["dns", "query"], &wrong[..]].concat())?;
+        assert_eq!(said.code, Some(2), "{said:?}");
     }
     Ok(())
 }
