@@ -46,7 +46,11 @@ mod tests {
         abi::{Direction, Outcome, ServiceId},
         packet::{Env as _, Link, Verdict},
     };
-    use clusterip_tests::{case::Hook, packet::tcp, world::service};
+    use clusterip_tests::{
+        case::Hook,
+        packet::{tcp, udp},
+        world::service,
+    };
 
     use super::*;
 
@@ -82,6 +86,21 @@ mod tests {
             );
             assert!(env.half_open.borrow().is_empty(), "{:?}", env.half_open);
         }
+    }
+
+    #[test]
+    fn c12_a_direct_flow_that_cannot_be_kept_track_of_passes() {
+        let world = service("10.96.0.10:80/udp", &["10.244.1.7:8080"]);
+        let (client, pod) = ("10.244.0.5:31337", "10.244.1.7:8080");
+        let mut env = HostEnv::new(world.tables, settings());
+        let passes = Verdict::Pass(Outcome::NotOurs);
+        let asked = env.pass(Hook::FromPod, Link::Ethernet, &udp(client, pod).bytes());
+        assert_eq!(asked.verdict, passes);
+        // It would move to the table of those that talk.
+        env.capacity = 0;
+        let answer = udp(pod, client).bytes();
+        let answered = env.pass(Hook::ToPod, Link::Ethernet, &answer);
+        assert_eq!((answered.verdict, answered.bytes), (passes, answer));
     }
 
     #[test]

@@ -214,7 +214,10 @@ pub(super) fn reply<E: Env>(env: &E, packet: &Packet, bytes: impl Fn() -> usize)
     }
     // An answer over UDP is all there is of a handshake.
     if table == Table::HalfOpen && !packet.has_handshake() {
-        if let Err(outcome) = flow::promote(env, packet, &flow) {
+        // A direct flow that cannot be kept track of passes all the same.
+        if let Err(outcome) = flow::promote(env, packet, &flow)
+            && !is_direct
+        {
             return Decision::drop(outcome);
         }
     } else {

@@ -51,6 +51,10 @@ pub(super) fn standing<E: Env>(env: &E, flow: &Flow, packet: &Packet) -> Standin
     let Some(backend) = backend(env, flow) else {
         return gone;
     };
+    // C3, C8; but C1 for what goes on.
+    if packet.opens() && backend.state == BackendState::GONE {
+        return Standing::Anew;
+    }
     let has_ended = packet.has_handshake() && flow.state >= FlowState::ENDED;
     if packet.opens() && has_ended {
         // C4: whether it is too late for the last ACKs does not matter here.
@@ -63,11 +67,7 @@ pub(super) fn standing<E: Env>(env: &E, flow: &Flow, packet: &Packet) -> Standin
     if is_over(env, &packet.key, flow) {
         return gone;
     }
-    // C1, C2; but C3 and C8 for a backend that is gone.
-    if packet.opens() && backend.state == BackendState::GONE {
-        return Standing::Anew;
-    }
-    Standing::Keep(backend)
+    Standing::Keep(backend) // C1, C2
 }
 
 /// Whether nothing has taken away what a flow leads to.

@@ -84,6 +84,18 @@ pub(super) fn cases() -> Vec<Case> {
             &tcp(VIP, CLIENT).syn().ack(),
         ),
         open(case(
+            "a SYN soon after the end of a flow does not keep a backend that is gone",
+            "C3 C4",
+            tcp_world(),
+        ))
+        .sends(
+            &tcp(CLIENT, VIP).fin().ack(),
+            REQUEST,
+            &tcp(CLIENT, FIRST).fin().ack(),
+        )
+        .then(first_is_gone)
+        .sends(&tcp(CLIENT, VIP).syn(), NEW, &tcp(CLIENT, SECOND).syn()),
+        open(case(
             "a SYN soon after the end of a flow keeps its backend",
             "C4",
             tcp_world(),

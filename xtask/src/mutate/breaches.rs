@@ -176,7 +176,7 @@ pub(super) const ALL: &[Breach] = &[
         "an established flow dies with its backend's readiness",
         FLOW,
         (
-            "    // C1, C2; but C3 and C8 for a backend that is gone.",
+            "    // C3, C8; but C1 for what goes on.",
             "    if !packet.opens() && backend.state == BackendState::GONE {\n        return Standing::Dead;\n    }",
         ),
     ),
@@ -185,7 +185,7 @@ pub(super) const ALL: &[Breach] = &[
         "a retransmitted SYN chooses",
         FLOW,
         (
-            "    // C1, C2; but C3 and C8 for a backend that is gone.",
+            "    // C3, C8; but C1 for what goes on.",
             "    if packet.is_tcp() && packet.opens() {\n        return Standing::Anew;\n    }",
         ),
     ),
