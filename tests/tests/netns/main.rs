@@ -14,6 +14,7 @@ mod demo;
 mod expiry;
 mod faults;
 mod forwarding;
+mod hairpin;
 mod health;
 mod lifecycle;
 mod mtu;
