@@ -10,6 +10,7 @@ pub mod diagnostics;
 mod driver;
 pub mod endpoints;
 mod entries;
+pub mod events;
 pub mod faulty;
 mod features;
 pub mod flows;
