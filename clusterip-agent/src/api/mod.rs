@@ -9,6 +9,7 @@ mod kernel;
 mod refusal;
 mod routes;
 pub mod socket;
+mod stream;
 
 use std::{sync::Arc, time::Instant};
 
@@ -16,8 +17,8 @@ use tokio::sync::{Semaphore, watch};
 
 pub use self::{ages::Ages, kernel::KernelTables, routes::routes};
 use crate::{
-    attachments::Attachments, dns::inquiry::Inquirer, probe::Standings, reconcile::Published,
-    view::status::AgentFacts,
+    attachments::Attachments, dns::inquiry::Inquirer, monitor::Door, probe::Standings,
+    reconcile::Published, view::status::AgentFacts,
 };
 
 /// Readings of whole tables at once: more would only take the processors from the packets.
@@ -35,6 +36,8 @@ pub struct Sources {
     pub ages: watch::Receiver<Ages>,
     /// Asks the resolver.
     pub names: Inquirer,
+    /// Where those who listen to events come in.
+    pub monitor: Door,
     /// What the kernel holds.
     pub kernel: KernelTables,
     /// Capacities of the maps, by name.

@@ -10,7 +10,7 @@ use axum::{
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
-use super::{Shared, Sources, ages::wall_clock, kernel::monotonic, refusal::Refusal};
+use super::{Shared, Sources, ages::wall_clock, kernel::monotonic, refusal::Refusal, stream};
 use crate::{
     dataplane::DataplaneError,
     dns::inquiry,
@@ -68,13 +68,14 @@ pub fn routes(sources: Sources) -> Router {
         .route("/v1/flows", get(flows))
         .route("/v1/affinity", get(affinity))
         .route("/v1/dns/query", get(dns_query))
+        .route("/v1/monitor", get(stream::monitor))
         .fallback(nothing_there)
         .with_state(Shared::new(sources))
 }
 
 impl Shared {
     /// What is published now. A clone costs nothing; a borrow would hold up the writer.
-    fn published(&self) -> Published {
+    pub(super) fn published(&self) -> Published {
         self.sources.published.borrow().clone()
     }
 

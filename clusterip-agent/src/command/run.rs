@@ -103,7 +103,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         sockets: sockets.is_some(),
         names: inquirer,
     };
-    let api = served.listen(&config, &pins).await?;
+    let api = served.listen(&config, &pins, &mut loaded).await?;
     let health = Health {
         clock,
         progress: progressed,

@@ -127,8 +127,10 @@ pub struct Event {
     pub device: u32,
     /// Where it was seen.
     pub hook: EventHook,
+    /// 1 if the frame begins with the IP header, 0 if with that of Ethernet.
+    pub is_bare: u8,
     /// Zero.
-    pub zero: [u8; 3],
+    pub zero: [u8; 2],
 }
 
 impl Event {
@@ -149,7 +151,8 @@ impl Event {
         captured: 0,
         device: 0,
         hook: EventHook::FROM_POD,
-        zero: [0; 3],
+        is_bare: 0,
+        zero: [0; 2],
     };
 }
 

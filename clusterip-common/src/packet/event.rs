@@ -93,6 +93,7 @@ pub fn describe<F: Frame, E: Env>(
     out.kind = kind;
     out.outcome = outcome;
     out.hook = hook;
+    out.is_bare = (frame.network() == 0).into();
     #[expect(clippy::cast_possible_truncation, reason = "no frame is that long")]
     let bytes = frame.len() as u32;
     out.bytes = bytes;
