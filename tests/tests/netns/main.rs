@@ -15,6 +15,7 @@ mod faults;
 mod forwarding;
 mod health;
 mod lifecycle;
+mod monitor;
 mod mtu;
 mod names;
 mod packets;
