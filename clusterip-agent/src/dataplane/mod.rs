@@ -24,6 +24,7 @@ pub mod raw;
 pub mod sockets;
 mod swap;
 pub mod takeover;
+mod ticks;
 
 pub use faulty::Faulty;
 pub use memory::Memory;
