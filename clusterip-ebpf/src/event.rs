@@ -55,8 +55,11 @@ struct Note {
     /// The packet has ended its flow.
     has_ended: bool,
     _pad: [u8; 2],
-    /// Bytes of the frame that were kept before it became an answer.
+    /// Bytes of the frame that were kept before it became an answer,
     kept: u32,
+    /// and how many it had.
+    length: u32,
+    _tail: u32,
 }
 
 /// A place that the agent writes and programs read.
@@ -155,14 +158,17 @@ pub(crate) fn ended() {
     }
 }
 
-/// Keeps the beginning of a frame that is about to become an answer, if somebody wants it.
+/// Keeps what is told of a frame that is about to become an answer, if somebody listens.
 #[inline(always)]
 pub(crate) fn keep(skb: *mut __sk_buff) {
     if is_watched()
-        && watch().capture != 0
         && let Some(note) = note()
     {
-        note.kept = load(skb, &mut note.record.frame);
+        // SAFETY: the context is the kernel's.
+        note.length = unsafe { (*skb).len };
+        if watch().capture != 0 {
+            note.kept = load(skb, &mut note.record.frame);
+        }
     }
 }
 
@@ -204,6 +210,7 @@ extern "C" fn cip_event_tell(skb: *mut __sk_buff, hook: u32, is_bare: u32) -> i3
     };
     // What was kept is this packet's, or nobody's.
     let kept = core::mem::replace(&mut note.kept, 0);
+    let length = core::mem::replace(&mut note.length, 0);
     if core::mem::replace(&mut note.is_due, 0) == 0 {
         return 0;
     }
@@ -226,6 +233,9 @@ extern "C" fn cip_event_tell(skb: *mut __sk_buff, hook: u32, is_bare: u32) -> i3
     };
     if !event::describe(&frame, &KernelEnv, work, watch, seen, event) {
         return 0;
+    }
+    if note.kind == EventKind::REJECTED {
+        event.bytes = length;
     }
     event.device = frame.device();
     event.captured = 0;
@@ -373,4 +383,4 @@ fn call(socket: &impl Socket, kind: u32, outcome: u32) -> i32 {
     0
 }
 
-const _: () = assert!(size_of::<Note>() == size_of::<Record>() + 16);
+const _: () = assert!(size_of::<Note>() == size_of::<Record>() + 24);

@@ -138,7 +138,7 @@ pub fn is(object: &Value, field: &str, text: &str) -> bool {
 
 fn read(file: &File) -> String {
     let mut text = Vec::new();
-    let mut part = [0; 65_536];
+    let mut part = vec![0; 65_536];
     // By offset: the listener writes at the place that its file and this one share.
     while let Ok(length @ 1..) = file.read_at(&mut part, text.len() as u64) {
         text.extend_from_slice(part.get(..length).unwrap_or_default());

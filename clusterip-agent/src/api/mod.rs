@@ -10,12 +10,13 @@ mod refusal;
 mod routes;
 pub mod socket;
 mod stream;
+mod trace;
 
 use std::{sync::Arc, time::Instant};
 
 use tokio::sync::{Semaphore, watch};
 
-pub use self::{ages::Ages, kernel::KernelTables, routes::routes};
+pub use self::{ages::Ages, kernel::KernelTables, routes::routes, trace::Tracing};
 use crate::{
     attachments::Attachments, dns::inquiry::Inquirer, monitor::Door, probe::Standings,
     reconcile::Published, view::status::AgentFacts,
@@ -38,6 +39,8 @@ pub struct Sources {
     pub names: Inquirer,
     /// Where those who listen to events come in.
     pub monitor: Door,
+    /// What it takes to run a made-up packet.
+    pub tracing: Tracing,
     /// What the kernel holds.
     pub kernel: KernelTables,
     /// Capacities of the maps, by name.

@@ -10,7 +10,9 @@ use axum::{
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
-use super::{Shared, Sources, ages::wall_clock, kernel::monotonic, refusal::Refusal, stream};
+use super::{
+    Shared, Sources, ages::wall_clock, kernel::monotonic, refusal::Refusal, stream, trace,
+};
 use crate::{
     dataplane::DataplaneError,
     dns::inquiry,
@@ -69,6 +71,7 @@ pub fn routes(sources: Sources) -> Router {
         .route("/v1/affinity", get(affinity))
         .route("/v1/dns/query", get(dns_query))
         .route("/v1/monitor", get(stream::monitor))
+        .route("/v1/trace", get(trace::trace))
         .fallback(nothing_there)
         .with_state(Shared::new(sources))
 }
@@ -110,7 +113,7 @@ fn rests(published: &Published, selection: &Selection) -> bool {
 }
 
 /// Reads the kernel's tables aside: system calls by the thousand are nothing for the runtime's own threads.
-async fn aside<T: Send + 'static>(
+pub(super) async fn aside<T: Send + 'static>(
     shared: Arc<Shared>,
     read: impl FnOnce(&Shared) -> Result<T, DataplaneError> + Send + 'static,
 ) -> Result<T, Refusal> {

@@ -171,8 +171,12 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Trace(args) => {
-            let config = load_quietly(&args.flags)?;
-            trace::offline(&args, &config)?;
+            if args.is_live() {
+                trace::live(&args)?;
+            } else {
+                let config = load_quietly(&args.flags)?;
+                trace::offline(&args, &config)?;
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::Get(what) => {

@@ -8,7 +8,12 @@ use crate::{
     api::{self, socket::Socket},
     attachments::Attachments,
     config::{Config, SocketLb},
-    dataplane::{attach::Mode, events::Events, load::Loaded, pins::Pins},
+    dataplane::{
+        attach::Mode,
+        events::Events,
+        load::{FROM_POD, Loaded},
+        pins::Pins,
+    },
     dns::inquiry::Inquirer,
     monitor, probe,
     reconcile::Published,
@@ -66,6 +71,11 @@ impl Served {
             ages,
             names,
             monitor: door,
+            tracing: api::Tracing {
+                pins: pins.clone(),
+                settings: super::run::settings(config),
+                tag: loaded.info(FROM_POD).map(|info| info.tag()).ok(),
+            },
             kernel: api::KernelTables::open(pins)?,
             capacity,
             facts: AgentFacts {

@@ -114,7 +114,8 @@ const fn blank<T: Pod>() -> T {
     unsafe { std::mem::zeroed() }
 }
 
-fn open<K: Pod, V: Pod>(pins: &Pins, shape: &Shape) -> Result<Whole<K, V>, LoadError> {
+/// Opens a map by its pin, to be read as a whole.
+pub(super) fn open<K: Pod, V: Pod>(pins: &Pins, shape: &Shape) -> Result<Whole<K, V>, LoadError> {
     let fail = |source| LoadError::Map {
         map: shape.name,
         source: Box::new(source),

@@ -21,6 +21,7 @@ pub mod memory;
 pub mod netns;
 pub mod pins;
 pub mod raw;
+pub mod replica;
 pub mod sockets;
 mod swap;
 pub mod takeover;

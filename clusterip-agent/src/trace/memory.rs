@@ -7,9 +7,9 @@ use std::{
 
 use clusterip_common::{
     abi::{
-        Affinity, AffinityKey, Backend, BackendId, BackendState, Counters, Event, EventHook, Flow,
-        FlowKey, FlowState, Fragment, FragmentKey, Inside, Outcome, Service, ServiceId, ServiceKey,
-        Settings, SlotIndex, SocketFlow, SocketKey, Traffic, Watch,
+        Affinity, AffinityKey, Backend, BackendId, BackendState, Counters, Event, EventHook,
+        EventKind, Flow, FlowKey, FlowState, Fragment, FragmentKey, Inside, Outcome, Service,
+        ServiceId, ServiceKey, Settings, SlotIndex, SocketFlow, SocketKey, Traffic, Watch,
         event::{CAPTURE, Record},
     },
     packet::{
@@ -74,8 +74,8 @@ pub struct HostEnv {
     pub events: RefCell<Vec<Record>>,
     /// Whether a flow has ended since the last verdict.
     pub ended: Cell<bool>,
-    /// A frame as it was before it became an answer, and how many bytes of it.
-    pub kept: Cell<(u32, [u8; CAPTURE])>,
+    /// A frame as it was before it became an answer: how many bytes it had, and how many of them are here.
+    pub kept: Cell<(u32, u32, [u8; CAPTURE])>,
 }
 
 impl HostEnv {
@@ -104,7 +104,7 @@ impl HostEnv {
             watch: Cell::new(Watch::NOBODY),
             events: RefCell::default(),
             ended: Cell::default(),
-            kept: Cell::new((0, [0; CAPTURE])),
+            kept: Cell::new((0, 0, [0; CAPTURE])),
         }
     }
 
@@ -329,7 +329,9 @@ impl Env for HostEnv {
 
     fn keep<F: Frame>(&self, frame: &F) {
         let mut bytes = [0; CAPTURE];
-        self.kept.set((event::copy(frame, &mut bytes), bytes));
+        let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        self.kept
+            .set((length, event::copy(frame, &mut bytes), bytes));
     }
 
     fn tell<F: Frame>(
@@ -340,7 +342,8 @@ impl Env for HostEnv {
         verdict: Verdict,
     ) {
         let (watch, outcome) = (self.watch.get(), verdict.outcome());
-        let (ended, (kept, mut bytes)) = (self.ended.take(), self.kept.replace((0, [0; CAPTURE])));
+        let (ended, (length, kept, mut bytes)) =
+            (self.ended.take(), self.kept.replace((0, 0, [0; CAPTURE])));
         let Some(kind) = event::kind(verdict, ended) else {
             return;
         };
@@ -353,6 +356,9 @@ impl Env for HostEnv {
             return;
         }
         event.time = self.now();
+        if kind == EventKind::REJECTED {
+            event.bytes = length;
+        }
         if wants_frame(&watch, kind) {
             event.captured = match verdict {
                 Verdict::Reply(_) => kept,

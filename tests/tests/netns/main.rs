@@ -15,6 +15,8 @@ mod faults;
 mod forwarding;
 mod health;
 mod lifecycle;
+mod listeners;
+mod live_trace;
 mod monitor;
 mod mtu;
 mod names;
