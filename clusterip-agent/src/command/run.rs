@@ -107,7 +107,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         sockets: sockets.is_some(),
         names: inquirer,
     };
-    let api = served.listen(&config, &pins).await?;
+    let api = served.listen(&config, &pins, &mut loaded).await?;
     let health = Health {
         clock,
         progress: progressed,
@@ -254,26 +254,31 @@ fn sockets(config: &Config) -> anyhow::Result<Option<Sockets>> {
     Ok(Some(Sockets { cgroup, netns }))
 }
 
-fn options(config: &Config, pins: &Pins, sockets: Option<&Sockets>) -> LoadOptions {
+/// What the programs at devices are loaded with.
+pub(super) fn settings(config: &Config) -> Settings {
     let range = |is_v4: bool| {
         let mut nets = config.service_cidrs.iter();
         nets.find(|net| net.addr().is_ipv4() == is_v4)
             .map_or(Range::EMPTY, range_of)
     };
+    let settings = Settings {
+        service_v4: range(true),
+        service_v6: range(false),
+        ..Settings::DEFAULT
+    };
+    with_times(config, settings)
+}
+
+fn options(config: &Config, pins: &Pins, sockets: Option<&Sockets>) -> LoadOptions {
     LoadOptions {
         pins: Some(pins.clone()),
         max_services: config.max_services,
         max_backends: config.max_backends,
         max_flows: config.max_flows,
-        settings: with_times(
-            config,
-            Settings {
-                service_v4: range(true),
-                service_v6: range(false),
-                socket_netns: sockets.map_or(0, |sockets| sockets.netns),
-                ..Settings::DEFAULT
-            },
-        ),
+        settings: Settings {
+            socket_netns: sockets.map_or(0, |sockets| sockets.netns),
+            ..settings(config)
+        },
         sockets: sockets.is_some(),
         uplinks: config.uplink_mode != UplinkMode::Off,
         drivers: config.uplink_mode == UplinkMode::Auto,

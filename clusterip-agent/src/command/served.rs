@@ -8,9 +8,14 @@ use crate::{
     api::{self, socket::Socket},
     attachments::Attachments,
     config::{Config, SocketLb},
-    dataplane::{attach::Mode, pins::Pins},
+    dataplane::{
+        attach::Mode,
+        events::Events,
+        load::{FROM_POD, Loaded},
+        pins::Pins,
+    },
     dns::inquiry::Inquirer,
-    probe,
+    monitor, probe,
     reconcile::Published,
     view::status::AgentFacts,
 };
@@ -37,6 +42,7 @@ impl Served {
         self,
         config: &Config,
         pins: &Pins,
+        loaded: &mut Loaded,
     ) -> anyhow::Result<impl Future<Output = ()> + use<>> {
         let Self {
             published,
@@ -46,6 +52,12 @@ impl Served {
             sockets,
             names,
         } = self;
+        let events = Events::new(loaded)?;
+        let (door, listeners) = monitor::door();
+        let around = monitor::Surroundings {
+            published: published.clone(),
+            attached: attached.clone(),
+        };
         let socket = match &config.socket {
             Some(path) => Some(Socket::bind(path).await?),
             None => None,
@@ -58,6 +70,12 @@ impl Served {
             probes,
             ages,
             names,
+            monitor: door,
+            tracing: api::Tracing {
+                pins: pins.clone(),
+                settings: super::run::settings(config),
+                tag: loaded.info(FROM_POD).map(|info| info.tag()).ok(),
+            },
             kernel: api::KernelTables::open(pins)?,
             capacity,
             facts: AgentFacts {
@@ -83,6 +101,7 @@ impl Served {
             tokio::select! {
                 () = socket.serve(routes) => {}
                 () = follow => {}
+                () = monitor::run(events, listeners, around) => {}
             }
         })
     }

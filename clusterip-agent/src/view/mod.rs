@@ -6,6 +6,7 @@
 pub mod affinity;
 pub mod allocations;
 pub mod endpoints;
+pub mod event;
 pub mod flows;
 pub mod interfaces;
 pub mod lookup;

@@ -4,6 +4,7 @@ use std::{collections::HashMap, net::IpAddr};
 
 use clusterip_common::abi::{BackendId, ServiceId};
 
+use super::Selection;
 use crate::{model::object::ObjectName, plan::Placement, reconcile::Published};
 
 /// Names of one moment; made anew for each question that needs them.
@@ -43,6 +44,20 @@ impl<'a> Names<'a> {
     #[must_use]
     pub fn service(&self, id: ServiceId) -> Option<(&'a ObjectName, &'a Placement)> {
         self.services.get(&id).copied()
+    }
+
+    /// The ids of the balancers of a selection.
+    pub fn ids(&self, selection: &Selection) -> impl Iterator<Item = ServiceId> {
+        let all = self.services.iter();
+        all.filter(|(_, (name, _))| selection.has(name))
+            .map(|(id, _)| *id)
+    }
+
+    /// The service that has an address, whichever ports it has there.
+    #[must_use]
+    pub fn owner(&self, address: IpAddr) -> Option<&'a ObjectName> {
+        let mut services = self.published.snapshot.named_by(address);
+        services.next().map(|service| &service.name)
     }
 
     /// The pod with that address, as `namespace/name`; empty if there is none.
