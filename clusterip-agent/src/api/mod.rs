@@ -5,6 +5,7 @@
 
 mod ages;
 pub mod client;
+mod conversation;
 mod kernel;
 mod refusal;
 mod routes;
@@ -12,6 +13,7 @@ pub mod socket;
 
 use std::{sync::Arc, time::Instant};
 
+use clusterip_common::abi::Settings;
 use tokio::sync::{Semaphore, watch};
 
 pub use self::{ages::Ages, kernel::KernelTables, routes::routes};
@@ -39,6 +41,8 @@ pub struct Sources {
     pub kernel: KernelTables,
     /// Capacities of the maps, by name.
     pub capacity: Vec<(&'static str, u32)>,
+    /// How long flows live.
+    pub settings: Settings,
     /// What does not change.
     pub facts: AgentFacts,
     /// Kind and place of the source of objects.

@@ -1,6 +1,6 @@
 //! `clusterip run`: the node agent put together.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
@@ -13,6 +13,7 @@ use tokio::{
 use super::{names, reload::Options, served::Served};
 use crate::{
     attachments,
+    census::Census,
     clock::Clock,
     config::{Config, Flags, RUN, SocketLb, UplinkMode},
     dataplane::{
@@ -21,6 +22,7 @@ use crate::{
         cgroup,
         counters::CounterMaps,
         diagnostics,
+        flows::FlowMaps,
         load::{LoadOptions, Loaded, load},
         netns,
         pins::Pins,
@@ -59,11 +61,12 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let kept = allocations(&store);
     let pins = Pins::new(&config.bpffs);
     let sockets = sockets(&config)?;
-    let mut loaded =
-        load(&options(&config, &pins, sockets.as_ref())).context("load the dataplane")?;
+    let options = options(&config, &pins, sockets.as_ref());
+    let mut loaded = load(&options).context("load the dataplane")?;
     let map_bytes: u64 = loaded.footprint().values().sum();
     let maps = Bpf::new(&mut loaded)?;
     let counters = CounterMaps::open(&pins)?;
+    let census = Arc::new(Census::new(FlowMaps::open(&pins)?, options.settings));
     let capacity = loaded.capacity().to_vec();
     if config.verbose >= DIAGNOSTICS {
         diagnostics::follow(&mut loaded)?;
@@ -102,8 +105,11 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         capacity: capacity.clone(),
         sockets: sockets.is_some(),
         names: inquirer,
+        census: Arc::clone(&census),
+        settings: options.settings,
     };
-    let api = served.listen(&config, &pins).await?;
+    let facts = served.facts(&config);
+    let api = served.listen(&config, &pins, facts.clone()).await?;
     let health = Health {
         clock,
         progress: progressed,
@@ -112,14 +118,18 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         answers: Answers::default(),
     };
     let figures = Figures {
-        published: seen,
+        published: seen.clone(),
+        wanted: wanted.clone(),
         attached: held,
         counters,
+        census,
         capacity,
+        per_backend: config.metrics_per_backend,
+        facts,
     };
     if let Some(address) = config.metrics_bind_address {
-        let registry = metrics::registry(figures, &measures, &health.answers, &results, names.told);
-        serve("metrics", address, metrics::routes(registry)).await?;
+        let registry = metrics::registry(seen, &measures, &health.answers, &results, names.told);
+        serve("metrics", address, metrics::routes(figures, registry)).await?;
     }
     if let Some(address) = config.healthz_bind_address {
         serve("healthz", address, health::routes(health.clone())).await?;

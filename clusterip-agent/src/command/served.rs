@@ -1,12 +1,14 @@
 //! The API of `clusterip run`: what it is made of.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
+use clusterip_common::abi::Settings;
 use tokio::sync::watch;
 
 use crate::{
     api::{self, socket::Socket},
     attachments::Attachments,
+    census::Census,
     config::{Config, SocketLb},
     dataplane::{attach::Mode, pins::Pins},
     dns::inquiry::Inquirer,
@@ -29,22 +31,46 @@ pub(super) struct Served {
     pub(super) sockets: bool,
     /// Asks the resolver.
     pub(super) names: Inquirer,
+    /// The tables that the program fills.
+    pub(super) census: Arc<Census>,
+    /// How long flows live.
+    pub(super) settings: Settings,
 }
 
 impl Served {
+    /// What does not change while the agent runs.
+    pub(super) fn facts(&self, config: &Config) -> AgentFacts {
+        AgentFacts {
+            node: config.node_name.clone(),
+            pid: std::process::id(),
+            mode: Mode::detect().to_string(),
+            socket_lb: match config.socket_lb {
+                SocketLb::Host if self.sockets => "host",
+                SocketLb::All if self.sockets => "all",
+                SocketLb::Host | SocketLb::All | SocketLb::Off => "off",
+            }
+            .to_owned(),
+            bpffs: config.bpffs.display().to_string(),
+            ..super::version::facts()
+        }
+    }
+
     /// Listens on the socket, if there is to be one; the future serves.
     pub(super) async fn listen(
         self,
         config: &Config,
         pins: &Pins,
+        facts: AgentFacts,
     ) -> anyhow::Result<impl Future<Output = ()> + use<>> {
         let Self {
             published,
             attached,
             probes,
             capacity,
-            sockets,
+            sockets: _,
             names,
+            census,
+            settings,
         } = self;
         let socket = match &config.socket {
             Some(path) => Some(Socket::bind(path).await?),
@@ -58,21 +84,10 @@ impl Served {
             probes,
             ages,
             names,
-            kernel: api::KernelTables::open(pins)?,
+            kernel: api::KernelTables::open(pins, census)?,
             capacity,
-            facts: AgentFacts {
-                node: config.node_name.clone(),
-                pid: std::process::id(),
-                mode: Mode::detect().to_string(),
-                socket_lb: match config.socket_lb {
-                    SocketLb::Host if sockets => "host",
-                    SocketLb::All if sockets => "all",
-                    SocketLb::Host | SocketLb::All | SocketLb::Off => "off",
-                }
-                .to_owned(),
-                bpffs: config.bpffs.display().to_string(),
-                ..super::version::facts()
-            },
+            settings,
+            facts,
             source: ("manifests", config.manifests.display().to_string()),
             started: Instant::now(),
         });

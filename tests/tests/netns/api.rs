@@ -164,56 +164,6 @@ fn every_table_and_document_tells_what_is_programmed() -> Result<()> {
 }
 
 #[test]
-fn doctor_finds_what_is_wrong_with_a_node_and_needs_no_agent() -> Result<()> {
-    require_root!();
-    let mut lab = lab()?;
-    let good = ask(&mut lab, &["doctor"])?;
-    for check in [
-        "✓ kernel",
-        "✓ capabilities",
-        "✓ bpffs",
-        "✓ pins",
-        "✓ interfaces",
-        "✓ forwarding",
-        "✓ mtu",
-        "✓ other programs",
-        "✓ kube-proxy",
-    ] {
-        assert!(good.out.contains(check), "{check} is not in {good:?}");
-    }
-    lab.agent()?.stop()?;
-    let name = lab.client.link().to_owned();
-    lab.node
-        .namespace()
-        .ip(&format!("link set {name} mtu 1400\n"))?;
-    lab.node
-        .namespace()
-        .run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "0"))?;
-    let bad = ask(
-        &mut lab,
-        &[
-            "doctor",
-            "--pod-interfaces",
-            "veth*,cali*",
-            "--bpffs",
-            "/tmp/x",
-        ],
-    )?;
-    assert_eq!(bad.code, Some(1), "{bad:?}");
-    for finding in [
-        "✗ bpffs           /tmp/x is not on one",
-        "✗ interfaces      nothing matches cali*",
-        "✗ forwarding      net.ipv4.ip_forward is off",
-        "✗ mtu             1400 at vethCLIENT, 1500 at vethWEB",
-    ] {
-        assert!(bad.out.contains(finding), "{finding} is not in {}", bad.out);
-    }
-    let said = ask(&mut lab, &["status", "--brief"])?;
-    assert_eq!(said.code, Some(1), "no agent: {said:?}");
-    Ok(())
-}
-
-#[test]
 fn b3_affinity_is_shown_with_names() -> Result<()> {
     require_root!();
     let mut lab = Lab::new()?;
