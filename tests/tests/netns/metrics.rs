@@ -55,6 +55,14 @@ fn every_series_is_documented_with_its_labels() -> Result<()> {
     }
     lab.agent()?
         .ask(&["dns", "query", "web.default.svc.cluster.local"])?;
+    // Only what changes while the agent runs has a latency.
+    lab.service("api", 20)?;
+    let agent = lab.agent()?;
+    wait::until("a change was measured", || {
+        let metrics = agent.metrics().ok()?;
+        let mut counts = metrics.named("kubeproxy_network_programming_duration_seconds_count");
+        counts.any(|it| it.value > 0.0).then_some(())
+    })?;
     let documented = documented();
     let mut seen = BTreeSet::new();
     for Sample { name, labels, .. } in metrics(&mut lab)?.samples() {
