@@ -5,6 +5,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc};
 use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
 use ipnet::IpNet;
+use prometheus_client::registry::Registry;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
@@ -14,7 +15,7 @@ use super::{names, reload::Options, served::Served};
 use crate::{
     attachments,
     census::Census,
-    clock::Clock,
+    clock::{Clock, monotonic},
     config::{Config, Flags, RUN, SocketLb, UplinkMode},
     dataplane::{
         attach::{Hooks, Mode},
@@ -22,13 +23,14 @@ use crate::{
         cgroup,
         counters::CounterMaps,
         diagnostics,
+        expired::FlowSweep,
         flows::FlowMaps,
         load::{LoadOptions, Loaded, load},
         netns,
         pins::Pins,
         sockets::SocketMaps,
     },
-    dns,
+    dns, expiry,
     health::{self, Answers, Health, Progress},
     interfaces,
     metrics::{self, Figures, serve},
@@ -65,6 +67,8 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let mut loaded = load(&options).context("load the dataplane")?;
     let map_bytes: u64 = loaded.footprint().values().sum();
     let maps = Bpf::new(&mut loaded)?;
+    let sweep = FlowSweep::open(&pins)?;
+    let expiry = expiry::keep(sweep, options.settings, maps.destinations(), monotonic);
     let counters = CounterMaps::open(&pins)?;
     let census = Arc::new(Census::new(FlowMaps::open(&pins)?, options.settings));
     let capacity = loaded.capacity().to_vec();
@@ -127,13 +131,8 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         per_backend: config.metrics_per_backend,
         facts,
     };
-    if let Some(address) = config.metrics_bind_address {
-        let registry = metrics::registry(seen, &measures, &health.answers, &results, names.told);
-        serve("metrics", address, metrics::routes(figures, registry)).await?;
-    }
-    if let Some(address) = config.healthz_bind_address {
-        serve("healthz", address, health::routes(health.clone())).await?;
-    }
+    let registry = metrics::registry(seen, &measures, &health.answers, &results, names.told);
+    answer(&config, (figures, registry), &health).await?;
     let hooks =
         Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
     let (reloaded, interfaces) = Options::new(flags, config.clone());
@@ -158,12 +157,28 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         () = interfaces::watch_by(interfaces, devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
         () = connected => {}
+        () = expiry => {}
         () = api => anyhow::bail!("the API ended"),
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
     supervisor::stopping();
     log::info!("stopped; the dataplane goes on");
+    Ok(())
+}
+
+/// What monitoring systems and supervisors ask by HTTP.
+async fn answer(
+    config: &Config,
+    (figures, registry): (Figures, Registry),
+    health: &Health,
+) -> anyhow::Result<()> {
+    if let Some(address) = config.metrics_bind_address {
+        serve("metrics", address, metrics::routes(figures, registry)).await?;
+    }
+    if let Some(address) = config.healthz_bind_address {
+        serve("healthz", address, health::routes(health.clone())).await?;
+    }
     Ok(())
 }
 

@@ -89,6 +89,15 @@ impl FlowMaps {
     }
 }
 
+pub(super) fn read<K: Pod, V: Pod>(
+    map: &Whole<K, V>,
+    shape: &Shape,
+) -> Result<Vec<(K, V)>, DataplaneError> {
+    let mut all = Vec::new();
+    visit(map, shape, |key, value| all.push((*key, *value)))?;
+    Ok(all)
+}
+
 fn visit<K: Pod, V: Pod>(
     map: &Whole<K, V>,
     shape: &Shape,
@@ -110,12 +119,12 @@ fn count<K: Pod, V: Pod>(
     Ok((shape.name, entries))
 }
 
-const fn blank<T: Pod>() -> T {
+pub(super) const fn blank<T: Pod>() -> T {
     // SAFETY: `Pod` says that any bytes are a value.
     unsafe { std::mem::zeroed() }
 }
 
-fn open<K: Pod, V: Pod>(pins: &Pins, shape: &Shape) -> Result<Whole<K, V>, LoadError> {
+pub(super) fn open<K: Pod, V: Pod>(pins: &Pins, shape: &Shape) -> Result<Whole<K, V>, LoadError> {
     let fail = |source| LoadError::Map {
         map: shape.name,
         source: Box::new(source),

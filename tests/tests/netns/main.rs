@@ -12,6 +12,7 @@ mod choosing;
 mod dataplane;
 mod demo;
 mod doctor;
+mod expiry;
 mod faults;
 mod forwarding;
 mod health;
