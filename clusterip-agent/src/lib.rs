@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod attachments;
+pub mod census;
 pub mod clock;
 pub mod command;
 pub mod config;

@@ -5,6 +5,7 @@
 
 mod ages;
 pub mod client;
+mod conversation;
 mod kernel;
 mod refusal;
 mod routes;
@@ -14,6 +15,7 @@ mod trace;
 
 use std::{sync::Arc, time::Instant};
 
+use clusterip_common::abi::Settings;
 use tokio::sync::{Semaphore, watch};
 
 pub use self::{ages::Ages, kernel::KernelTables, routes::routes, trace::Tracing};
@@ -45,6 +47,8 @@ pub struct Sources {
     pub kernel: KernelTables,
     /// Capacities of the maps, by name.
     pub capacity: Vec<(&'static str, u32)>,
+    /// How long flows live.
+    pub settings: Settings,
     /// What does not change.
     pub facts: AgentFacts,
     /// Kind and place of the source of objects.
