@@ -136,6 +136,7 @@ async fn status(State(shared): State<Arc<Shared>>) -> Answer<Status> {
             kernel,
             capacity,
             source: (kind, place),
+            connection,
             ..
         } = &shared.sources;
         let devices = attached.borrow().clone();
@@ -144,6 +145,7 @@ async fn status(State(shared): State<Arc<Shared>>) -> Answer<Status> {
             capacity,
             entries: &kernel.flows().entries()?,
             outcomes: kernel.outcomes(),
+            connection: connection.as_ref().map(|it| it.borrow().clone()),
         };
         let published = shared.published();
         Ok(status::status(

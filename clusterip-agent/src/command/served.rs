@@ -7,11 +7,12 @@ use tokio::sync::watch;
 use crate::{
     api::{self, socket::Socket},
     attachments::Attachments,
-    config::{Config, SocketLb},
+    config::{Config, SocketLb, Source},
     dataplane::{attach::Mode, pins::Pins},
     dns::inquiry::Inquirer,
     probe,
     reconcile::Published,
+    source::kubernetes::Connection,
     view::status::AgentFacts,
 };
 
@@ -29,6 +30,8 @@ pub(super) struct Served {
     pub(super) sockets: bool,
     /// Asks the resolver.
     pub(super) names: Inquirer,
+    /// How the API server is reached, if that is the source.
+    pub(super) connection: Option<watch::Receiver<Connection>>,
 }
 
 impl Served {
@@ -45,6 +48,7 @@ impl Served {
             capacity,
             sockets,
             names,
+            connection,
         } = self;
         let socket = match &config.socket {
             Some(path) => Some(Socket::bind(path).await?),
@@ -73,7 +77,12 @@ impl Served {
                 bpffs: config.bpffs.display().to_string(),
                 ..super::version::facts()
             },
-            source: ("manifests", config.manifests.display().to_string()),
+            source: match config.source() {
+                Source::Manifests(directory) => ("manifests", directory.display().to_string()),
+                Source::Kubeconfig(file) => ("kubernetes", file.display().to_string()),
+                Source::InCluster => ("kubernetes", "in-cluster".to_owned()),
+            },
+            connection,
             started: Instant::now(),
         });
         Ok(async move {
