@@ -107,6 +107,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         progress: progressed,
         published: seen.clone(),
         attached: held.clone(),
+        connection: source.connection(),
         answers: Answers::default(),
     };
     let announcing = source.announcing(&config.node_name, clock, seen.clone());

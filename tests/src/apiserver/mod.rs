@@ -10,6 +10,7 @@
 
 mod discovery;
 mod fault;
+pub mod objects;
 mod resource;
 mod selector;
 mod serve;
@@ -20,9 +21,9 @@ mod watch;
 use std::{
     io::Write as _,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -53,6 +54,8 @@ struct Shared {
     store: Mutex<Store>,
     manners: Mutex<Manners>,
     requests: Mutex<Vec<String>>,
+    /// When it was asked first.
+    first: OnceLock<Instant>,
     signals: channel::Sender<Signals>,
 }
 
@@ -71,6 +74,7 @@ impl Shared {
     }
 
     fn note(&self, request: String) {
+        self.first.get_or_init(Instant::now);
         locked(&self.requests).push(request);
     }
 
@@ -153,6 +157,7 @@ impl ApiServer {
                 store: Mutex::default(),
                 manners: Mutex::default(),
                 requests: Mutex::default(),
+                first: OnceLock::new(),
                 signals: channel::channel(Signals::default()).0,
             }),
             namespace,
@@ -291,6 +296,12 @@ impl ApiServer {
         locked(&self.shared.requests).clone()
     }
 
+    /// When it was asked first.
+    #[must_use]
+    pub fn first_request(&self) -> Option<Instant> {
+        self.shared.first.get().copied()
+    }
+
     /// Forgets what it was asked.
     pub fn forget_requests(&self) {
         locked(&self.shared.requests).clear();
@@ -346,6 +357,12 @@ impl ApiServer {
         let (resource, text) = (resource.to_owned(), text.into());
         self.shared
             .change(|store| store.note(Change::Line { resource, text }));
+    }
+
+    /// The version of everything as it is now.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.shared.store().version()
     }
 
     /// How many watches there are.

@@ -14,6 +14,7 @@ mod demo;
 mod faults;
 mod forwarding;
 mod health;
+mod kubernetes;
 mod lifecycle;
 mod mtu;
 mod names;

@@ -40,6 +40,22 @@ impl Connection {
         Some((first.0, &first.1))
     }
 
+    /// Why nothing can be programmed yet, while that is so: not everything was listed to its end once.
+    #[must_use]
+    pub fn waiting(&self) -> Option<String> {
+        let unlisted: Vec<&str> = self.unlisted().map(Resource::name).collect();
+        if unlisted.is_empty() {
+            return None;
+        }
+        let why = self
+            .lost()
+            .map_or_else(String::new, |(_, why)| format!(": {why}"));
+        Some(format!(
+            "the API server has not listed {} yet{why}",
+            unlisted.join(" and ")
+        ))
+    }
+
     /// Resources that were not listed to their end yet.
     pub fn unlisted(&self) -> impl Iterator<Item = Resource> {
         Resource::ALL.into_iter().filter(|resource| {

@@ -140,7 +140,11 @@ impl fmt::Display for Failure {
 pub(super) fn explain(error: &(dyn StdError + 'static)) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut advice = None;
-    let mut next = Some(error);
+    // The client's own words say that it is a client.
+    let mut next = match error.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Service(cause)) => Some(&**cause as &(dyn StdError + 'static)),
+        _ => Some(error),
+    };
     while let Some(error) = next {
         let text = error.to_string();
         // Many an error repeats its cause.

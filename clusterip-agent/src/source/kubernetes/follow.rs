@@ -199,6 +199,11 @@ impl Follower {
                     self.backoff = Backoff::new();
                     return Ok(());
                 }
+                // A server that goes down takes its watches with it; whether one is missed shows when it is asked again.
+                Err(Cause::Broken(why)) if !is_listing && begun.elapsed() >= SHORT => {
+                    log::debug!(resource = self.resource.name(), why; "a watch broke off; it goes on");
+                    return Ok(());
+                }
                 Err(Cause::Silent(_)) if is_listing => {
                     self.list_by_page("the end of one did not come");
                     return Ok(());
@@ -266,6 +271,8 @@ impl Follower {
                 version
             }
             "ERROR" => {
+                // Whatever it is, it may be about the version: client-go lists again as well.
+                self.version = None;
                 let status: Status = serde_json::from_str(object.get()).unwrap_or_default();
                 return Err(refusal(status.code, status, None));
             }
