@@ -5,6 +5,7 @@ use std::{net::IpAddr, path::PathBuf};
 use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
 use ipnet::IpNet;
+use prometheus_client::registry::Registry;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
@@ -13,7 +14,7 @@ use tokio::{
 use super::{names, origin::Origin, reload::Options, served::Served};
 use crate::{
     attachments,
-    clock::Clock,
+    clock::{Clock, monotonic},
     config::{Config, Flags, RUN, SocketLb, UplinkMode},
     dataplane::{
         attach::{Hooks, Mode},
@@ -21,12 +22,13 @@ use crate::{
         cgroup,
         counters::CounterMaps,
         diagnostics,
+        expired::FlowSweep,
         load::{LoadOptions, Loaded, load},
         netns,
         pins::Pins,
         sockets::SocketMaps,
     },
-    dns,
+    dns, expiry,
     health::{self, Answers, Health, Progress},
     interfaces,
     metrics::{self, Figures, serve},
@@ -57,10 +59,12 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let kept = store.as_ref().map(allocations).unwrap_or_default();
     let pins = Pins::new(&config.bpffs);
     let sockets = sockets(&config)?;
-    let mut loaded =
-        load(&options(&config, &pins, sockets.as_ref())).context("load the dataplane")?;
+    let options = options(&config, &pins, sockets.as_ref());
+    let mut loaded = load(&options).context("load the dataplane")?;
     let map_bytes: u64 = loaded.footprint().values().sum();
     let maps = Bpf::new(&mut loaded)?;
+    let sweep = FlowSweep::open(&pins)?;
+    let expiry = expiry::keep(sweep, options.settings, maps.destinations(), monotonic);
     let counters = CounterMaps::open(&pins)?;
     let capacity = loaded.capacity().to_vec();
     if config.verbose >= DIAGNOSTICS {
@@ -117,15 +121,9 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         counters,
         capacity,
     };
-    if let Some(address) = config.metrics_bind_address {
-        let mut registry =
-            metrics::registry(figures, &measures, &health.answers, &results, names.told);
-        source.register(&mut registry);
-        serve("metrics", address, metrics::routes(registry)).await?;
-    }
-    if let Some(address) = config.healthz_bind_address {
-        serve("healthz", address, health::routes(health.clone())).await?;
-    }
+    let mut registry = metrics::registry(figures, &measures, &health.answers, &results, names.told);
+    source.register(&mut registry);
+    answer(&config, registry, &health).await?;
     let hooks =
         Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
     let (reloaded, interfaces) = Options::new(flags, config.clone());
@@ -146,6 +144,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         () = interfaces::watch_by(interfaces, devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
         () = connected => {}
+        () = expiry => {}
         () = api => anyhow::bail!("the API ended"),
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
@@ -159,6 +158,17 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
 async fn supervised(health: Health) {
     supervisor::keep(health).await;
     std::future::pending::<()>().await;
+}
+
+/// What monitoring systems and supervisors ask by HTTP.
+async fn answer(config: &Config, registry: Registry, health: &Health) -> anyhow::Result<()> {
+    if let Some(address) = config.metrics_bind_address {
+        serve("metrics", address, metrics::routes(registry)).await?;
+    }
+    if let Some(address) = config.healthz_bind_address {
+        serve("healthz", address, health::routes(health.clone())).await?;
+    }
+    Ok(())
 }
 
 /// Those of the last run. If they are lost, addresses come from the dataplane (G4).

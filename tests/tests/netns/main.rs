@@ -11,6 +11,7 @@ mod changes;
 mod choosing;
 mod dataplane;
 mod demo;
+mod expiry;
 mod faults;
 mod forwarding;
 mod health;
