@@ -130,6 +130,14 @@ impl ApiServer {
         Self::start_at(None, SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0), None)
     }
 
+    /// Starts one at an address of this namespace.
+    ///
+    /// # Errors
+    /// No socket or thread could be made.
+    pub fn start_on(address: SocketAddr) -> Result<Self> {
+        Self::start_at(None, address, None)
+    }
+
     /// Starts one that speaks TLS, with a certificate from [`CA`].
     ///
     /// # Errors
