@@ -100,8 +100,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Manifests(_, directory) => write!(f, "manifests {directory}"),
             Self::Kubernetes(_, servers) => {
-                let addresses: Vec<&str> = servers.addresses().collect();
-                write!(f, "kubernetes {}", addresses.join(", "))
+                write!(f, "kubernetes {}", servers.addresses().join(", "))
             }
         }
     }

@@ -94,6 +94,8 @@ pub enum Streaming {
 pub(super) struct Manners {
     pub(super) faults: Vec<Fault>,
     pub(super) streaming: Streaming,
+    /// Who has another token is not known.
+    pub(super) token: Option<String>,
     /// Between two lines of a watch.
     pub(super) pause: Option<Duration>,
     /// A page of a list has no more objects than this, whatever is asked for.

@@ -7,6 +7,10 @@
 //! ```text
 //! store: objects and what happened to them   serve: requests   watch: what happens, line by line   fault: what goes wrong
 //! ```
+#![expect(
+    clippy::indexing_slicing,
+    reason = "in JSON a field that is not there reads as null, and is made by being written"
+)]
 
 mod discovery;
 mod fault;
@@ -19,8 +23,8 @@ mod tls;
 mod watch;
 
 use std::{
-    io::Write as _,
     net::{Ipv4Addr, SocketAddr},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -330,6 +334,11 @@ impl ApiServer {
         self.shared.manners().streaming = streaming;
     }
 
+    /// Who has another token is not known from now on.
+    pub fn set_token(&self, token: &str) {
+        self.shared.manners().token = Some(token.to_owned());
+    }
+
     /// Watches that begin from now on wait so long between two lines.
     pub fn set_pause(&self, pause: Duration) {
         self.shared.manners().pause = Some(pause);
@@ -385,16 +394,24 @@ impl ApiServer {
 /// # Errors
 /// The file system refused.
 pub fn kubeconfig(url: &str) -> Result<NamedTempFile> {
-    let mut file = NamedTempFile::new().context("make a kubeconfig")?;
+    let file = NamedTempFile::new().context("make a kubeconfig")?;
+    write_kubeconfig(file.path(), url, "secret")?;
+    Ok(file)
+}
+
+/// The same at a place and with a token of one's own.
+///
+/// # Errors
+/// The file system refused.
+pub fn write_kubeconfig(path: &Path, url: &str, token: &str) -> Result<()> {
     let authority = base64(CA.as_bytes());
-    write!(
-        file,
+    let text = format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
          clusters: [{{name: test, cluster: {{server: \"{url}\", certificate-authority-data: {authority}}}}}]\n\
          contexts: [{{name: test, context: {{cluster: test, user: test}}}}]\n\
-         users: [{{name: test, user: {{token: secret}}}}]\n"
-    )?;
-    Ok(file)
+         users: [{{name: test, user: {{token: {token}}}}}]\n"
+    );
+    std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
 
 fn base64(bytes: &[u8]) -> String {

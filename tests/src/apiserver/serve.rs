@@ -7,7 +7,7 @@ use axum::{
     extract::State,
     http::{
         Method, Request, Response, StatusCode,
-        header::{CONTENT_TYPE, RETRY_AFTER},
+        header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
     },
     response::IntoResponse as _,
 };
@@ -80,6 +80,14 @@ pub(super) async fn answer(State(shared): State<Arc<Shared>>, request: Request<B
         "{verb} {resource} {}",
         parts.uri.query().unwrap_or_default()
     ));
+    let given = parts
+        .headers
+        .get(AUTHORIZATION)
+        .and_then(|it| it.to_str().ok());
+    let token = shared.manners().token.clone();
+    if token.is_some_and(|token| given != Some(&format!("Bearer {token}"))) {
+        return status(401, "Unauthorized", "Unauthorized");
+    }
     let fault = shared.manners().answer(verb, resource);
     let broken = match fault {
         Some(Answer::Nothing) => return std::future::pending().await,
@@ -271,9 +279,9 @@ fn write(shared: &Shared, asked: &Asked, verb: &str, content: &[u8]) -> Reply {
         let mut object = match (verb, old) {
             ("create", Some(_)) => {
                 let message = format!("{} \"{name}\" already exists", resource.name);
-                return Err(status(409, "AlreadyExists", &message));
+                return Err(Box::new(status(409, "AlreadyExists", &message)));
             }
-            ("update" | "patch", None) => return Err(not_found(resource, &name)),
+            ("update" | "patch", None) => return Err(Box::new(not_found(resource, &name))),
             ("patch", Some(old)) => {
                 let mut merged = old.as_ref().clone();
                 merge(&mut merged, given);
@@ -291,7 +299,7 @@ fn write(shared: &Shared, asked: &Asked, verb: &str, content: &[u8]) -> Reply {
     match written {
         Ok(object) if verb == "create" => json_reply(StatusCode::CREATED, &object),
         Ok(object) => json_reply(StatusCode::OK, &object),
-        Err(reply) => reply,
+        Err(reply) => *reply,
     }
 }
 

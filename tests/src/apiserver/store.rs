@@ -70,7 +70,7 @@ impl Default for Store {
 
 impl Store {
     /// The version of everything as it is now.
-    pub(super) fn version(&self) -> u64 {
+    pub(super) const fn version(&self) -> u64 {
         self.history.len() as u64 + 1
     }
 
@@ -192,7 +192,7 @@ impl Store {
     }
 
     /// Whether a watch can go on from a version.
-    pub(super) fn remembers(&self, version: u64) -> bool {
+    pub(super) const fn remembers(&self, version: u64) -> bool {
         version >= self.oldest && version <= self.version()
     }
 

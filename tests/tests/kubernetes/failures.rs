@@ -1,9 +1,10 @@
 //! A server that says no, is not there, or is not well.
 
 use anyhow::Result;
+use clusterip_agent::source::kubernetes::{Resource, Scope};
 use clusterip_tests::{
     ApiServer,
-    apiserver::{Answer, Fault, objects},
+    apiserver::{Answer, Fault, objects, write_kubeconfig},
 };
 
 use crate::{
@@ -28,7 +29,7 @@ fn rbac_that_says_no_is_named_with_verb_and_resource() -> Result<()> {
     let unlisted: Vec<_> = listener
         .connection()
         .unlisted()
-        .map(|it| it.name())
+        .map(Resource::name)
         .collect();
     assert!(unlisted.contains(&"endpointslices"), "{unlisted:?}");
     // Somebody mends it.
@@ -79,6 +80,24 @@ fn who_is_not_known_any_more_is_told_to_renew() -> Result<()> {
     })?;
     server.recover();
     listener.until("all is listed", Listener::is_synced)
+}
+
+/// As kubelets do it: the file is the same, what is in it is renewed.
+#[test]
+fn an_identity_that_is_renewed_in_its_file_counts_without_a_restart() -> Result<()> {
+    let server = server(1)?;
+    let file = server.kubeconfig()?;
+    let mut listener = Listener::by(file.path(), &[], &Scope::new(NODE, false))?;
+    listener.until("all is listed", Listener::is_synced)?;
+    server.set_token("renewed");
+    server.cut();
+    listener.until("it is not known any more", |it| {
+        it.lost().is_some_and(|why| why.contains("401"))
+    })?;
+    write_kubeconfig(file.path(), &server.url(), "renewed")?;
+    add(&server, 2)?;
+    listener.until("it is known again", |it| it.services() == listed(2))?;
+    listener.until("nothing is lost", |it| it.lost().is_none())
 }
 
 /// F4

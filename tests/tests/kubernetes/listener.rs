@@ -115,12 +115,12 @@ impl Listener {
     }
 
     /// Whether everything was listed once.
-    pub(crate) fn is_synced(&self) -> bool {
+    pub(crate) const fn is_synced(&self) -> bool {
         self.resolver.is_synced()
     }
 
     /// What follows.
-    pub(crate) fn snapshot(&self) -> &Snapshot {
+    pub(crate) const fn snapshot(&self) -> &Snapshot {
         self.resolver.snapshot()
     }
 

@@ -143,7 +143,7 @@ fn a_heartbeat_of_the_node_changes_nothing() -> Result<()> {
     Ok(())
 }
 
-/// NodePorts come from the server's range, whatever it is.
+/// Node ports come from the server's range, whatever it is.
 #[test]
 fn g3_a_node_port_out_of_any_range_is_the_servers_affair() -> Result<()> {
     let server = server(0)?;

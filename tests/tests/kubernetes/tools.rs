@@ -8,6 +8,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clusterip_tests::ApiServer;
 
+use serde_json::Value;
+
 use crate::{
     listener::{Listener, NODE},
     lists::{listed, server},
@@ -153,6 +155,7 @@ fn what_curl_posts_is_served() -> Result<()> {
 fn address(server: &ApiServer) -> Result<String> {
     let services = server.objects("services");
     let first = services.first().context("no service")?;
-    let address = first["spec"]["clusterIP"].as_str().context("no address")?;
+    let address = first.pointer("/spec/clusterIP").and_then(Value::as_str);
+    let address = address.context("no address")?;
     Ok(address.to_owned())
 }

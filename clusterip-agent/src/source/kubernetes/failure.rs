@@ -6,6 +6,9 @@ use rustls::{AlertDescription, CertificateError};
 
 use super::Resource;
 
+/// In every word about a certificate of ours that is refused.
+pub(super) const OWN_CERTIFICATE: &str = "this agent's own certificate";
+
 /// What was being done.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Verb {

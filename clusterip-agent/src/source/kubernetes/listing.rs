@@ -185,3 +185,121 @@ fn problem(object: &str, message: String) -> Problem {
         message,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::objects_for_tests::{name, node, service, slice},
+        source::kubernetes::failure::{Cause, Failure, Verb},
+    };
+
+    fn good(object: crate::model::object::Object) -> Heard {
+        Heard::Found(Decoded::Good(Box::new(object)))
+    }
+
+    fn web(it: &str) -> Heard {
+        good(service(it, &serde_json::json!({"ports": [{"port": 80}]})))
+    }
+
+    fn words(events: Vec<Event>) -> Vec<String> {
+        let word = |event| match event {
+            Event::Put(object) => format!("put {}", object.key.name.name),
+            Event::Remove(key) => format!("remove {}", key.name.name),
+            Event::Problems(problems) => {
+                let messages: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                format!("problems {}", messages.join("; "))
+            }
+            Event::Reset => "reset".to_owned(),
+            Event::Synced => "synced".to_owned(),
+            Event::Changed(_) => "changed".to_owned(),
+        };
+        events.into_iter().map(word).collect()
+    }
+
+    fn refused(resource: Resource) -> Heard {
+        Heard::Failed(Failure {
+            verb: Verb::Watch,
+            resource,
+            cause: Cause::Refused {
+                code: 403,
+                message: "Forbidden".to_owned(),
+                again: None,
+            },
+        })
+    }
+
+    /// F1: once, and only when all three are complete.
+    #[test]
+    fn f1_the_whole_is_complete_when_each_resource_is() {
+        use Heard::{Began, Listed};
+        let mut listing = Listing::new("a".into());
+        let mut take = |resource, batch| words(listing.take(resource, batch));
+        assert_eq!(
+            take(Resource::Services, vec![Began, web("x"), Listed]),
+            ["reset", "put x"]
+        );
+        assert_eq!(
+            take(Resource::Node, vec![Began, good(node("a", "z")), Listed]),
+            ["put a"]
+        );
+        assert_eq!(
+            take(
+                Resource::EndpointSlices,
+                vec![Began, good(slice("x-1", "x", &[])), Listed]
+            ),
+            ["put x-1", "synced"]
+        );
+        let again = take(Resource::Services, vec![Began, web("x"), Listed]);
+        assert_eq!(again, ["put x"]);
+    }
+
+    /// F9
+    #[test]
+    fn f9_what_a_listing_lacks_is_gone_what_a_broken_one_had_too() {
+        use Heard::{Began, Listed};
+        let mut listing = Listing::new("a".into());
+        let mut take = |batch| words(listing.take(Resource::Services, batch));
+        take(vec![Began, web("x"), web("y")]);
+        assert_eq!(
+            take(vec![Began, web("y"), web("z"), Listed]),
+            ["put y", "put z", "remove x"]
+        );
+        assert_eq!(take(vec![web("x")]), ["put x"]);
+        assert_eq!(take(vec![Began, Listed]).len(), 3);
+        let key = ObjectKey {
+            kind: Kind::Service,
+            name: name("x"),
+        };
+        // It is told again by a watch that begins where the list ended.
+        assert_eq!(take(vec![Heard::Gone(key)]), ["remove x"]);
+    }
+
+    #[test]
+    fn a_node_that_may_not_be_seen_holds_nothing_up_and_one_that_is_not_there_is_named() {
+        use Heard::{Began, Listed};
+        let mut listing = Listing::new("a".into());
+        for resource in [Resource::Services, Resource::EndpointSlices] {
+            listing.take(resource, vec![Began, Listed]);
+        }
+        let told = words(listing.take(Resource::Node, vec![refused(Resource::Node)]));
+        assert!(
+            matches!(told.as_slice(), [synced, problem] if synced == "synced" && problem.contains("watch nodes: 403")),
+            "{told:?}"
+        );
+        let told = words(listing.take(Resource::Node, vec![Began, Listed]));
+        assert!(
+            matches!(told.as_slice(), [problem] if problem.contains("Node a: the API server has no node")),
+            "{told:?}"
+        );
+        let found = vec![good(node("a", "z"))];
+        assert_eq!(
+            words(listing.take(Resource::Node, found)),
+            ["put a", "problems "]
+        );
+        // Services are worth waiting for.
+        let mut listing = Listing::new("a".into());
+        let told = words(listing.take(Resource::Services, vec![refused(Resource::Services)]));
+        assert_eq!(told.len(), 2, "{told:?}");
+    }
+}

@@ -102,7 +102,7 @@ impl Source {
             let now = clock.now().wall;
             let server = servers.current();
             connection.send_modify(|seen| {
-                seen.note(resource, &batch, server, now);
+                seen.note(resource, &batch, &server, now);
                 let is_connected = seen.lost().is_none() && seen.unlisted().next().is_none();
                 tally.connected.set(i64::from(is_connected));
             });

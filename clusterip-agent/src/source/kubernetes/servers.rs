@@ -4,7 +4,7 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::{
-    Method, Request, Response,
+    Method, Request, Response, StatusCode,
     header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT},
 };
 use hyper_util::{
@@ -25,10 +25,10 @@ use kube::{
     client::{Body, ConfigExt as _},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tower::{BoxError, ServiceBuilder};
 
-use super::failure::{Cause, explain};
+use super::failure::{Cause, OWN_CERTIFICATE, explain};
 use crate::config;
 
 /// Until a connection stands.
@@ -38,6 +38,8 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// A watch is quiet for minutes; a peer that is gone is found out by this, three times missed.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 const MISSED: u32 = 3;
+/// Who is not known looks this often, at most, whether it is somebody else by now.
+const RENEW: Duration = Duration::from_secs(5);
 const AGENT: &str = concat!("clusterip/", env!("CARGO_PKG_VERSION"));
 
 /// A source that cannot even be tried.
@@ -72,28 +74,30 @@ pub enum OpenError {
 pub struct Servers(Arc<Inner>);
 
 struct Inner {
-    /// Never empty.
-    all: Vec<(String, Client)>,
+    identity: Identity,
+    /// Theirs in place of the one that the source names.
+    addresses: Vec<String>,
+    all: RwLock<Arc<[Server]>>,
     /// The one that answered last.
     current: AtomicUsize,
+    /// When the identity was read last.
+    read: Mutex<Instant>,
 }
 
-impl fmt::Debug for Servers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.0.all.iter().map(|(name, _)| name);
-        f.debug_list().entries(names).finish()
-    }
+/// A server, and who we are to it. At least one is there.
+type Server = (String, Client);
+
+/// Where it is read who we are.
+enum Identity {
+    Kubeconfig(PathBuf),
+    InCluster,
 }
 
-impl Servers {
-    /// Those of a source; `addresses` are theirs in place of the one that the source names. Nobody is asked yet.
-    ///
-    /// # Errors
-    /// The file or the service account is missing or makes no sense; there is no such source of manifests.
-    pub async fn open(source: config::Source<'_>, addresses: &[String]) -> Result<Self, OpenError> {
-        let found = match source {
-            config::Source::Kubeconfig(path) => kubeconfig(path).await?,
-            config::Source::InCluster | config::Source::Manifests(_) => {
+impl Identity {
+    async fn read(&self, addresses: &[String]) -> Result<Arc<[Server]>, OpenError> {
+        let found = match self {
+            Self::Kubeconfig(path) => kubeconfig(path).await?,
+            Self::InCluster => {
                 Config::incluster_env().map_err(|error| OpenError::InCluster(explain(&error)))?
             }
         };
@@ -103,27 +107,83 @@ impl Servers {
         } else {
             addresses
         };
-        let all: Result<Vec<_>, OpenError> = addresses
+        addresses
             .iter()
             .map(|address| Ok((address.clone(), client(found.clone(), address)?)))
-            .collect();
+            .collect()
+    }
+}
+
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.addresses()).finish()
+    }
+}
+
+impl Servers {
+    /// Those of a source; `addresses` are theirs in place of the one that the source names. Nobody is asked yet.
+    ///
+    /// # Errors
+    /// The file or the service account is missing or makes no sense; there is no such source of manifests.
+    pub async fn open(source: config::Source<'_>, addresses: &[String]) -> Result<Self, OpenError> {
+        let identity = match source {
+            config::Source::Kubeconfig(path) => Identity::Kubeconfig(path.to_owned()),
+            config::Source::InCluster | config::Source::Manifests(_) => Identity::InCluster,
+        };
+        let all = identity.read(addresses).await?;
         Ok(Self(Arc::new(Inner {
-            all: all?,
+            identity,
+            addresses: addresses.to_vec(),
+            all: RwLock::new(all),
             current: AtomicUsize::new(0),
+            read: Mutex::new(Instant::now()),
         })))
+    }
+
+    fn all(&self) -> Arc<[Server]> {
+        // It is replaced as a whole.
+        self.0
+            .all
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The address of the one that is asked.
     #[must_use]
-    pub fn current(&self) -> &str {
+    pub fn current(&self) -> String {
+        let all = self.all();
         let place = self.0.current.load(Ordering::Relaxed);
-        let server = self.0.all.get(place).or_else(|| self.0.all.first());
-        server.map_or("", |(name, _)| name)
+        let server = all.get(place).or_else(|| all.first());
+        server.map_or_else(String::new, |(name, _)| name.clone())
     }
 
     /// All their addresses.
-    pub fn addresses(&self) -> impl Iterator<Item = &str> {
-        self.0.all.iter().map(|(name, _)| &**name)
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.all().iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Reads again who we are: certificates in a kubeconfig are renewed in place, and nobody tells.
+    async fn renew(&self) {
+        {
+            let mut read = self.0.read.lock().unwrap_or_else(PoisonError::into_inner);
+            if read.elapsed() < RENEW {
+                return;
+            }
+            *read = Instant::now();
+        }
+        match self.0.identity.read(&self.0.addresses).await {
+            Ok(all) => {
+                *self.0.all.write().unwrap_or_else(PoisonError::into_inner) = all;
+                log::info!("the API server did not know this agent: its identity was read again");
+            }
+            Err(error) => {
+                log::warn!(
+                    "the API server does not know this agent, and its identity cannot be read again: {error}"
+                );
+            }
+        }
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Response<Body>, Cause> {
@@ -142,11 +202,12 @@ impl Servers {
         path: &str,
         json: Option<Bytes>,
     ) -> Result<Response<Body>, Cause> {
-        let count = self.0.all.len();
+        let all = self.all();
+        let count = all.len();
         let first = self.0.current.load(Ordering::Relaxed);
         let mut outcome = Err(Cause::Unreachable("there is no API server".to_owned()));
         for place in (0..count).map(|step| (first + step) % count) {
-            let Some((name, client)) = self.0.all.get(place) else {
+            let Some((name, client)) = all.get(place) else {
                 continue;
             };
             let request = request(method, path, json.clone())?;
@@ -172,6 +233,15 @@ impl Servers {
                     log::debug!(server = name, cause:?; "this API server does not answer");
                 }
             }
+        }
+        let is_unknown = match &outcome {
+            Ok(response) => response.status() == StatusCode::UNAUTHORIZED,
+            // A server that asks for certificates refuses those that have run out before it says anything.
+            Err(Cause::Unreachable(why)) => why.contains(OWN_CERTIFICATE),
+            Err(_) => false,
+        };
+        if is_unknown {
+            self.renew().await;
         }
         outcome.map_err(|cause| match cause {
             Cause::Unreachable(why) if count > 1 => Cause::Unreachable(format!(
