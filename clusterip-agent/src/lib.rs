@@ -17,6 +17,7 @@ pub mod durable;
 pub mod health;
 pub mod heap;
 pub mod interfaces;
+pub mod kube_proxy;
 pub mod logging;
 pub mod metrics;
 pub mod model;

@@ -194,7 +194,7 @@ fn doctor_finds_what_is_wrong_with_a_node_and_needs_no_agent() -> Result<()> {
         &[
             "doctor",
             "--pod-interfaces",
-            "veth*,cali*",
+            "veth*,eni*",
             "--bpffs",
             "/tmp/x",
         ],
@@ -202,7 +202,7 @@ fn doctor_finds_what_is_wrong_with_a_node_and_needs_no_agent() -> Result<()> {
     assert_eq!(bad.code, Some(1), "{bad:?}");
     for finding in [
         "✗ bpffs           /tmp/x is not on one",
-        "✗ interfaces      nothing matches cali*",
+        "✗ interfaces      nothing matches eni*",
         "✗ forwarding      net.ipv4.ip_forward is off",
         "✗ mtu             1400 at vethCLIENT, 1500 at vethWEB",
     ] {
