@@ -53,6 +53,8 @@ pub struct Agent {
     arguments: Vec<OsString>,
     manifests: PathBuf,
     environment: Vec<(OsString, OsString)>,
+    /// A program that starts it, with its arguments.
+    launcher: Vec<OsString>,
     /// A file without a name, so that nothing of it is left however this process ends.
     log: File,
     process: Option<Process>,
@@ -77,6 +79,20 @@ impl Agent {
         more: &[&str],
         environment: &[(&str, &str)],
     ) -> Result<Self> {
+        Self::launched(node, manifests, more, environment, &[])
+    }
+
+    /// The same by way of another program, which takes the agent's command line as its last arguments.
+    ///
+    /// # Errors
+    /// As for [`Agent::start`].
+    pub fn launched(
+        node: &Node,
+        manifests: &Path,
+        more: &[&str],
+        environment: &[(&str, &str)],
+        launcher: &[&str],
+    ) -> Result<Self> {
         let mut agent = Self {
             node: node.namespace().clone(),
             arguments: arguments(manifests, more),
@@ -85,6 +101,7 @@ impl Agent {
                 .iter()
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
+            launcher: launcher.iter().map(Into::into).collect(),
             log: tempfile::tempfile().context("make a file for the agent's log")?,
             process: None,
         };
@@ -103,9 +120,11 @@ impl Agent {
     /// As for [`Agent::start`].
     pub fn resume(&mut self) -> Result<()> {
         let log = self.log.try_clone()?;
-        let mut command = self.node.command(binary()?);
+        let words = [&self.launcher[..], &[binary()?.into()], &self.arguments].concat();
+        let (program, arguments) = words.split_first().context("a program")?;
+        let mut command = self.node.command(program);
         command
-            .args(&self.arguments)
+            .args(arguments)
             .envs(self.environment.iter().cloned())
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -299,6 +318,16 @@ fn build(mut cargo: Command, folder: &Path) -> Result<()> {
         "--bin",
         "clusterip",
     ]);
+    // What the cargo above us says of this package would make the build scripts of others run again, and all that depends on them.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"]
+            .iter()
+            .any(|begin| text.starts_with(begin))
+        {
+            cargo.env_remove(&name);
+        }
+    }
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
     if folder.ends_with("release") {
         cargo.arg("--release");

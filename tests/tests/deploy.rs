@@ -287,7 +287,10 @@ fn the_agent_reads_its_configuration_and_the_pod_has_what_is_in_it() -> Result<(
             .collect();
         let is_mounted = |path: &Path| path.ancestors().any(|it| mounts.contains(it));
         let socket = config.socket.context("a socket")?;
-        for path in [&config.bpffs, &config.state_dir, &socket] {
+        let cgroup = config
+            .cgroup
+            .context("a cgroup: the root of all does not look like it in a container")?;
+        for path in [&config.bpffs, &config.state_dir, &socket, &cgroup] {
             assert!(
                 is_mounted(path),
                 "{file}: {} is on no volume",

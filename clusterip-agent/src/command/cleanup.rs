@@ -37,8 +37,8 @@ pub(super) struct CleanupArgs {
     /// Only tell what would go
     #[arg(long, requires = "kube_proxy")]
     dry_run: bool,
-    /// With --kube-proxy: the node's own file system, whose iptables and nft are to be used (/host in `kubectl debug node/NAME`)
-    #[arg(long, value_name = "DIR", requires = "kube_proxy")]
+    /// The node's own file system, if it is mounted here: /host in `kubectl debug node/NAME`. Its bpffs and its programs are used
+    #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 }
 
@@ -81,9 +81,13 @@ fn of_kube_proxy(dry_run: bool) -> anyhow::Result<()> {
     let found = kube_proxy::find(&Installed);
     let steps = kube_proxy::steps(&found);
     output::print(&told(&found, &steps, dry_run)?)?;
-    if dry_run || steps.is_empty() {
+    if dry_run || found.is_empty() {
         return Ok(());
     }
+    ensure!(
+        found.listed.is_empty(),
+        "the programs that take rules away are not here: --root names the file system of the node, which has them"
+    );
     ensure!(
         running.is_empty(),
         "kube-proxy runs here (process {running:?}) and would write all of it again: stop it first"

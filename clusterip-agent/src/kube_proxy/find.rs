@@ -1,7 +1,7 @@
 //! Looking for what kube-proxy left. Nothing is changed.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::{IpAddr, SocketAddr},
     path::Path,
@@ -50,6 +50,9 @@ pub fn find(programs: &impl Programs) -> Leftovers {
         rule_sets(programs, &family, &mut found);
     }
     tables(programs, &mut found);
+    if !found.unseen.is_empty() {
+        listed(programs, &mut found);
+    }
     sets(programs, &mut found);
     found.device = if_nametoindex(DEVICE).is_ok();
     if found.device || !found.sets.is_empty() {
@@ -98,6 +101,50 @@ fn tables(programs: &impl Programs, found: &mut Leftovers) {
             }
         }
     }
+}
+
+/// What the kernel lists of that of which no program has told.
+fn listed(programs: &impl Programs, found: &mut Leftovers) {
+    let told: Vec<String> = found
+        .rule_sets
+        .iter()
+        .flat_map(|set| {
+            let family = if set.program.starts_with("ip6") {
+                "ip6"
+            } else {
+                "ip"
+            };
+            set.tables
+                .iter()
+                .map(move |it| format!("{family} {}", it.table))
+        })
+        .chain(
+            found
+                .tables
+                .iter()
+                .map(|(family, _)| format!("{family} {PROCESS}")),
+        )
+        .collect();
+    let chains = match programs.chains() {
+        Ok(chains) => chains,
+        Err(error) => {
+            found
+                .unseen
+                .push(format!("chains that the kernel lists: {error}"));
+            return;
+        }
+    };
+    let mut tables: BTreeMap<String, usize> = BTreeMap::new();
+    for chain in chains {
+        let is_own = chain.table == PROCESS || rules::is_of_kube_proxy(&chain.table, &chain.name);
+        if is_own && matches!(chain.family, "ip" | "ip6") {
+            *tables
+                .entry(format!("{} {}", chain.family, chain.table))
+                .or_default() += 1;
+        }
+    }
+    tables.retain(|table, _| !told.contains(table));
+    found.listed = tables.into_iter().collect();
 }
 
 /// The number of rules in its table of a family, if there is one.

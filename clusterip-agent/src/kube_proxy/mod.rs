@@ -1,6 +1,7 @@
 //! What kube-proxy leaves in the kernel of a node: rules of iptables and nftables, ipvs with its sets and its device. It would
 //! translate what the agent passes on, so it is named where the agent starts, and can be taken away.
 
+mod chains;
 mod find;
 mod programs;
 mod remove;
@@ -10,6 +11,7 @@ mod tests;
 
 use std::fmt;
 
+pub use chains::Chain;
 pub use find::{find, running};
 pub use programs::{Installed, ProgramError, Programs};
 pub use remove::{Step, remove, steps};
@@ -76,6 +78,9 @@ pub struct Leftovers {
     pub sets: Vec<String>,
     /// Whether there is its device.
     pub device: bool,
+    /// Chains that the kernel lists where no program could be asked, as family and table with their number. They cannot be taken away
+    /// from here.
+    pub listed: Vec<(String, usize)>,
     /// What could not be looked at, and why.
     pub unseen: Vec<String>,
 }
@@ -90,6 +95,7 @@ impl Leftovers {
             virtual_services,
             sets,
             device,
+            listed,
             unseen: _,
         } = self;
         rule_sets.iter().all(RuleSet::is_all_kept)
@@ -97,6 +103,7 @@ impl Leftovers {
             && virtual_services.is_empty()
             && sets.is_empty()
             && !device
+            && listed.is_empty()
     }
 }
 
@@ -109,6 +116,7 @@ impl fmt::Display for Leftovers {
             virtual_services,
             sets,
             device,
+            listed,
             unseen: _,
         } = self;
         let mut parts: Vec<String> = Vec::new();
@@ -129,6 +137,9 @@ impl fmt::Display for Leftovers {
         }
         if !sets.is_empty() {
             parts.push(format!("{} sets of ipset", sets.len()));
+        }
+        for (table, chains) in listed {
+            parts.push(format!("{chains} chains in the kernel's table {table}"));
         }
         if *device {
             parts.push(format!("the device {DEVICE}"));

@@ -6,6 +6,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use super::{Chain, chains};
+
 /// Where these programs are, whether or not the path says so: a user's often lacks some of them, and an image has none.
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
@@ -50,6 +52,12 @@ pub trait Programs {
     /// # Errors
     /// It is not installed, or failed.
     fn run(&self, program: &str, arguments: &[&str], input: &str) -> Result<String, ProgramError>;
+
+    /// The chains of nftables, as the machine's kernel lists them without any program.
+    ///
+    /// # Errors
+    /// The kernel has no nftables, or refuses.
+    fn chains(&self) -> io::Result<Vec<Chain>>;
 }
 
 /// Those on the path.
@@ -89,5 +97,9 @@ impl Programs for Installed {
             });
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn chains(&self) -> io::Result<Vec<Chain>> {
+        chains::list()
     }
 }

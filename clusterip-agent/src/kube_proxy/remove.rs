@@ -40,6 +40,7 @@ pub fn steps(found: &Leftovers) -> Vec<Step> {
         virtual_services,
         sets,
         device,
+        listed: _,
         unseen: _,
     } = found;
     let mut steps = Vec::new();

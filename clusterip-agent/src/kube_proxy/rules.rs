@@ -130,7 +130,8 @@ fn table(text: &str) -> Option<TableRules> {
     is_any.then_some(found)
 }
 
-fn is_of_kube_proxy(table: &str, chain: &str) -> bool {
+/// Whether a chain of this name in this table is kube-proxy's.
+pub(super) fn is_of_kube_proxy(table: &str, chain: &str) -> bool {
     let mut own = CHAINS.iter().filter(|(name, _)| *name == table);
     let is_named = own.any(|(_, chains)| chains.contains(&chain));
     let is_numbered = NUMBERED.iter().any(|prefix| {

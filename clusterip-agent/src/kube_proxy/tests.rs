@@ -1,15 +1,16 @@
 //! On a machine whose programs print what was written down before.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{cell::RefCell, collections::BTreeMap, io};
 
 use super::{
-    Leftovers, ProgramError, Programs, RuleSet, VirtualService, find, remove, rules, steps,
+    Chain, Leftovers, ProgramError, Programs, RuleSet, VirtualService, find, remove, rules, steps,
 };
 
 /// Programs by the line one types, with what they print.
 #[derive(Default)]
 struct Scripted {
     prints: BTreeMap<&'static str, &'static str>,
+    chains: Vec<Chain>,
     calls: RefCell<Vec<String>>,
 }
 
@@ -22,11 +23,16 @@ impl Programs for Scripted {
             None => Err(ProgramError::Missing(program.to_owned())),
         }
     }
+
+    fn chains(&self) -> io::Result<Vec<Chain>> {
+        Ok(self.chains.clone())
+    }
 }
 
 fn machine(prints: &[(&'static str, &'static str)]) -> Scripted {
     Scripted {
         prints: prints.iter().copied().collect(),
+        chains: Vec::new(),
         calls: RefCell::default(),
     }
 }
@@ -44,6 +50,33 @@ fn a_machine_without_the_programs_says_what_was_not_seen() {
         ]
     );
     assert_eq!(found.to_string(), "nothing");
+}
+
+#[test]
+fn where_no_program_is_the_kernel_lists_the_chains() {
+    let chain = |family, table: &str, name: &str| Chain {
+        family,
+        table: table.to_owned(),
+        name: name.to_owned(),
+    };
+    let mut machine = machine(&[]);
+    machine.chains = vec![
+        chain("ip", "nat", "KUBE-SERVICES"),
+        chain("ip", "nat", "KUBE-SVC-ABCDEFGHIJKLMNOP"),
+        chain("ip", "nat", "KUBE-MARK-DROP"),
+        chain("ip6", "kube-proxy", "services"),
+        chain("other", "kube-proxy", "services"),
+    ];
+    let found = find(&machine);
+    assert_eq!(
+        found.to_string(),
+        "2 chains in the kernel's table ip nat, 1 chains in the kernel's table ip6 kube-proxy"
+    );
+    assert!(!found.is_empty() && steps(&found).is_empty());
+    // What a program tells of is told by it.
+    let saved = "*nat\n:KUBE-SERVICES - [0:0]\nCOMMIT\n";
+    machine.prints.insert("iptables-nft-save", saved);
+    assert_eq!(find(&machine).listed, [("ip6 kube-proxy".to_owned(), 1)]);
 }
 
 #[test]
@@ -134,6 +167,7 @@ fn each_thing_is_one_call_and_a_failure_does_not_stop_the_others() {
         }],
         sets: vec!["KUBE-CLUSTER-IP".to_owned()],
         device: true,
+        listed: Vec::new(),
         unseen: Vec::new(),
     };
     assert_eq!(

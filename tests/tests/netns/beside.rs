@@ -2,6 +2,7 @@
 //! backend's address holds for what comes through its service.
 
 use std::{
+    fmt::Write as _,
     io::Write as _,
     net::SocketAddr,
     process::{Command, Stdio},
@@ -162,7 +163,7 @@ fn rules(node: &Namespace) -> Result<String> {
         let lines = saved.lines().filter(|line| !line.starts_with('#'));
         for line in lines {
             let line = line.split(" [").next().unwrap_or_default();
-            text.push_str(&format!("{program} {line}\n"));
+            writeln!(text, "{program} {line}")?;
         }
     }
     for (family, table) in [("inet", "kube-proxy-not"), ("ip", "cni")] {
@@ -294,6 +295,38 @@ fn cleanup_keeps_a_chain_that_somebody_elses_rule_leads_to() -> Result<()> {
         assert!(left.contains(rule), "{rule} is not in\n{left}");
     }
     assert!(!left.contains("KUBE-S"), "{left}");
+    Ok(())
+}
+
+#[test]
+fn where_no_program_can_be_asked_the_kernel_is() -> Result<()> {
+    require_root!();
+    let lab = Lab::new()?;
+    let node = lab.node.namespace();
+    others(node)?;
+    leave(node)?;
+    // As in the image: nothing but the program itself. Its folder is the root, of which the kernel's files are a part.
+    let root = tempfile::tempdir()?;
+    std::fs::create_dir(root.path().join("proc"))?;
+    let empty = root.path().display().to_string();
+    let bare = clusterip(node, &["cleanup", "--kube-proxy", "--root", &empty])?;
+    assert_eq!(bare.code, Some(1), "{bare:?}");
+    for part in [
+        "9 chains in the kernel's table ip nat",
+        "the kernel's table ip6 kube-proxy",
+        "the device kube-ipvs0",
+        "not seen: rules of iptables: iptables-save is not installed here",
+    ] {
+        assert!(bare.out.contains(part), "{part} is not in\n{}", bare.out);
+    }
+    assert!(
+        bare.error
+            .contains("--root names the file system of the node"),
+        "{bare:?}"
+    );
+    // And as `kubectl debug node` mounts the node's own.
+    let said = clusterip(node, &["cleanup", "--kube-proxy", "--root", "/"])?;
+    assert_eq!((said.code, &*said.error), (Some(0), ""), "{}", said.out);
     Ok(())
 }
 

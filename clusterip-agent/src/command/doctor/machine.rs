@@ -1,7 +1,7 @@
 //! The kernel, what this process may do, and the file systems it needs.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     dataplane::{cgroup, pins::Pins},
     interfaces::Globs,
-    kube_proxy::{Installed, ProgramError, Programs},
+    kube_proxy::{Chain, Installed, ProgramError, Programs},
 };
 
 /// Lowest kernel, and the one that has TCX.
@@ -97,6 +97,13 @@ impl Programs for Machine {
             return Installed.run(program, arguments, input);
         }
         Err(ProgramError::Missing(program.to_owned()))
+    }
+
+    fn chains(&self) -> io::Result<Vec<Chain>> {
+        if self.runs {
+            return Installed.chains();
+        }
+        Ok(Vec::new())
     }
 }
 

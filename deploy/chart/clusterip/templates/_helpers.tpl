@@ -26,6 +26,8 @@ kubeApiServer:
 healthzBindAddress: 0.0.0.0:{{ .Values.healthz.port }}
 metricsBindAddress: {{ ternary "0.0.0.0" "127.0.0.1" .Values.metrics.expose }}:{{ .Values.metrics.port }}
 bpffs: {{ .Values.paths.bpffs }}/clusterip
+# Named, as a container does not see which cgroup is the root of all.
+cgroup: {{ .Values.paths.cgroup }}
 stateDir: {{ .Values.paths.state }}
 socket: {{ .Values.paths.run }}/agent.sock
 {{- if .Values.dns.enabled }}
