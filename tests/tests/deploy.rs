@@ -97,12 +97,17 @@ fn render(name: &str) -> Result<Option<String>> {
     Ok(Some(String::from_utf8(output.stdout)?))
 }
 
+/// A word in an object.
+fn word(object: &Value, place: &str) -> String {
+    let word = object.pointer(place).and_then(Value::as_str);
+    word.unwrap_or_default().to_owned()
+}
+
 /// The objects of a text, by kind and name.
 fn objects(text: &str) -> Result<BTreeMap<(String, String), Value>> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text)?;
     let named = documents.into_iter().map(|document| {
-        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let key = (word(&document["kind"]), word(&document["metadata"]["name"]));
+        let key = (word(&document, "/kind"), word(&document, "/metadata/name"));
         (key, document)
     });
     Ok(named.collect())
@@ -149,7 +154,7 @@ fn as_typed(object: &Value) -> Result<Value> {
             object.clone(),
         )?)?)
     }
-    match object["kind"].as_str().unwrap_or_default() {
+    match word(object, "/kind").as_str() {
         "ServiceAccount" => typed::<ServiceAccount>(object),
         "ConfigMap" => typed::<ConfigMap>(object),
         "ClusterRole" => typed::<ClusterRole>(object),
@@ -193,13 +198,11 @@ impl Deployment {
                         .with_context(|| format!("{file}: {kind} clusterip"))
                         .cloned()
                 };
-                let config = object("ConfigMap")?["data"]["config.yaml"]
-                    .as_str()
-                    .map(str::to_owned);
+                let config = word(&object("ConfigMap")?, "/data/config.yaml");
                 Ok(Self {
                     file,
                     daemon_set: serde_json::from_value(object("DaemonSet")?)?,
-                    config: config.with_context(|| format!("{file}: config.yaml"))?,
+                    config,
                     objects,
                 })
             })
