@@ -30,10 +30,11 @@ const DENY: &str = "0.20.2";
 const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-clippy"];
 
 /// Programs that the demo and the tests start, with the package each comes from.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("ip", "iproute2"),
     ("curl", "curl"),
     ("dig", "dnsutils"),
+    ("tmux", "tmux"),
     // Other packet handlers that the agent is tested beside.
     ("nft", "nftables"),
     ("iptables-save", "iptables"),
@@ -308,7 +309,7 @@ Then again: cargo xtask setup",
         linked = toolchain::LINKED,
         packages = if packages.is_empty() {
             format!(
-                "{} llvm-{LLVM}-dev iproute2 curl dnsutils nftables iptables ipset",
+                "{} llvm-{LLVM}-dev iproute2 curl dnsutils tmux nftables iptables ipset",
                 COMPILER_PACKAGES.join(" ")
             )
         } else {

@@ -78,6 +78,8 @@ const PARTS: [Part; 4] = [
                 "deploy",
                 "--test",
                 "complexity",
+                "--test",
+                "dashboards",
             ],
         ],
         privileged: false,
