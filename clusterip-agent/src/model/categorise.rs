@@ -16,13 +16,8 @@ pub(super) enum Policy {
 }
 
 impl Policy {
-    /// As Kubernetes writes it; absent is Cluster.
-    pub(super) fn parse(text: Option<&str>) -> Self {
-        if text == Some("Local") {
-            Self::Local
-        } else {
-            Self::Cluster
-        }
+    pub(super) const fn of(is_local: bool) -> Self {
+        if is_local { Self::Local } else { Self::Cluster }
     }
 }
 

@@ -5,9 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use k8s_openapi::api::core::v1::Pod;
-
-use super::{endpoints::has_ended, object::ObjectName, problem::Fault, service::parse_address};
+use super::{facts::Pod, object::ObjectName, problem::Fault};
 
 /// The addresses of pods that are alive and have a network of their own.
 #[derive(Default, Debug)]
@@ -74,21 +72,9 @@ impl Claims {
     }
 }
 
-/// The addresses that a pod has to itself: none on the node's network, and none after its end.
-pub(super) fn own_addresses(pod: &Pod) -> impl Iterator<Item = IpAddr> {
-    let on_host = pod.spec.as_ref().and_then(|spec| spec.host_network);
-    let has_own = !on_host.unwrap_or_default() && !has_ended(pod);
-    let status = pod.status.as_ref().filter(|_| has_own);
-    let several = status.and_then(|status| status.pod_ips.as_ref());
-    let several = several.into_iter().flatten().map(|it| it.ip.as_str());
-    let single = status.and_then(|status| status.pod_ip.as_deref());
-    several.chain(single).filter_map(parse_address)
-}
-
-/// None of a pod on its way out either, whose successor may have them.
-fn addresses(pod: &Pod) -> BTreeSet<IpAddr> {
-    let is_leaving = pod.metadata.deletion_timestamp.is_some();
-    own_addresses(pod).filter(|_| !is_leaving).collect()
+/// The addresses that a pod has to itself; none of a pod on its way out, whose successor may have them.
+fn addresses(pod: &Pod) -> impl Iterator<Item = IpAddr> {
+    pod.own_addresses().filter(|_| pod.deleted.is_none())
 }
 
 #[cfg(test)]

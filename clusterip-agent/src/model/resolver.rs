@@ -241,7 +241,7 @@ impl Resolver {
         let addresses = node.map(|node| self.exposure.node_port_addresses.of(node));
         let seen = NodeInfo {
             name: self.snapshot.node.name.clone(),
-            zone: self.cluster.zone(&self.snapshot.node.name).into(),
+            zone: self.cluster.zone(&self.snapshot.node.name),
             node_port_addresses: addresses.unwrap_or_default().into(),
             is_leaving: self.snapshot.node.is_leaving,
         };

@@ -24,7 +24,7 @@ mod tls;
 mod tracked;
 
 pub use agenda::ProbeId;
-pub use definition::{Check, Definition, NETNS_ANNOTATION, Purpose, Timing, definitions};
+pub use definition::{Check, Definition, Purpose, Timing, definitions};
 pub use pods::{Job, Pods};
 pub use results::Results;
 pub use schedule::run;

@@ -6,8 +6,6 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::Pod;
-
 use super::{
     agenda::{Agenda, ProbeId, again},
     definition::{Check, Definition, Purpose, definitions},
@@ -19,6 +17,7 @@ use crate::{
     clock::Now,
     model::{
         event::Event,
+        facts::Pod,
         object::{Kind, Object, ObjectKey, ObjectName, Spec},
         problem::{Fault, Problem},
     },
@@ -235,7 +234,7 @@ impl Pods {
         }
         let is_same = known.as_ref().is_some_and(|known| {
             let uid = |object: &Object| match &object.spec {
-                Spec::Pod(pod) => pod.metadata.uid.clone(),
+                Spec::Pod(pod) => pod.uid.clone(),
                 _ => None,
             };
             known.ends.is_none()

@@ -267,8 +267,8 @@ fn f3_the_api_servers_own_service_keeps_its_endpoints_over_a_restart() {
         let mut object = slice("kubernetes", "kubernetes", ips);
         if let crate::model::object::Spec::EndpointSlice(slice) = &mut object.spec {
             let mut changed = slice.as_ref().clone();
-            for port in changed.ports.iter_mut().flatten() {
-                port.name = Some("https".to_owned());
+            for port in &mut changed.ports {
+                port.name = "https".into();
                 port.port = Some(6443);
             }
             *slice = changed.into();

@@ -8,11 +8,14 @@ use std::{
     ops::RangeInclusive,
 };
 
-use k8s_openapi::api::core::v1::{Service, ServiceSpec};
-
 use super::{
-    allocate::place_of, cluster::Cluster, endpoints::port_number, object::ObjectName,
-    problem::Fault, service::Protocol,
+    about::ServiceType,
+    allocate::place_of,
+    cluster::Cluster,
+    facts::{Service, ServiceSpec},
+    object::ObjectName,
+    problem::Fault,
+    service::Protocol,
 };
 
 /// Which port of a service a node port is for.
@@ -364,9 +367,9 @@ fn wish_of(service: &Service) -> Wish {
     let Some(spec) = service.spec.as_ref() else {
         return Wish::new();
     };
-    let ports = spec.ports.iter().flatten().enumerate();
+    let ports = spec.ports.iter().enumerate();
     let health_check = needs_health_check(spec).then(|| {
-        let number = spec.health_check_node_port.and_then(port_number);
+        let number = spec.health_check_node_port;
         let asked = Asked {
             number,
             index: None,
@@ -375,11 +378,12 @@ fn wish_of(service: &Service) -> Wish {
     });
     ports
         .filter_map(|(index, port)| {
+            let of_service = port.spec.as_ref()?;
             let key = PortKey {
-                port: port_number(port.port)?,
-                protocol: Protocol::parse(port.protocol.as_deref())?,
+                port: of_service.port,
+                protocol: of_service.protocol,
             };
-            let number = port.node_port.and_then(port_number);
+            let number = port.node_port;
             let is_wanted = has_node_ports(spec, number.is_some());
             let index = Some(index);
             is_wanted.then_some((key, Asked { number, index }))
@@ -390,15 +394,14 @@ fn wish_of(service: &Service) -> Wish {
 
 /// A load balancer asks which nodes have an endpoint of their own only where that matters.
 fn needs_health_check(spec: &ServiceSpec) -> bool {
-    spec.type_.as_deref() == Some("LoadBalancer")
-        && spec.external_traffic_policy.as_deref() == Some("Local")
+    spec.service_type == ServiceType::LoadBalancer && spec.external_local
 }
 
 /// A load balancer may do without, unless a number is asked for.
 fn has_node_ports(spec: &ServiceSpec, is_asked: bool) -> bool {
-    match spec.type_.as_deref() {
-        Some("NodePort") => true,
-        Some("LoadBalancer") => is_asked || spec.allocate_load_balancer_node_ports.unwrap_or(true),
-        _ => false,
+    match spec.service_type {
+        ServiceType::NodePort => true,
+        ServiceType::LoadBalancer => is_asked || spec.allocates_node_ports,
+        ServiceType::ClusterIp | ServiceType::ExternalName => false,
     }
 }
