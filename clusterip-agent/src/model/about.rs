@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::{
     allocate::Assigned,
     endpoints::PortSpec,
-    facts::{Service, Written},
+    facts::{Service, TrafficPolicy, Written},
     node_ports::AssignedPort,
     resolve::Given,
 };
@@ -89,8 +89,8 @@ impl About {
         Self {
             service_type: spec.service_type,
             external_name: spec.external_name.clone(),
-            internal_local: spec.internal_local,
-            external_local: spec.external_local,
+            internal_local: spec.internal_policy == TrafficPolicy::Local,
+            external_local: spec.external_policy == TrafficPolicy::Local,
             ports: spec.ports().cloned().collect(),
             ..of_object
         }

@@ -5,12 +5,12 @@ use std::{
     net::IpAddr,
 };
 
-use super::{facts::Pod, object::ObjectName, problem::Fault};
+use super::{facts::Pod, group::Group, object::ObjectName, problem::Fault};
 
 /// The addresses of pods that are alive and have a network of their own.
 #[derive(Default, Debug)]
 pub(super) struct Claims {
-    pods: HashMap<IpAddr, BTreeSet<ObjectName>>,
+    pods: HashMap<IpAddr, Group>,
     contested: BTreeSet<IpAddr>,
     changed: bool,
 }
@@ -20,7 +20,9 @@ impl Claims {
     pub(super) fn add(&mut self, name: &ObjectName, pod: &Pod) {
         for address in addresses(pod) {
             let pods = self.pods.entry(address).or_default();
-            if pods.insert(name.clone()) && pods.len() > 1 {
+            let before = pods.len();
+            pods.insert(name.clone());
+            if pods.len() > before.max(1) {
                 self.contested.insert(address);
                 self.changed = true;
             }
@@ -53,8 +55,8 @@ impl Claims {
     pub(super) fn faults(&self) -> BTreeMap<&ObjectName, Vec<Fault>> {
         let mut faults: BTreeMap<&ObjectName, Vec<Fault>> = BTreeMap::new();
         for address in &self.contested {
-            let pods = self.pods.get(address).into_iter().flatten();
-            let pods: Vec<&ObjectName> = pods.collect();
+            let pods = self.pods.get(address).into_iter();
+            let pods: Vec<&ObjectName> = pods.flat_map(Group::iter).collect();
             for name in &pods {
                 let others = pods.iter().filter(|it| *it != name);
                 let others: Vec<String> = others.map(|it| format!("Pod {it}")).collect();

@@ -1,7 +1,7 @@
 //! The cluster as it was given, and which services an event touches.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -30,7 +30,9 @@ type Pair = (Arc<str>, Arc<str>, Arc<str>);
 /// The objects as they were given.
 #[derive(Default, Debug)]
 pub struct Cluster {
-    objects: BTreeMap<ObjectKey, Object>,
+    objects: HashMap<ObjectKey, Object>,
+    /// The nodes among them, in order.
+    nodes: BTreeSet<Arc<str>>,
     slices_of: HashMap<ObjectName, Group>,
     pods_with: HashMap<Pair, Group>,
     /// Pods by their own addresses.
@@ -172,16 +174,8 @@ impl Cluster {
 
     /// All nodes, by name.
     pub fn nodes(&self) -> impl Iterator<Item = (&str, &Node)> {
-        let first = ObjectKey {
-            kind: Kind::Node,
-            name: ObjectName::new("", ""),
-        };
-        let nodes = self.objects.range(first..);
-        let nodes = nodes.take_while(|(key, _)| key.kind == Kind::Node);
-        nodes.filter_map(|(key, object)| match &object.spec {
-            Spec::Node(node) => Some((&*key.name.name, &**node)),
-            _ => None,
-        })
+        let nodes = self.nodes.iter();
+        nodes.filter_map(|name| Some((&**name, self.node(name)?)))
     }
 
     /// The zone of a node; empty if it is not known.
@@ -217,7 +211,7 @@ impl Cluster {
             .filter(|(_, pod)| selector.selects(&pod.labels))
     }
 
-    /// All services, by name.
+    /// All services.
     pub fn services(&self) -> impl Iterator<Item = &ObjectName> {
         self.objects
             .keys()
@@ -279,7 +273,10 @@ impl Cluster {
                 }
                 self.touch_selecting(name, pod, touched);
             }
-            Spec::Namespace(_) | Spec::Node(_) => {}
+            Spec::Node(_) => {
+                self.nodes.insert(name.name.clone());
+            }
+            Spec::Namespace(_) => {}
         }
     }
 
@@ -312,7 +309,10 @@ impl Cluster {
                 }
                 self.touch_selecting(name, &pod, touched);
             }
-            Spec::Namespace(_) | Spec::Node(_) => {}
+            Spec::Node(_) => {
+                self.nodes.remove(&name.name);
+            }
+            Spec::Namespace(_) => {}
         }
     }
 

@@ -5,11 +5,11 @@ use std::{net::IpAddr, sync::Arc};
 use super::{
     about::About,
     allocate::Assigned,
-    categorise::{Policy, categorise},
+    categorise::categorise,
     cluster::Cluster,
     endpoints::{PortSpec, candidates},
     exposure::{self, Exposure},
-    facts::{Service, ServiceSpec},
+    facts::{Service, ServiceSpec, TrafficPolicy},
     naming::naming,
     node_ports::AssignedPort,
     object::{Object, ObjectName},
@@ -116,11 +116,9 @@ pub fn resolve(
                         action,
                     }
                 };
-                let policy = Policy::of(spec.internal_local);
-                balancers.push(seen(policy, inside));
+                balancers.push(seen(spec.internal_policy, inside));
                 if !outside.is_empty() {
-                    let policy = Policy::of(spec.external_local);
-                    external.extend(views(outside, policy, seen));
+                    external.extend(views(outside, spec.external_policy, seen));
                 }
             }
         }
@@ -149,14 +147,14 @@ pub fn resolve(
 /// is another set: all endpoints, whatever that policy says (E3).
 fn views(
     outside: Vec<Frontend>,
-    policy: Policy,
-    seen: impl Fn(Policy, Vec<Frontend>) -> Balancer,
+    policy: TrafficPolicy,
+    seen: impl Fn(TrafficPolicy, Vec<Frontend>) -> Balancer,
 ) -> Vec<Balancer> {
     let inside = outside.iter().map(|frontend| Frontend {
         scope: Scope::Internal,
         ..frontend.clone()
     });
-    let short_circuit = seen(Policy::Cluster, inside.collect());
+    let short_circuit = seen(TrafficPolicy::Cluster, inside.collect());
     let from_outside = seen(policy, outside);
     let is_same = from_outside.action == short_circuit.action
         && from_outside.chosen().eq(short_circuit.chosen());

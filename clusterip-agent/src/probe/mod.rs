@@ -13,6 +13,7 @@ mod check;
 mod definition;
 mod exec;
 mod grpc;
+mod leaving;
 mod pods;
 mod results;
 mod schedule;
@@ -25,6 +26,7 @@ mod tracked;
 
 pub use agenda::ProbeId;
 pub use definition::{Check, Definition, Purpose, Timing, definitions};
+pub use leaving::{Leaver, Leavers, Leaving};
 pub use pods::{Job, Pods};
 pub use results::Results;
 pub use schedule::run;

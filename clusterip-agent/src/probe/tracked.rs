@@ -8,7 +8,7 @@ use super::{
     definition::{Check, Definition, Purpose},
     state::Verdict,
 };
-use crate::model::object::{Object, Spec};
+use crate::model::object::{Object, ObjectName, Spec};
 
 /// The API's default for `terminationGracePeriodSeconds`.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
@@ -59,9 +59,38 @@ impl Probe {
     pub(super) fn is_for(&self, purpose: Purpose) -> bool {
         self.definition.purpose == purpose
     }
+
+    /// Says in the log what its verdict is now.
+    pub(super) fn tell(&self, pod: &ObjectName, reason: Option<&str>) {
+        let Definition {
+            container, purpose, ..
+        } = &self.definition;
+        let probe = purpose.field();
+        if self.verdict.passes() {
+            log::info!(pod:% = pod, container:%, probe; "probe succeeds");
+        } else {
+            let reason = reason.unwrap_or_default();
+            log::warn!(pod:% = pod, container:%, probe, reason:%; "probe fails");
+        }
+    }
 }
 
 impl Tracked {
+    /// A pod that terminates, as an earlier agent showed it.
+    pub(super) fn leaving(shown: &Object, incarnation: u64) -> Self {
+        let mut object = shown.clone();
+        if let Spec::Pod(pod) = &mut object.spec {
+            Arc::make_mut(pod).deleted = None;
+        }
+        Self {
+            object,
+            shown: shown.clone(),
+            probes: Vec::new(),
+            incarnation,
+            ends: None,
+        }
+    }
+
     /// Whether probes say if the pod is ready: its status does not say it itself.
     pub(super) fn decides_readiness(&self) -> bool {
         let Spec::Pod(pod) = &self.object.spec else {

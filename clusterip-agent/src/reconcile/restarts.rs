@@ -206,7 +206,12 @@ fn g4_an_address_that_was_released_while_no_agent_ran_rests() {
     let ranges = || vec![ServiceRange::new("10.96.0.0/30".parse().unwrap())];
     let start = |dataplane, kept| {
         let resolver = Resolver::new("node-a", Algorithm::default(), ranges(), kept);
-        Reconciler::new(dataplane, resolver, Some(store.clone()), LIMITS)
+        Reconciler::new(
+            dataplane,
+            resolver,
+            Some(Store::new(directory.path())),
+            LIMITS,
+        )
     };
     let mut first = start(Memory::new(LIMITS), kept(&store));
     first.handle(listing([app("one"), app("two")]));

@@ -12,7 +12,9 @@ use std::net::IpAddr;
 
 pub use names::Names;
 pub use pod::{Container, ContainerPort, NETNS_ANNOTATION, Phase, Pod};
-pub use service::{Distribution, FamilyPolicy, Ingress, Service, ServicePort, ServiceSpec};
+pub use service::{
+    Distribution, FamilyPolicy, Ingress, Service, ServicePort, ServiceSpec, TrafficPolicy,
+};
 pub use slice::{EndpointSlice, Hints, SliceEndpoint, SlicePort};
 
 use super::service::parse_address;

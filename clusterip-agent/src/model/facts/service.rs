@@ -49,10 +49,10 @@ pub struct ServiceSpec {
     pub ip_families: Box<[Family]>,
     /// `ipFamilyPolicy`.
     pub ip_family_policy: Option<FamilyPolicy>,
-    /// `internalTrafficPolicy` is Local.
-    pub internal_local: bool,
-    /// `externalTrafficPolicy` is Local.
-    pub external_local: bool,
+    /// `internalTrafficPolicy`.
+    pub internal_policy: TrafficPolicy,
+    /// `externalTrafficPolicy`.
+    pub external_policy: TrafficPolicy,
     /// `trafficDistribution`.
     pub distribution: Distribution,
     /// `publishNotReadyAddresses`.
@@ -89,6 +89,28 @@ pub struct Ingress {
     pub address: Option<IpAddr>,
     /// `ipMode` is Proxy (E5).
     pub is_proxy: bool,
+}
+
+/// Which endpoints a client reaches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TrafficPolicy {
+    /// Those of the whole cluster, near ones first where there are hints (A8).
+    #[default]
+    Cluster,
+    /// Those of this node alone; hints have no say (A7).
+    Local,
+}
+
+impl TrafficPolicy {
+    /// As Kubernetes writes it; absent is Cluster.
+    #[must_use]
+    pub fn parse(text: Option<&str>) -> Self {
+        if text == Some("Local") {
+            Self::Local
+        } else {
+            Self::Cluster
+        }
+    }
 }
 
 /// `ipFamilyPolicy`.
@@ -171,7 +193,6 @@ impl Service {
 
 impl ServiceSpec {
     fn of(spec: &api::ServiceSpec, names: &mut Names) -> Self {
-        let is_local = |policy: &Option<String>| policy.as_deref() == Some("Local");
         let text = |text: &Option<String>| {
             let text = text.as_deref().filter(|text| !text.is_empty());
             text.map(Box::from)
@@ -193,8 +214,8 @@ impl ServiceSpec {
                 .ip_family_policy
                 .as_deref()
                 .and_then(FamilyPolicy::parse),
-            internal_local: is_local(&spec.internal_traffic_policy),
-            external_local: is_local(&spec.external_traffic_policy),
+            internal_policy: TrafficPolicy::parse(spec.internal_traffic_policy.as_deref()),
+            external_policy: TrafficPolicy::parse(spec.external_traffic_policy.as_deref()),
             distribution: Distribution::parse(spec.traffic_distribution.as_deref()),
             publishes_all: spec.publish_not_ready_addresses.unwrap_or_default(),
             affinity_seconds: affinity(spec),

@@ -3,7 +3,7 @@
 use super::{Faults, address};
 use crate::model::{
     about::ServiceType,
-    facts::{EndpointSlice, FamilyPolicy, Service, ServiceSpec},
+    facts::{EndpointSlice, FamilyPolicy, Service, ServiceSpec, TrafficPolicy},
     problem::Fault,
 };
 
@@ -40,7 +40,8 @@ pub fn service_change(before: &Service, after: &Service) -> Vec<Fault> {
 /// A load balancer asks at the number that it was told at the beginning.
 fn health_check(faults: &mut Faults, before: &ServiceSpec, after: &ServiceSpec) {
     let number = |spec: &ServiceSpec| {
-        let is_asked = spec.service_type == ServiceType::LoadBalancer && spec.external_local;
+        let is_asked = spec.service_type == ServiceType::LoadBalancer
+            && spec.external_policy == TrafficPolicy::Local;
         spec.health_check_node_port.filter(|_| is_asked)
     };
     if let (Some(was), Some(is)) = (number(before), number(after))

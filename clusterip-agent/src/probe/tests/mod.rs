@@ -1,3 +1,4 @@
+mod leaving;
 mod real;
 mod tls;
 

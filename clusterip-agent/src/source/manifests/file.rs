@@ -92,6 +92,7 @@ pub(super) fn read(file: &Arc<str>, text: &str, rules: &Rules, shared: &mut Shar
     }
     let mut content = reader.content;
     content.found.sort_by(|a, b| a.key.cmp(&b.key));
+    content.found.shrink_to_fit();
     content
 }
 

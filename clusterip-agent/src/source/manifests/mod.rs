@@ -232,6 +232,8 @@ impl ManifestSource {
             for Found { key, .. } in &content.found {
                 let files = &mut self.objects.entry(key.clone()).or_default().files;
                 if let Err(place) = files.binary_search(&name) {
+                    // Nearly always one.
+                    files.reserve_exact(1);
                     files.insert(place, name.clone());
                 }
                 touched.insert(key.clone());
