@@ -4,7 +4,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
-    helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns},
+    helpers::{bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_coarse_ns},
     maps::{LruHashMap, lpm_trie::Key},
 };
 use clusterip_common::{
@@ -123,8 +123,14 @@ impl Env for KernelEnv {
 
     #[inline(always)]
     fn now(&self) -> u64 {
-        // SAFETY: the helper takes nothing and gives a number.
-        unsafe { bpf_ktime_get_coarse_ns() }
+        let clock = self.settings().clock;
+        if clock.tick == 0 {
+            // SAFETY: the helper takes nothing and gives a number.
+            unsafe { bpf_ktime_get_coarse_ns() }
+        } else {
+            // SAFETY: as above; the kernel makes one load of it.
+            clock.at(unsafe { bpf_jiffies64() })
+        }
     }
 
     #[inline(always)]

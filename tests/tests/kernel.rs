@@ -238,9 +238,43 @@ impl Kernel {
 
 #[cfg(test)]
 mod tests {
-    use clusterip_tests::require_root;
+    use std::time::Duration;
+
+    use clusterip_tests::{packet::udp, require_root, world::service};
+    use nix::time::{ClockId, clock_getres, clock_gettime};
 
     use super::*;
+
+    /// What the agent and the programs call now is the same: ages of flows are told by one, made by the other (C5, C15).
+    #[test]
+    fn a_flow_is_stamped_with_the_time_of_the_monotonic_clock() -> anyhow::Result<()> {
+        require_root!();
+        let mut kernel = Kernel::new()?;
+        let vip = "10.96.0.10:53";
+        kernel.become_(&service(&format!("{vip}/udp"), &["10.244.1.7:53"]).tables)?;
+        let before = coarse()?;
+        let frame = udp("10.244.0.5:40000", vip).bytes();
+        kernel.pass(Hook::FromPod, Link::Ethernet, &frame)?;
+        let after = coarse()?;
+        let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?;
+        let slack = 2 * u64::try_from(Duration::from(tick).as_nanos())?;
+        let [_, half_open] = &kernel.flows;
+        let flows: Result<Vec<_>, _> = half_open.iter().collect();
+        let seen: Vec<u64> = flows?.iter().map(|(_, Raw(flow))| flow.last_seen).collect();
+        assert_eq!(seen.len(), 2, "an entry of each side");
+        for seen in seen {
+            assert!(
+                (before - slack..=after + slack).contains(&seen),
+                "C15: stamped with {seen}, sent between {before} and {after}"
+            );
+        }
+        Ok(())
+    }
+
+    fn coarse() -> anyhow::Result<u64> {
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?);
+        Ok(now.as_nanos().try_into()?)
+    }
 
     #[test]
     fn every_packet_case_holds_in_the_kernel() -> anyhow::Result<()> {

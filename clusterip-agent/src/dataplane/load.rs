@@ -13,6 +13,7 @@ use super::{
     raw::Raw,
     swap,
     takeover::{Takeover, TakeoverError},
+    ticks,
 };
 use aya::{
     Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
@@ -219,6 +220,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     }
     let mut settings = options.settings;
     settings.ipv6_checksum_flag = ipv6_checksum_flag();
+    settings.clock = ticks::clock();
     settings.socket_refuses = at_least(REFUSING).into();
     let settings = Raw(settings);
     loader.override_global("SETTINGS", &settings, true);

@@ -10,6 +10,7 @@ pub mod diagnostics;
 mod driver;
 pub mod endpoints;
 mod entries;
+pub mod expired;
 pub mod faulty;
 mod features;
 pub mod flows;
@@ -23,6 +24,7 @@ pub mod raw;
 pub mod sockets;
 mod swap;
 pub mod takeover;
+mod ticks;
 
 pub use faulty::Faulty;
 pub use memory::Memory;

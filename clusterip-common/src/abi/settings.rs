@@ -58,6 +58,28 @@ impl Range {
     }
 }
 
+/// How the kernel's ticks become nanoseconds of its monotonic clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Clock {
+    /// Nanoseconds of a tick; 0 where that is not known, and the kernel is asked for the time.
+    pub tick: u64,
+    /// The time when the count of ticks was 0, modulo 2^64.
+    pub start: u64,
+}
+
+impl Clock {
+    /// The kernel is asked for the time.
+    pub const SLOW: Self = Self { tick: 0, start: 0 };
+
+    /// The time at a count of ticks, in nanoseconds.
+    #[inline(always)]
+    #[must_use]
+    pub const fn at(self, ticks: u64) -> u64 {
+        ticks.wrapping_mul(self.tick).wrapping_add(self.start)
+    }
+}
+
 /// Settings of the program: read-only data, so that the verifier drops what is switched off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -90,6 +112,8 @@ pub struct Settings {
     pub socket_netns: u64,
     /// 1 where the kernel lets a call be refused with an error of ours (`ECONNREFUSED`), else 0 (`EPERM`).
     pub socket_refuses: u64,
+    /// How the program tells the time.
+    pub clock: Clock,
 }
 
 const SECOND: u64 = 1_000_000_000;
@@ -113,6 +137,7 @@ impl Settings {
         ipv6_checksum_flag: 0,
         socket_netns: 0,
         socket_refuses: 0,
+        clock: Clock::SLOW,
     };
 }
 
