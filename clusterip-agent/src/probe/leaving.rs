@@ -211,7 +211,7 @@ fn pod(name: &ObjectName, known: &facts::Pod) -> Pod {
         containers,
         phase,
         addresses,
-        is_listed: _,
+        is_listed,
         ready,
         passes_gates,
     } = known;
@@ -223,11 +223,9 @@ fn pod(name: &ObjectName, known: &facts::Pod) -> Pod {
     let text = |text: &Option<std::sync::Arc<str>>| text.as_deref().map(str::to_owned);
     let weight = text(weight).map(|weight| (WEIGHT_ANNOTATION.to_owned(), weight));
     let pairs = labels.iter();
-    let address = |it: &Written| {
-        Some(PodIP {
-            ip: it.address()?.to_string(),
-        })
-    };
+    let mut addresses = addresses.iter().filter_map(Written::address);
+    let single = (!is_listed).then(|| addresses.next()).flatten();
+    let listed: Vec<PodIP> = addresses.map(|ip| PodIP { ip: ip.to_string() }).collect();
     Pod {
         metadata: ObjectMeta {
             namespace: Some(name.namespace.to_string()),
@@ -253,7 +251,8 @@ fn pod(name: &ObjectName, known: &facts::Pod) -> Pod {
         }),
         status: Some(PodStatus {
             phase: (*phase == Phase::Running).then(|| "Running".to_owned()),
-            pod_ips: Some(addresses.iter().filter_map(address).collect()),
+            pod_ip: single.map(|ip| ip.to_string()),
+            pod_ips: Some(listed),
             conditions: ready.map(|ready| {
                 vec![PodCondition {
                     type_: "Ready".to_owned(),
