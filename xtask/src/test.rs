@@ -76,6 +76,8 @@ const PARTS: [Part; 4] = [
                 "abi",
                 "--test",
                 "complexity",
+                "--test",
+                "dashboards",
             ],
         ],
         privileged: false,

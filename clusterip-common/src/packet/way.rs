@@ -22,7 +22,8 @@ use crate::{
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Work {
-    packet: Packet,
+    /// What was read of it.
+    pub(super) packet: Packet,
     /// What is to be done to it, once that is decided.
     pub translation: Translation,
 }

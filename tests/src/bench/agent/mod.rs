@@ -8,6 +8,7 @@ pub mod cluster;
 mod process;
 mod programming;
 mod report;
+pub mod sight;
 
 use std::path::Path;
 

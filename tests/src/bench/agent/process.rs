@@ -145,10 +145,10 @@ fn status(id: u32, name: &str) -> Result<f64> {
 }
 
 /// The heads of services, as the kernel has them.
-struct Heads(HashMap<MapData, Raw<ServiceKey>, Raw<Service>>);
+pub(super) struct Heads(HashMap<MapData, Raw<ServiceKey>, Raw<Service>>);
 
 impl Heads {
-    fn open(node: &Node) -> Result<Self> {
+    pub(super) fn open(node: &Node) -> Result<Self> {
         let path = Pins::new(Path::new(BPFFS)).map(&maps::SERVICES);
         let data = node
             .namespace()
@@ -158,7 +158,7 @@ impl Heads {
     }
 
     /// The head of the first service.
-    fn first(&self) -> Result<Option<Service>> {
+    pub(super) fn first(&self) -> Result<Option<Service>> {
         let key = ServiceKey::new(IpAddr::V4(FIRST_VIP).into(), Be16::new(PORT), Proto::TCP);
         match self.0.get(&Raw(key), 0) {
             Ok(Raw(head)) => Ok(Some(head)),
