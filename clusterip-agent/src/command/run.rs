@@ -148,7 +148,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         () = kube_dns => anyhow::bail!("the source of objects ended"),
         () = resolving => anyhow::bail!("the resolver ended"),
         () = names.forwarder.run() => anyhow::bail!("the watch on upstreams ended"),
-        () = probe::run(&config.node_name, results.clone(), given, probed, standings) => anyhow::bail!("the probes ended"),
+        () = probe::run(&config.node_name, results.clone(), probe::Leaving::new(&config.state_dir), given, probed, standings) => anyhow::bail!("the probes ended"),
         () = reload(hang_up, source.reload(), reloaded) => anyhow::bail!("the signals ended"),
         () = supervised(health) => {}
         () = source.run(events) => anyhow::bail!("the watch on the source of objects ended"),
