@@ -70,10 +70,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let counters = CounterMaps::open(&pins)?;
     let census = Arc::new(Census::new(FlowMaps::open(&pins)?, options.settings));
     let capacity = loaded.capacity().to_vec();
-    if config.verbose >= DIAGNOSTICS {
-        diagnostics::follow(&mut loaded)?;
-    }
-
+    follow(&config, &mut loaded)?;
     attach_sockets(&mut loaded, &pins, sockets.as_ref())?;
     let resolver = super::resolver(&config, kept);
     let reconciler = Reconciler::new(maps, resolver, store, limits(&loaded));
@@ -92,8 +89,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         measures: measures.clone(),
     };
     let reconcile = reconcile::run(reconciler, inbox, observers, Timing::default());
-    let (devices, wanted) = watch::channel(None);
-    let (attached, held) = watch::channel(None);
+    let ((devices, wanted), (attached, held)) = (watch::channel(None), watch::channel(None));
 
     let connected = connected(&pins, sockets.as_ref(), seen.clone())?;
     let (resolving, inquirer) = dns::server::start(names.sockets, names.responder, seen.clone());
@@ -140,8 +136,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
     let (reloaded, interfaces) = Options::new(flags, config.clone());
     let hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let stopped = stopped()?;
     log::info!(node = config.node_name, source:% = source, mode:% = Mode::detect(), map_bytes; "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
@@ -155,15 +150,33 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         () = announcing => {}
         () = interfaces::watch_by(interfaces, devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
-        () = connected => {}
-        () = expiry => {}
+        _never = async { tokio::join!(connected, expiry) } => {}
         () = api => anyhow::bail!("the API ended"),
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        () = stopped => {}
     }
     supervisor::stopping();
     log::info!("stopped; the dataplane goes on");
     Ok(())
+}
+
+/// The programs' own diagnostics, if they are wanted.
+fn follow(config: &Config, loaded: &mut Loaded) -> anyhow::Result<()> {
+    if config.verbose >= DIAGNOSTICS {
+        diagnostics::follow(loaded)?;
+    }
+    Ok(())
+}
+
+/// Until somebody says that it is enough.
+fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 /// It ends where no service manager listens any more; the agent does not.
