@@ -22,6 +22,7 @@ pub mod interfaces;
 pub mod logging;
 pub mod metrics;
 pub mod model;
+pub mod monitor;
 pub mod plan;
 pub mod probe;
 pub mod reconcile;

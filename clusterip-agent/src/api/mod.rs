@@ -10,16 +10,18 @@ mod kernel;
 mod refusal;
 mod routes;
 pub mod socket;
+mod stream;
+mod trace;
 
 use std::{sync::Arc, time::Instant};
 
 use clusterip_common::abi::Settings;
 use tokio::sync::{Semaphore, watch};
 
-pub use self::{ages::Ages, kernel::KernelTables, routes::routes};
+pub use self::{ages::Ages, kernel::KernelTables, routes::routes, trace::Tracing};
 use crate::{
-    attachments::Attachments, dns::inquiry::Inquirer, probe::Standings, reconcile::Published,
-    view::status::AgentFacts,
+    attachments::Attachments, dns::inquiry::Inquirer, monitor::Door, probe::Standings,
+    reconcile::Published, view::status::AgentFacts,
 };
 
 /// Readings of whole tables at once: more would only take the processors from the packets.
@@ -37,6 +39,10 @@ pub struct Sources {
     pub ages: watch::Receiver<Ages>,
     /// Asks the resolver.
     pub names: Inquirer,
+    /// Where those who listen to events come in.
+    pub monitor: Door,
+    /// What it takes to run a made-up packet.
+    pub tracing: Tracing,
     /// What the kernel holds.
     pub kernel: KernelTables,
     /// Capacities of the maps, by name.

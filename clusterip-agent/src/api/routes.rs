@@ -10,7 +10,7 @@ use axum::{
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
-use super::{Shared, Sources, ages::wall_clock, refusal::Refusal};
+use super::{Shared, Sources, ages::wall_clock, refusal::Refusal, stream, trace};
 use crate::{
     clock::monotonic,
     dataplane::DataplaneError,
@@ -69,13 +69,15 @@ pub fn routes(sources: Sources) -> Router {
         .route("/v1/flows", get(flows))
         .route("/v1/affinity", get(affinity))
         .route("/v1/dns/query", get(dns_query))
+        .route("/v1/monitor", get(stream::monitor))
+        .route("/v1/trace", get(trace::trace))
         .fallback(nothing_there)
         .with_state(Shared::new(sources))
 }
 
 impl Shared {
     /// What is published now. A clone costs nothing; a borrow would hold up the writer.
-    fn published(&self) -> Published {
+    pub(super) fn published(&self) -> Published {
         self.sources.published.borrow().clone()
     }
 
@@ -110,7 +112,7 @@ fn rests(published: &Published, selection: &Selection) -> bool {
 }
 
 /// Reads the kernel's tables aside: system calls by the thousand are nothing for the runtime's own threads.
-async fn aside<T: Send + 'static>(
+pub(super) async fn aside<T: Send + 'static>(
     shared: Arc<Shared>,
     read: impl FnOnce(&Shared) -> Result<T, DataplaneError> + Send + 'static,
 ) -> Result<T, Refusal> {

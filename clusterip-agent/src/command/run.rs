@@ -5,7 +5,6 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc};
 use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
 use ipnet::IpNet;
-use prometheus_client::registry::Registry;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
@@ -30,7 +29,8 @@ use crate::{
         pins::Pins,
         sockets::SocketMaps,
     },
-    dns, expiry,
+    dns::{self, metrics::Names},
+    expiry,
     health::{self, Answers, Health, Progress},
     interfaces,
     metrics::{self, Figures, serve},
@@ -69,7 +69,6 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let maps = Bpf::new(&mut loaded)?;
     let sweep = FlowSweep::open(&pins)?;
     let expiry = expiry::keep(sweep, options.settings, maps.destinations(), monotonic);
-    let counters = CounterMaps::open(&pins)?;
     let census = Arc::new(Census::new(FlowMaps::open(&pins)?, options.settings));
     let capacity = loaded.capacity().to_vec();
     if config.verbose >= DIAGNOSTICS {
@@ -110,10 +109,8 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         sockets: sockets.is_some(),
         names: inquirer,
         census: Arc::clone(&census),
-        settings: options.settings,
     };
-    let facts = served.facts(&config);
-    let api = served.listen(&config, &pins, facts.clone()).await?;
+    let api = served.listen(&config, &pins, &mut loaded).await?;
     let health = Health {
         clock,
         progress: progressed,
@@ -122,28 +119,21 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         answers: Answers::default(),
     };
     let figures = Figures {
-        published: seen.clone(),
+        published: seen,
         wanted: wanted.clone(),
         attached: held,
-        counters,
+        counters: CounterMaps::open(&pins)?,
         census,
         capacity,
         per_backend: config.metrics_per_backend,
-        facts,
+        facts: super::version::facts(),
     };
-    let registry = metrics::registry(seen, &measures, &health.answers, &results, names.told);
-    answer(&config, (figures, registry), &health).await?;
+    answer(&config, &health, figures, &measures, &results, names.told).await?;
     let hooks =
         Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
     let (reloaded, interfaces) = Options::new(flags, config.clone());
     let hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    // It ends where no service manager listens any more; the agent does not.
-    let supervised = async {
-        supervisor::keep(health).await;
-        std::future::pending::<()>().await;
-    };
+    let told = told_to_stop()?;
     log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(), map_bytes; "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
@@ -152,28 +142,50 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         () = names.forwarder.run() => anyhow::bail!("the watch on upstreams ended"),
         () = probe::run(&config.node_name, results.clone(), given, probed, standings) => anyhow::bail!("the probes ended"),
         () = reload(hang_up, watch.reload(), reloaded) => anyhow::bail!("the signals ended"),
-        () = supervised => {}
+        () = supervised(health) => {}
         () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
         () = interfaces::watch_by(interfaces, devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
         () = connected => {}
         () = expiry => {}
         () = api => anyhow::bail!("the API ended"),
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        () = told => {}
     }
     supervisor::stopping();
     log::info!("stopped; the dataplane goes on");
     Ok(())
 }
 
+/// It ends where no service manager listens any more; the agent does not.
+async fn supervised(health: Health) {
+    supervisor::keep(health).await;
+    std::future::pending::<()>().await;
+}
+
+/// Ends with the first signal that says so.
+fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
 /// What monitoring systems and supervisors ask by HTTP.
 async fn answer(
     config: &Config,
-    (figures, registry): (Figures, Registry),
     health: &Health,
+    figures: Figures,
+    measures: &Measures,
+    results: &probe::Results,
+    names: Names,
 ) -> anyhow::Result<()> {
     if let Some(address) = config.metrics_bind_address {
+        let published = figures.published.clone();
+        let registry = metrics::registry(published, measures, &health.answers, results, names);
         serve("metrics", address, metrics::routes(figures, registry)).await?;
     }
     if let Some(address) = config.healthz_bind_address {
@@ -268,26 +280,31 @@ fn sockets(config: &Config) -> anyhow::Result<Option<Sockets>> {
     Ok(Some(Sockets { cgroup, netns }))
 }
 
-fn options(config: &Config, pins: &Pins, sockets: Option<&Sockets>) -> LoadOptions {
+/// What the programs at devices are loaded with.
+pub(super) fn settings(config: &Config) -> Settings {
     let range = |is_v4: bool| {
         let mut nets = config.service_cidrs.iter();
         nets.find(|net| net.addr().is_ipv4() == is_v4)
             .map_or(Range::EMPTY, range_of)
     };
+    let settings = Settings {
+        service_v4: range(true),
+        service_v6: range(false),
+        ..Settings::DEFAULT
+    };
+    with_times(config, settings)
+}
+
+fn options(config: &Config, pins: &Pins, sockets: Option<&Sockets>) -> LoadOptions {
     LoadOptions {
         pins: Some(pins.clone()),
         max_services: config.max_services,
         max_backends: config.max_backends,
         max_flows: config.max_flows,
-        settings: with_times(
-            config,
-            Settings {
-                service_v4: range(true),
-                service_v6: range(false),
-                socket_netns: sockets.map_or(0, |sockets| sockets.netns),
-                ..Settings::DEFAULT
-            },
-        ),
+        settings: Settings {
+            socket_netns: sockets.map_or(0, |sockets| sockets.netns),
+            ..settings(config)
+        },
         sockets: sockets.is_some(),
         uplinks: config.uplink_mode != UplinkMode::Off,
         drivers: config.uplink_mode == UplinkMode::Auto,

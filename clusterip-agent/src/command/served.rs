@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Instant};
 
-use clusterip_common::abi::Settings;
 use tokio::sync::watch;
 
 use crate::{
@@ -10,9 +9,14 @@ use crate::{
     attachments::Attachments,
     census::Census,
     config::{Config, SocketLb},
-    dataplane::{attach::Mode, pins::Pins},
+    dataplane::{
+        attach::Mode,
+        events::Events,
+        load::{FROM_POD, Loaded},
+        pins::Pins,
+    },
     dns::inquiry::Inquirer,
-    probe,
+    monitor, probe,
     reconcile::Published,
     view::status::AgentFacts,
 };
@@ -33,13 +37,11 @@ pub(super) struct Served {
     pub(super) names: Inquirer,
     /// The tables that the program fills.
     pub(super) census: Arc<Census>,
-    /// How long flows live.
-    pub(super) settings: Settings,
 }
 
 impl Served {
     /// What does not change while the agent runs.
-    pub(super) fn facts(&self, config: &Config) -> AgentFacts {
+    fn facts(&self, config: &Config) -> AgentFacts {
         AgentFacts {
             node: config.node_name.clone(),
             pid: std::process::id(),
@@ -60,8 +62,10 @@ impl Served {
         self,
         config: &Config,
         pins: &Pins,
-        facts: AgentFacts,
+        loaded: &mut Loaded,
     ) -> anyhow::Result<impl Future<Output = ()> + use<>> {
+        let facts = self.facts(config);
+        let settings = super::run::settings(config);
         let Self {
             published,
             attached,
@@ -70,8 +74,13 @@ impl Served {
             sockets: _,
             names,
             census,
-            settings,
         } = self;
+        let events = Events::new(loaded)?;
+        let (door, listeners) = monitor::door();
+        let around = monitor::Surroundings {
+            published: published.clone(),
+            attached: attached.clone(),
+        };
         let socket = match &config.socket {
             Some(path) => Some(Socket::bind(path).await?),
             None => None,
@@ -84,6 +93,12 @@ impl Served {
             probes,
             ages,
             names,
+            monitor: door,
+            tracing: api::Tracing {
+                pins: pins.clone(),
+                settings,
+                tag: loaded.info(FROM_POD).map(|info| info.tag()).ok(),
+            },
             kernel: api::KernelTables::open(pins, census)?,
             capacity,
             settings,
@@ -98,6 +113,7 @@ impl Served {
             tokio::select! {
                 () = socket.serve(routes) => {}
                 () = follow => {}
+                () = monitor::run(events, listeners, around) => {}
             }
         })
     }

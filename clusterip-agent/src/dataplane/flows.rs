@@ -124,6 +124,7 @@ pub(super) const fn blank<T: Pod>() -> T {
     unsafe { std::mem::zeroed() }
 }
 
+/// Opens a map by its pin, to be read as a whole.
 pub(super) fn open<K: Pod, V: Pod>(pins: &Pins, shape: &Shape) -> Result<Whole<K, V>, LoadError> {
     let fail = |source| LoadError::Map {
         map: shape.name,

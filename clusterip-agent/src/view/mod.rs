@@ -6,6 +6,7 @@
 pub mod affinity;
 pub mod allocations;
 pub mod endpoints;
+pub mod event;
 pub mod flows;
 pub mod interfaces;
 pub mod lookup;
@@ -44,7 +45,7 @@ impl Selection {
 
     /// Where the wanted services are in the maps.
     fn places<'a>(
-        &'a self,
+        &self,
         published: &'a Published,
     ) -> impl Iterator<Item = (&'a ObjectName, &'a Placement)> {
         let all = published.index.services.iter();

@@ -18,7 +18,7 @@ pub struct Names<'a> {
 impl<'a> Names<'a> {
     /// The names of the services of a selection, and of all pods.
     #[must_use]
-    pub fn of(published: &'a Published, selection: &'a Selection) -> Self {
+    pub fn of(published: &'a Published, selection: &Selection) -> Self {
         let mut names = Self {
             published,
             backends: HashMap::new(),
@@ -42,6 +42,20 @@ impl<'a> Names<'a> {
     #[must_use]
     pub fn service(&self, id: ServiceId) -> Option<(&'a ObjectName, &'a Placement)> {
         self.services.get(&id).copied()
+    }
+
+    /// The ids of the balancers of a selection.
+    pub fn ids(&self, selection: &Selection) -> impl Iterator<Item = ServiceId> {
+        let all = self.services.iter();
+        all.filter(|(_, (name, _))| selection.has(name))
+            .map(|(id, _)| *id)
+    }
+
+    /// The service that has an address, whichever ports it has there.
+    #[must_use]
+    pub fn owner(&self, address: IpAddr) -> Option<&'a ObjectName> {
+        let mut services = self.published.snapshot.named_by(address);
+        services.next().map(|service| &service.name)
     }
 
     /// The pod with that address, as `namespace/name`; empty if there is none.
