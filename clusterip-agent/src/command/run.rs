@@ -1,6 +1,10 @@
 //! `clusterip run`: the node agent put together.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicUsize},
+};
 
 use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
@@ -127,6 +131,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         capacity,
         per_backend: config.metrics_per_backend,
         facts: super::version::facts(),
+        last_size: AtomicUsize::default(),
     };
     answer(&config, &health, figures, &measures, &results, names.told).await?;
     let hooks =
