@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use k8s_openapi::jiff::Timestamp;
+use nix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 /// The time, as it is told.
@@ -57,4 +58,14 @@ pub fn timestamp(time: SystemTime) -> Timestamp {
     parts
         .and_then(|(seconds, nanos)| Timestamp::new(seconds, nanos).ok())
         .unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// Nanoseconds of the clock that flows are stamped with.
+#[must_use]
+pub fn monotonic() -> u64 {
+    let now =
+        clock_gettime(ClockId::CLOCK_MONOTONIC).map_or((0, 0), |it| (it.tv_sec(), it.tv_nsec()));
+    let (seconds, nanoseconds) = now;
+    let seconds = u64::try_from(seconds).unwrap_or_default();
+    seconds * 1_000_000_000 + u64::try_from(nanoseconds).unwrap_or_default()
 }

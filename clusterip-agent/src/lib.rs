@@ -14,6 +14,7 @@ pub mod dataplane;
 mod default_routes;
 pub mod dns;
 pub mod durable;
+pub mod expiry;
 pub mod health;
 pub mod heap;
 pub mod interfaces;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use clusterip_common::abi::{BackendId, Counters, Outcome, ServiceId, Traffic};
-use nix::time::{ClockId, clock_gettime};
 
 use crate::{
+    clock::monotonic,
     dataplane::{
         DataplaneError, counters::CounterMaps, flows::FlowMaps, load::LoadError, pins::Pins,
     },
@@ -100,13 +100,4 @@ fn noted<T>(reading: Result<T, DataplaneError>) -> Option<T> {
             None
         }
     }
-}
-
-/// Nanoseconds of the clock that flows are stamped with.
-pub(super) fn monotonic() -> u64 {
-    let now =
-        clock_gettime(ClockId::CLOCK_MONOTONIC).map_or((0, 0), |it| (it.tv_sec(), it.tv_nsec()));
-    let (seconds, nanoseconds) = now;
-    let seconds = u64::try_from(seconds).unwrap_or_default();
-    seconds * 1_000_000_000 + u64::try_from(nanoseconds).unwrap_or_default()
 }

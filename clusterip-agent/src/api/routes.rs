@@ -10,10 +10,9 @@ use axum::{
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
-use super::{
-    Shared, Sources, ages::wall_clock, kernel::monotonic, refusal::Refusal, stream, trace,
-};
+use super::{Shared, Sources, ages::wall_clock, refusal::Refusal, stream, trace};
 use crate::{
+    clock::monotonic,
     dataplane::DataplaneError,
     dns::inquiry,
     reconcile::Published,

@@ -9,8 +9,9 @@ use axum::{
 use clusterip_common::abi::Settings;
 use serde::Deserialize;
 
-use super::{Shared, kernel::monotonic, refusal::Refusal, routes::aside};
+use super::{Shared, refusal::Refusal, routes::aside};
 use crate::{
+    clock::monotonic,
     dataplane::{
         DataplaneError,
         pins::Pins,

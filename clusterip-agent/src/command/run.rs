@@ -5,6 +5,7 @@ use std::{net::IpAddr, path::PathBuf};
 use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
 use ipnet::IpNet;
+use prometheus_client::registry::Registry;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
@@ -13,7 +14,7 @@ use tokio::{
 use super::{names, reload::Options, served::Served};
 use crate::{
     attachments,
-    clock::Clock,
+    clock::{Clock, monotonic},
     config::{Config, Flags, RUN, SocketLb, UplinkMode},
     dataplane::{
         attach::{Hooks, Mode},
@@ -21,12 +22,13 @@ use crate::{
         cgroup,
         counters::CounterMaps,
         diagnostics,
+        expired::FlowSweep,
         load::{LoadOptions, Loaded, load},
         netns,
         pins::Pins,
         sockets::SocketMaps,
     },
-    dns,
+    dns, expiry,
     health::{self, Answers, Health, Progress},
     interfaces,
     metrics::{self, Figures, serve},
@@ -59,10 +61,12 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let kept = allocations(&store);
     let pins = Pins::new(&config.bpffs);
     let sockets = sockets(&config)?;
-    let mut loaded =
-        load(&options(&config, &pins, sockets.as_ref())).context("load the dataplane")?;
+    let options = options(&config, &pins, sockets.as_ref());
+    let mut loaded = load(&options).context("load the dataplane")?;
     let map_bytes: u64 = loaded.footprint().values().sum();
     let maps = Bpf::new(&mut loaded)?;
+    let sweep = FlowSweep::open(&pins)?;
+    let expiry = expiry::keep(sweep, options.settings, maps.destinations(), monotonic);
     let counters = CounterMaps::open(&pins)?;
     let capacity = loaded.capacity().to_vec();
     if config.verbose >= DIAGNOSTICS {
@@ -117,13 +121,8 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         counters,
         capacity,
     };
-    if let Some(address) = config.metrics_bind_address {
-        let registry = metrics::registry(figures, &measures, &health.answers, &results, names.told);
-        serve("metrics", address, metrics::routes(registry)).await?;
-    }
-    if let Some(address) = config.healthz_bind_address {
-        serve("healthz", address, health::routes(health.clone())).await?;
-    }
+    let registry = metrics::registry(figures, &measures, &health.answers, &results, names.told);
+    answer(&config, registry, &health).await?;
     let hooks =
         Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
     let (reloaded, interfaces) = Options::new(flags, config.clone());
@@ -148,12 +147,24 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         () = interfaces::watch_by(interfaces, devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
         () = connected => {}
+        () = expiry => {}
         () = api => anyhow::bail!("the API ended"),
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
     supervisor::stopping();
     log::info!("stopped; the dataplane goes on");
+    Ok(())
+}
+
+/// What monitoring systems and supervisors ask by HTTP.
+async fn answer(config: &Config, registry: Registry, health: &Health) -> anyhow::Result<()> {
+    if let Some(address) = config.metrics_bind_address {
+        serve("metrics", address, metrics::routes(registry)).await?;
+    }
+    if let Some(address) = config.healthz_bind_address {
+        serve("healthz", address, health::routes(health.clone())).await?;
+    }
     Ok(())
 }
 

@@ -47,6 +47,11 @@ impl<K: Pod, V: Pod> Whole<K, V> {
         }
     }
 
+    /// Its descriptor.
+    pub(super) const fn descriptor(&self) -> &OwnedFd {
+        &self.map
+    }
+
     /// Every entry; an array's in the order of its indices. An entry that is written meanwhile may be missing or be there
     /// twice. `blank` is what the buffers are filled with before.
     pub(super) fn read(&self, blank: (K, V)) -> io::Result<Vec<(K, V)>> {

@@ -17,7 +17,7 @@ use clusterip_common::{
 use super::{
     Dataplane, DataplaneError,
     batch::Whole,
-    endpoints::{Endpoints, place_of},
+    endpoints::{Destinations, Endpoints, place_of},
     load::{Data, LoadError, Loaded},
     raw::Raw,
 };
@@ -42,6 +42,7 @@ pub struct Bpf {
     endpoint_words: Array<Data, u64>,
     /// What the bitmap follows from; None until the backends have been read.
     endpoints: Option<Endpoints>,
+    destinations: Destinations,
     service_counters: PerCpuArray<Data, Raw<Counters>>,
     backend_counters: PerCpuArray<Data, Raw<Counters>>,
     whole: Wholes,
@@ -76,6 +77,7 @@ impl Bpf {
             live_flows: loaded.map(&maps::LIVE_FLOWS)?,
             endpoint_words: loaded.map(&maps::ENDPOINTS)?,
             endpoints: None,
+            destinations: Destinations::default(),
             service_counters: loaded.map(&maps::SERVICE_COUNTERS)?,
             backend_counters: loaded.map(&maps::BACKEND_COUNTERS)?,
             whole,
@@ -182,11 +184,22 @@ impl Dataplane for Bpf {
 }
 
 impl Bpf {
-    /// Makes the bitmap of endpoints what the backends say.
+    /// Where flows lead, to be told by whoever looks through them.
+    #[must_use]
+    pub fn destinations(&self) -> Destinations {
+        self.destinations.clone()
+    }
+
+    /// Makes the bitmap of endpoints what the backends and flows say.
     fn derive_endpoints(&mut self, tables: &Tables) -> Result<(), DataplaneError> {
-        let endpoints = Endpoints::of(tables);
         let present = self.whole.endpoint_words.read((0, 0));
         let present = present.map_err(read_error(maps::ENDPOINTS.name))?;
+        let mut endpoints = self.endpoints.take().unwrap_or_else(|| {
+            let mut inherited = Endpoints::of(tables);
+            inherited.keep(present.iter().copied());
+            inherited
+        });
+        endpoints.renew(tables, &self.destinations);
         for (wanted, present) in endpoints.words().zip(present) {
             if wanted != present {
                 let (index, word) = wanted;

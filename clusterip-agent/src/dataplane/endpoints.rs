@@ -1,7 +1,9 @@
 //! Which addresses and ports backends have: a bit each by a hash, so that the program need not look up packets of any other.
 //!
-//! A bit is set before a backend is written, and goes only when the tables are read anew: a late reply of a backend that
-//! is gone is still known by it, and dropped (C11).
+//! A bit is set before a backend is written. It goes when the tables are read anew and a look through the flows has found none
+//! that leads there: a late reply of a backend that is gone is still known by it, and dropped (C11).
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clusterip_common::{
     abi::{Backend, BackendState, endpoint},
@@ -20,6 +22,51 @@ type Word = (u32, u64);
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Endpoints {
     words: Vec<u64>,
+    /// Those of backends, now or at any time since the last renewal: flows to them may have begun since.
+    recent: Vec<u64>,
+}
+
+/// Where flows lead: found by whoever looks through them, for whoever writes the bitmap.
+#[derive(Clone, Default, Debug)]
+pub struct Destinations(Arc<Mutex<Search>>);
+
+#[derive(Default, Debug)]
+struct Search {
+    /// Goes up with each renewal: a search that began before one has not seen all flows that may have begun since.
+    round: u64,
+    found: Option<Vec<u64>>,
+}
+
+impl Destinations {
+    /// A search begins; the answer is to be handed in with what it found.
+    #[must_use]
+    pub fn begin(&self) -> u64 {
+        self.search(|search| search.round)
+    }
+
+    /// What a search has found. It is of no use if the bitmap was renewed since it began.
+    pub fn found(&self, round: u64, places: impl Iterator<Item = (Addr, Be16)>) {
+        let mut words = vec![0; WORDS];
+        for (address, port) in places {
+            set(&mut words, place_of(address, port));
+        }
+        self.search(|search| {
+            if search.round == round {
+                search.found = Some(words);
+            }
+        });
+    }
+
+    fn next(&self) -> Option<Vec<u64>> {
+        self.search(|search| {
+            search.round += 1;
+            search.found.take()
+        })
+    }
+
+    fn search<T>(&self, act: impl FnOnce(&mut Search) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// The word and the bit of an address and port.
@@ -32,13 +79,34 @@ impl Endpoints {
     /// Those of the backends that are not free.
     #[must_use]
     pub fn of(tables: &Tables) -> Self {
-        let mut endpoints = Self {
-            words: vec![0; WORDS],
-        };
-        for backend in tables.backends.values() {
-            endpoints.add(backend);
+        let mut words = vec![0; WORDS];
+        let held = tables.backends.values();
+        for backend in held.filter(|it| it.state != BackendState::FREE) {
+            set(&mut words, place_of(backend.address, backend.port));
         }
-        endpoints
+        Self {
+            recent: words.clone(),
+            words,
+        }
+    }
+
+    /// Bits that somebody has set stay until they are known to be of no use.
+    pub(super) fn keep(&mut self, words: impl Iterator<Item = Word>) {
+        for (index, word) in words {
+            set(&mut self.words, (index, word));
+            set(&mut self.recent, (index, word));
+        }
+    }
+
+    /// Those of `tables` are taken up. If a whole look through the flows falls between the last renewal and this one, those go
+    /// that it did not find and that were no backend's since.
+    pub(super) fn renew(&mut self, tables: &Tables, destinations: &Destinations) {
+        let Self { words: held, .. } = Self::of(tables);
+        if let Some(found) = destinations.next() {
+            self.words = self.recent.iter().zip(found).map(|(a, b)| a | b).collect();
+            self.recent.clone_from(&held);
+        }
+        self.keep((0..).zip(held));
     }
 
     /// Whether a backend may have that address and port; false is certain.
@@ -61,10 +129,17 @@ impl Endpoints {
             return None;
         }
         let (index, bit) = place_of(backend.address, backend.port);
+        set(&mut self.recent, (index, bit));
         let word = self.words.get_mut(index as usize)?;
         let is_new = *word & bit == 0;
         *word |= bit;
         is_new.then_some((index, *word))
+    }
+}
+
+fn set(words: &mut [u64], (index, bits): Word) {
+    if let Some(word) = words.get_mut(index as usize) {
+        *word |= bits;
     }
 }
 
@@ -112,6 +187,41 @@ mod tests {
         let count = others.count();
         assert!(count <= 2, "{count} of 256, with one bit in 4,096 set");
         assert_eq!(endpoints.words().count(), WORDS);
+    }
+
+    #[test]
+    fn a_bit_outlives_its_backend_as_long_as_flows_lead_there() {
+        let (none, backend) = (Tables::default(), backend(1, 8080, BackendState::ACTIVE));
+        let (address, port) = (backend.address, backend.port);
+        let destinations = Destinations::default();
+        let mut endpoints = Endpoints::of(&none);
+        endpoints.add(&backend);
+        // A flow begins unseen, then the backend goes.
+        destinations.found(destinations.begin(), std::iter::empty());
+        endpoints.renew(&none, &destinations);
+        assert!(
+            endpoints.contains(address, port),
+            "C11: was a backend since"
+        );
+        endpoints.renew(&none, &destinations);
+        assert!(endpoints.contains(address, port), "C11: nobody has looked");
+        destinations.found(destinations.begin(), [(address, port)].into_iter());
+        endpoints.renew(&none, &destinations);
+        assert!(endpoints.contains(address, port), "C11: a flow leads there");
+        let early = destinations.begin();
+        endpoints.renew(&none, &destinations);
+        destinations.found(early, std::iter::empty());
+        endpoints.renew(&none, &destinations);
+        assert!(
+            endpoints.contains(address, port),
+            "C11: the look began before the renewal"
+        );
+        destinations.found(destinations.begin(), std::iter::empty());
+        endpoints.renew(&none, &destinations);
+        assert!(
+            !endpoints.contains(address, port),
+            "no flow leads there any more"
+        );
     }
 
     proptest! {

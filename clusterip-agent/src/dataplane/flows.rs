@@ -93,7 +93,10 @@ impl FlowMaps {
     }
 }
 
-fn read<K: Pod, V: Pod>(map: &Whole<K, V>, shape: &Shape) -> Result<Vec<(K, V)>, DataplaneError> {
+pub(super) fn read<K: Pod, V: Pod>(
+    map: &Whole<K, V>,
+    shape: &Shape,
+) -> Result<Vec<(K, V)>, DataplaneError> {
     map.read((blank(), blank()))
         .map_err(|source| DataplaneError::Read {
             map: shape.name,
@@ -109,7 +112,7 @@ fn count<K: Pod, V: Pod>(
     Ok((shape.name, u64::try_from(entries).unwrap_or(u64::MAX)))
 }
 
-const fn blank<T: Pod>() -> T {
+pub(super) const fn blank<T: Pod>() -> T {
     // SAFETY: `Pod` says that any bytes are a value.
     unsafe { std::mem::zeroed() }
 }

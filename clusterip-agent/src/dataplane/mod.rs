@@ -11,6 +11,7 @@ mod driver;
 pub mod endpoints;
 mod entries;
 pub mod events;
+pub mod expired;
 pub mod faulty;
 mod features;
 pub mod flows;

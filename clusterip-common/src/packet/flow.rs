@@ -58,7 +58,7 @@ pub(super) fn standing<E: Env>(env: &E, flow: &Flow, packet: &Packet) -> Standin
     let has_ended = packet.has_handshake() && flow.state >= FlowState::ENDED;
     if packet.opens() && has_ended {
         // C4: whether it is too late for the last ACKs does not matter here.
-        return if idle(env, flow) > env.settings().closing_reuse {
+        return if idle(env.now(), flow) > env.settings().closing_reuse {
             Standing::Anew
         } else {
             Standing::Keep(backend)
@@ -78,20 +78,32 @@ pub(super) fn is_standing<E: Env>(env: &E, flow: &Flow) -> bool {
 
 /// Nanoseconds since the last packet that counts. Another CPU's clock may be a tick ahead (C15).
 #[inline(always)]
-fn idle<E: Env>(env: &E, flow: &Flow) -> u64 {
-    let idle = env.now().wrapping_sub(flow.last_seen);
+#[must_use]
+pub const fn idle(now: u64, flow: &Flow) -> u64 {
+    let idle = now.wrapping_sub(flow.last_seen);
     if idle.cast_signed() < 0 { 0 } else { idle }
 }
 
-/// Whether the time of a flow has run out. A side that listens is as alive as the one that talks.
+/// Whether a flow has been idle for longer than `limit` nanoseconds. A side that listens is as alive as the one that talks:
+/// `other` finds that side's entry.
+#[inline(always)]
+pub fn is_idle_for(
+    limit: u64,
+    now: u64,
+    flow: &Flow,
+    other: impl FnOnce() -> Option<Flow>,
+) -> bool {
+    idle(now, flow) > limit && other().is_none_or(|other| idle(now, &other) > limit)
+}
+
+/// Whether the time of a flow has run out.
 #[inline(always)]
 pub(super) fn is_over<E: Env>(env: &E, key: &FlowKey, flow: &Flow) -> bool {
     let limit = env.settings().timeout(key.protocol, flow.state);
-    if idle(env, flow) <= limit {
-        return false;
-    }
-    let (key, _) = twin(key, flow);
-    find(env, &key).is_none_or(|(_, twin)| idle(env, &twin.get()) > limit)
+    is_idle_for(limit, env.now(), flow, || {
+        let (key, _) = twin(key, flow);
+        find(env, &key).map(|(_, twin)| twin.get())
+    })
 }
 
 /// The state after one more packet of this side.
@@ -114,7 +126,8 @@ pub(super) fn next_state(state: FlowState, packet: &Packet) -> FlowState {
 
 /// The tuple and the entry of a flow's other side.
 #[inline(always)]
-pub(super) const fn twin(key: &FlowKey, flow: &Flow) -> (FlowKey, Flow) {
+#[must_use]
+pub const fn twin(key: &FlowKey, flow: &Flow) -> (FlowKey, Flow) {
     let is_request = flow.direction.is_request();
     // Of a request's entry the other side is the backend's, of a reply's the client's.
     let (source, source_port, destination, destination_port) = if is_request {

@@ -27,6 +27,7 @@ mod way;
 
 pub use checksum::Sum;
 pub use env::{Env, FlowEntry, FlowError, Table};
+pub use flow::{idle, is_idle_for, twin};
 pub use frame::{ChecksumFix, Frame, SliceFrame, Wire};
 pub use link::{Link, Network, network};
 pub use parse::{Ethernet, Ports, TcpFlags};
