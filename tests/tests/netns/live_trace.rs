@@ -39,7 +39,7 @@ fn state(lab: &mut Lab) -> Result<String> {
         .context("outcomes")?;
     let outcomes = outcomes
         .iter()
-        .filter(|it| it.get("name") != Some(&Value::from("not-ours")));
+        .filter(|it| it.get("outcome") != Some(&Value::from("not-ours")));
     let services = document(lab, "services", &["get", "services", "-A"])?;
     let traffic: Vec<Option<&Value>> = (services.get("services").and_then(Value::as_array))
         .into_iter()
