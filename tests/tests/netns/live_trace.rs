@@ -82,7 +82,7 @@ fn chosen(trace: &Value) -> Option<&str> {
     trace.pointer("/chosen/address")?.as_str()
 }
 
-fn of(to: SocketAddr) -> &'static str {
+const fn of(to: SocketAddr) -> &'static str {
     if to.is_ipv4() {
         "10.244.0.2:40000"
     } else {
