@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod attachments;
+pub mod census;
 pub mod clock;
 pub mod command;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod expiry;
 pub mod health;
 pub mod heap;
 pub mod interfaces;
+pub mod kube_proxy;
 pub mod logging;
 pub mod metrics;
 pub mod model;

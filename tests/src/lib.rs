@@ -5,6 +5,7 @@
 //! however that ends: namespaces are held by file descriptors, children die with their parent.
 
 pub mod agent;
+pub mod apiserver;
 pub mod bench;
 pub mod call;
 pub mod caller;
@@ -13,6 +14,7 @@ pub mod cgroup;
 pub mod client;
 pub mod demo;
 pub mod flood;
+pub mod foreign;
 pub mod host;
 pub mod interrupt;
 pub mod lab;
@@ -28,6 +30,7 @@ pub mod objects;
 pub mod outside;
 pub mod packet;
 pub mod pattern;
+pub mod playbook;
 pub mod pod;
 pub mod process;
 pub mod property;
@@ -37,6 +40,7 @@ pub mod scenario;
 pub mod schema;
 pub mod server;
 mod sys;
+pub mod terminal;
 pub mod upstream;
 pub mod vectors;
 pub mod wait;
@@ -45,10 +49,16 @@ pub mod world;
 // The targets of this crate share its dependencies; this one is for `tests/properties.rs`.
 #[cfg(test)]
 use proptest as _;
+#[cfg(test)]
+use serde as _;
+#[cfg(test)]
+use serde_saphyr as _;
 
 pub use agent::Agent;
+pub use apiserver::ApiServer;
 pub use caller::Caller;
 pub use cgroup::Cgroup;
+pub use foreign::Foreign;
 pub use lab::Lab;
 pub use listener::Listener;
 pub use load::Load;

@@ -5,6 +5,7 @@
 
 mod ages;
 pub mod client;
+mod conversation;
 mod kernel;
 mod refusal;
 mod routes;
@@ -14,12 +15,13 @@ mod trace;
 
 use std::{sync::Arc, time::Instant};
 
+use clusterip_common::abi::Settings;
 use tokio::sync::{Semaphore, watch};
 
 pub use self::{ages::Ages, kernel::KernelTables, routes::routes, trace::Tracing};
 use crate::{
     attachments::Attachments, dns::inquiry::Inquirer, monitor::Door, probe::Standings,
-    reconcile::Published, view::status::AgentFacts,
+    reconcile::Published, source::kubernetes::Connection, view::status::AgentFacts,
 };
 
 /// Readings of whole tables at once: more would only take the processors from the packets.
@@ -45,10 +47,14 @@ pub struct Sources {
     pub kernel: KernelTables,
     /// Capacities of the maps, by name.
     pub capacity: Vec<(&'static str, u32)>,
+    /// How long flows live.
+    pub settings: Settings,
     /// What does not change.
     pub facts: AgentFacts,
     /// Kind and place of the source of objects.
     pub source: (&'static str, String),
+    /// How the API server is reached, if that is the source.
+    pub connection: Option<watch::Receiver<Connection>>,
     /// When the agent started.
     pub started: Instant,
 }

@@ -1,6 +1,6 @@
 //! `clusterip run`: the node agent put together.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
@@ -11,9 +11,10 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::{names, reload::Options, served::Served};
+use super::{names, origin::Origin, reload::Options, served::Served};
 use crate::{
     attachments,
+    census::Census,
     clock::{Clock, monotonic},
     config::{Config, Flags, RUN, SocketLb, UplinkMode},
     dataplane::{
@@ -23,6 +24,7 @@ use crate::{
         counters::CounterMaps,
         diagnostics,
         expired::FlowSweep,
+        flows::FlowMaps,
         load::{LoadOptions, Loaded, load},
         netns,
         pins::Pins,
@@ -37,10 +39,7 @@ use crate::{
     probe,
     reconcile::{self, Measures, Observers, Published, Reconciler, Timing},
     reconnect,
-    source::{
-        kube_dns,
-        manifests::{Kept, Reload, Watch},
-    },
+    source::{kube_dns, manifests::Reload},
     state::Store,
     supervisor,
 };
@@ -55,10 +54,11 @@ const DEBUG: u8 = 4;
 /// Serves until it is told to stop. The dataplane goes on without the agent (F4).
 pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()> {
     // First what can be wrong with the call, then what the kernel may refuse.
-    let last_good = Kept::open(&config.state_dir.join("manifests"));
-    let watch = Watch::start(&config.manifests, super::rules(&config), last_good)?;
-    let store = Store::new(&config.state_dir);
-    let kept = allocations(&store);
+    let clock = Clock::start();
+    let source = Origin::open(&config, clock).await?;
+    // An API server gives addresses out and keeps them itself.
+    let store = (!config.has_api_server()).then(|| Store::new(&config.state_dir));
+    let kept = store.as_ref().map(allocations).unwrap_or_default();
     let pins = Pins::new(&config.bpffs);
     let sockets = sockets(&config)?;
     let options = options(&config, &pins, sockets.as_ref());
@@ -68,6 +68,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let sweep = FlowSweep::open(&pins)?;
     let expiry = expiry::keep(sweep, options.settings, maps.destinations(), monotonic);
     let counters = CounterMaps::open(&pins)?;
+    let census = Arc::new(Census::new(FlowMaps::open(&pins)?, options.settings));
     let capacity = loaded.capacity().to_vec();
     if config.verbose >= DIAGNOSTICS {
         diagnostics::follow(&mut loaded)?;
@@ -75,14 +76,13 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
 
     attach_sockets(&mut loaded, &pins, sockets.as_ref())?;
     let resolver = super::resolver(&config, kept);
-    let reconciler = Reconciler::new(maps, resolver, Some(store), limits(&loaded));
+    let reconciler = Reconciler::new(maps, resolver, store, limits(&loaded));
     let names = names::open(&config).await?;
     let (events, listed) = mpsc::channel(QUEUE);
     let (completed, given) = mpsc::channel(QUEUE);
     let (probed, inbox) = mpsc::channel(QUEUE);
     let (published, seen) = watch::channel(Published::default());
     let (standings, found) = watch::channel(probe::Standings::default());
-    let clock = Clock::start();
     let (progress, progressed) = watch::channel(Progress::new(clock.now()));
     let (measures, results) = (Measures::default(), probe::Results::default());
     let observers = Observers {
@@ -106,44 +106,53 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         capacity: capacity.clone(),
         sockets: sockets.is_some(),
         names: inquirer,
+        census: Arc::clone(&census),
+        settings: options.settings,
+        connection: source.connection(),
     };
-    let api = served.listen(&config, &pins, &mut loaded).await?;
+    let facts = served.facts(&config);
+    let api = served
+        .listen(&config, &pins, &mut loaded, facts.clone())
+        .await?;
     let health = Health {
         clock,
         progress: progressed,
         published: seen.clone(),
         attached: held.clone(),
+        connection: source.connection(),
         answers: Answers::default(),
     };
+    let announcing = source.announcing(&config.node_name, clock, seen.clone());
     let figures = Figures {
-        published: seen,
+        published: seen.clone(),
+        wanted: wanted.clone(),
         attached: held,
         counters,
+        census,
         capacity,
+        per_backend: config.metrics_per_backend,
+        facts,
     };
-    let registry = metrics::registry(figures, &measures, &health.answers, &results, names.told);
-    answer(&config, registry, &health).await?;
+    let mut registry = metrics::registry(seen, &measures, &health.answers, &results, names.told);
+    source.register(&mut registry);
+    answer(&config, (figures, registry), &health).await?;
     let hooks =
         Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
     let (reloaded, interfaces) = Options::new(flags, config.clone());
     let hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    // It ends where no service manager listens any more; the agent does not.
-    let supervised = async {
-        supervisor::keep(health).await;
-        std::future::pending::<()>().await;
-    };
-    log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(), map_bytes; "started");
+    log::info!(node = config.node_name, source:% = source, mode:% = Mode::detect(), map_bytes; "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
         () = kube_dns => anyhow::bail!("the source of objects ended"),
         () = resolving => anyhow::bail!("the resolver ended"),
         () = names.forwarder.run() => anyhow::bail!("the watch on upstreams ended"),
         () = probe::run(&config.node_name, results.clone(), given, probed, standings) => anyhow::bail!("the probes ended"),
-        () = reload(hang_up, watch.reload(), reloaded) => anyhow::bail!("the signals ended"),
-        () = supervised => {}
-        () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
+        () = reload(hang_up, source.reload(), reloaded) => anyhow::bail!("the signals ended"),
+        () = supervised(health) => {}
+        () = source.run(events) => anyhow::bail!("the watch on the source of objects ended"),
+        () = announcing => {}
         () = interfaces::watch_by(interfaces, devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
         () = connected => {}
@@ -157,10 +166,20 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     Ok(())
 }
 
+/// It ends where no service manager listens any more; the agent does not.
+async fn supervised(health: Health) {
+    supervisor::keep(health).await;
+    std::future::pending::<()>().await;
+}
+
 /// What monitoring systems and supervisors ask by HTTP.
-async fn answer(config: &Config, registry: Registry, health: &Health) -> anyhow::Result<()> {
+async fn answer(
+    config: &Config,
+    (figures, registry): (Figures, Registry),
+    health: &Health,
+) -> anyhow::Result<()> {
     if let Some(address) = config.metrics_bind_address {
-        serve("metrics", address, metrics::routes(registry)).await?;
+        serve("metrics", address, metrics::routes(figures, registry)).await?;
     }
     if let Some(address) = config.healthz_bind_address {
         serve("healthz", address, health::routes(health.clone())).await?;
@@ -178,11 +197,13 @@ fn allocations(store: &Store) -> Allocations {
 }
 
 /// At each SIGHUP: options and manifests are read again.
-async fn reload(mut signal: Signal, manifests: Reload, mut options: Options) {
+async fn reload(mut signal: Signal, manifests: Option<Reload>, mut options: Options) {
     while signal.recv().await.is_some() {
         supervisor::reloading();
         options.reload();
-        manifests.now().await;
+        if let Some(manifests) = &manifests {
+            manifests.now().await;
+        }
         supervisor::ready();
     }
 }

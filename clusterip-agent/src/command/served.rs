@@ -1,13 +1,15 @@
 //! The API of `clusterip run`: what it is made of.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
+use clusterip_common::abi::Settings;
 use tokio::sync::watch;
 
 use crate::{
     api::{self, socket::Socket},
     attachments::Attachments,
-    config::{Config, SocketLb},
+    census::Census,
+    config::{Config, SocketLb, Source},
     dataplane::{
         attach::Mode,
         events::Events,
@@ -17,6 +19,7 @@ use crate::{
     dns::inquiry::Inquirer,
     monitor, probe,
     reconcile::Published,
+    source::kubernetes::Connection,
     view::status::AgentFacts,
 };
 
@@ -34,23 +37,50 @@ pub(super) struct Served {
     pub(super) sockets: bool,
     /// Asks the resolver.
     pub(super) names: Inquirer,
+    /// The tables that the program fills.
+    pub(super) census: Arc<Census>,
+    /// How long flows live.
+    pub(super) settings: Settings,
+    /// How the API server is reached, if that is the source.
+    pub(super) connection: Option<watch::Receiver<Connection>>,
 }
 
 impl Served {
+    /// What does not change while the agent runs.
+    pub(super) fn facts(&self, config: &Config) -> AgentFacts {
+        AgentFacts {
+            node: config.node_name.clone(),
+            pid: std::process::id(),
+            mode: Mode::detect().to_string(),
+            socket_lb: match config.socket_lb {
+                SocketLb::Host if self.sockets => "host",
+                SocketLb::All if self.sockets => "all",
+                SocketLb::Host | SocketLb::All | SocketLb::Off => "off",
+            }
+            .to_owned(),
+            bpffs: config.bpffs.display().to_string(),
+            ..super::version::facts()
+        }
+    }
+
     /// Listens on the socket, if there is to be one; the future serves.
     pub(super) async fn listen(
         self,
         config: &Config,
         pins: &Pins,
         loaded: &mut Loaded,
+        facts: AgentFacts,
     ) -> anyhow::Result<impl Future<Output = ()> + use<>> {
         let Self {
             published,
             attached,
             probes,
             capacity,
-            sockets,
+            sockets: _,
             names,
+            census,
+            settings,
+            connection,
         } = self;
         let events = Events::new(loaded)?;
         let (door, listeners) = monitor::door();
@@ -76,22 +106,16 @@ impl Served {
                 settings: super::run::settings(config),
                 tag: loaded.info(FROM_POD).map(|info| info.tag()).ok(),
             },
-            kernel: api::KernelTables::open(pins)?,
+            kernel: api::KernelTables::open(pins, census)?,
             capacity,
-            facts: AgentFacts {
-                node: config.node_name.clone(),
-                pid: std::process::id(),
-                mode: Mode::detect().to_string(),
-                socket_lb: match config.socket_lb {
-                    SocketLb::Host if sockets => "host",
-                    SocketLb::All if sockets => "all",
-                    SocketLb::Host | SocketLb::All | SocketLb::Off => "off",
-                }
-                .to_owned(),
-                bpffs: config.bpffs.display().to_string(),
-                ..super::version::facts()
+            settings,
+            facts,
+            source: match config.source() {
+                Source::Manifests(directory) => ("manifests", directory.display().to_string()),
+                Source::Kubeconfig(file) => ("kubernetes", file.display().to_string()),
+                Source::InCluster => ("kubernetes", "in-cluster".to_owned()),
             },
-            source: ("manifests", config.manifests.display().to_string()),
+            connection,
             started: Instant::now(),
         });
         Ok(async move {

@@ -1,6 +1,7 @@
 //! Where the tables go. The only importers of aya are below this folder.
 
 pub mod attach;
+pub mod attached;
 mod batch;
 pub mod borrow;
 pub mod bpf;

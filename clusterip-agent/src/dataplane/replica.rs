@@ -1,5 +1,5 @@
 //! The programs over a copy of what they would read for one packet: what they make of it is what those in the links would,
-//! and nothing that is in force is touched (docs/adr/0012-live-trace.md).
+//! and nothing that is in force is touched (docs/adr/0010-live-trace.md).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -24,7 +24,7 @@ use crate::{
     model::object::ObjectName,
     reconcile::Published,
     view::{
-        Names,
+        Names, Selection,
         event::{self, EventLine, hex},
     },
 };
@@ -82,7 +82,8 @@ async fn serve(
 ) {
     let published = around.published.borrow_and_update().clone();
     let devices = around.attached.borrow_and_update().clone();
-    let names = Names::of(&published);
+    let everything = Selection::default();
+    let names = Names::of(&published, &everything);
     let begun = Instant::now();
     let mut renewed: Option<Instant> = None;
     while !clients.is_empty() {

@@ -16,31 +16,29 @@ pub struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// The names of what is published.
+    /// The names of the services of a selection, and of all pods.
     #[must_use]
-    pub fn of(published: &'a Published) -> Self {
+    pub fn of(published: &'a Published, selection: &'a Selection) -> Self {
         let mut names = Self {
             published,
             backends: HashMap::new(),
             services: HashMap::new(),
         };
-        for (name, places) in &published.index.services {
-            for place in places.iter() {
-                names.services.insert(place.id, (name, place));
-                let ids = place.backends.iter().map(|(id, _)| (*id, (name, place)));
-                names.backends.extend(ids);
-            }
+        for (name, place) in selection.places(published) {
+            names.services.insert(place.id, (name, place));
+            let ids = place.backends.iter().map(|(id, _)| (*id, (name, place)));
+            names.backends.extend(ids);
         }
         names
     }
 
-    /// Whose backend this is.
+    /// Whose backend this is; None if it is no one's, or of a service that is not of the selection.
     #[must_use]
     pub fn backend(&self, id: BackendId) -> Option<(&'a ObjectName, &'a Placement)> {
         self.backends.get(&id).copied()
     }
 
-    /// Whose balancer this is.
+    /// Whose balancer this is; None as for backends.
     #[must_use]
     pub fn service(&self, id: ServiceId) -> Option<(&'a ObjectName, &'a Placement)> {
         self.services.get(&id).copied()

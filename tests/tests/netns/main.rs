@@ -6,22 +6,28 @@
 )]
 
 mod api;
+mod beside;
 mod bulk;
 mod changes;
 mod choosing;
+mod cluster;
 mod dataplane;
 mod demo;
+mod doctor;
 mod expiry;
 mod faults;
 mod forwarding;
 mod hairpin;
 mod health;
+mod kubernetes;
 mod lifecycle;
 mod listeners;
 mod live_trace;
+mod metrics;
 mod monitor;
 mod mtu;
 mod names;
+mod operations;
 mod packets;
 mod probes;
 mod refusals;
@@ -31,6 +37,7 @@ mod signals;
 mod sockets;
 mod spread;
 mod takeover;
+mod top;
 mod topology;
 mod traffic;
 mod uplink;

@@ -25,9 +25,9 @@ use super::{
 use crate::{Agent, Node, agent::BPFFS, manifests::Manifests};
 
 /// Looks at the map so often.
-const PAUSE: Duration = Duration::from_micros(200);
+pub(super) const PAUSE: Duration = Duration::from_micros(200);
 /// A change that takes longer than this was lost.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How the manifests lie in their folder.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,15 +125,20 @@ fn write(cluster: &Cluster, folder: &Path, layout: Layout, form: Form) -> Result
 }
 
 fn started(node: &Node, cluster: &Cluster, manifests: &Manifests) -> Result<Agent> {
-    let services = (cluster.services * 3).next_power_of_two().to_string();
-    let endpoints = cluster.services * cluster.endpoints * 3 / 2;
-    let backends = endpoints.next_power_of_two().to_string();
+    let [services, backends] = room(cluster);
     let more = ["--max-services", &services, "--max-backends", &backends];
     Agent::start(node, manifests.path(), &more)
 }
 
+/// How many services and backends the maps have room for.
+pub(super) fn room(cluster: &Cluster) -> [String; 2] {
+    let services = cluster.services * 3;
+    let endpoints = cluster.services * cluster.endpoints * 3 / 2;
+    [services, endpoints].map(|it| it.next_power_of_two().to_string())
+}
+
 /// A figure of a process, in MiB.
-fn status(id: u32, name: &str) -> Result<f64> {
+pub(super) fn status(id: u32, name: &str) -> Result<f64> {
     let text = fs::read_to_string(format!("/proc/{id}/status"))?;
     let found = text.lines().find_map(|line| line.strip_prefix(name));
     let words = found.and_then(|rest| rest.strip_prefix(':'));
@@ -145,10 +150,10 @@ fn status(id: u32, name: &str) -> Result<f64> {
 }
 
 /// The heads of services, as the kernel has them.
-struct Heads(HashMap<MapData, Raw<ServiceKey>, Raw<Service>>);
+pub(super) struct Heads(HashMap<MapData, Raw<ServiceKey>, Raw<Service>>);
 
 impl Heads {
-    fn open(node: &Node) -> Result<Self> {
+    pub(super) fn open(node: &Node) -> Result<Self> {
         let path = Pins::new(Path::new(BPFFS)).map(&maps::SERVICES);
         let data = node
             .namespace()
@@ -158,7 +163,7 @@ impl Heads {
     }
 
     /// The head of the first service.
-    fn first(&self) -> Result<Option<Service>> {
+    pub(super) fn first(&self) -> Result<Option<Service>> {
         let key = ServiceKey::new(IpAddr::V4(FIRST_VIP).into(), Be16::new(PORT), Proto::TCP);
         match self.0.get(&Raw(key), 0) {
             Ok(Raw(head)) => Ok(Some(head)),
