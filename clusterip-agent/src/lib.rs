@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod attachments;
+pub mod census;
 pub mod clock;
 pub mod command;
 pub mod config;
@@ -21,6 +22,7 @@ pub mod interfaces;
 pub mod logging;
 pub mod metrics;
 pub mod model;
+pub mod monitor;
 pub mod plan;
 pub mod probe;
 pub mod reconcile;

@@ -17,9 +17,12 @@ use clusterip_common::{
     wire::{Addr, Be16},
 };
 
-use crate::maps::{
-    AFFINITY, BACKEND_COUNTS, BACKENDS, CURSORS, ENDPOINTS, ERRORS, FLOWS, FRAGMENTS, HALF_OPEN,
-    INSIDE, LIVE_FLOWS, OUTCOMES, SERVICE_COUNTS, SERVICES, SETTINGS, SLOTS,
+use crate::{
+    event,
+    maps::{
+        AFFINITY, BACKEND_COUNTS, BACKENDS, CURSORS, ENDPOINTS, ERRORS, FLOWS, FRAGMENTS,
+        HALF_OPEN, INSIDE, LIVE_FLOWS, OUTCOMES, SERVICE_COUNTS, SERVICES, SETTINGS, SLOTS,
+    },
 };
 
 const EEXIST: i32 = -17;
@@ -177,6 +180,9 @@ impl Env for KernelEnv {
 
     #[inline(always)]
     fn add_live_flow(&self, backend: BackendId, more: bool) {
+        if !more {
+            event::ended();
+        }
         if let Some(flows) = LIVE_FLOWS.get_ptr_mut(backend.0) {
             let change = if more { 1 } else { u64::MAX };
             // SAFETY: a live map value. The result is not used, so that any order will do.

@@ -8,12 +8,17 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use clusterip_common::{
-    abi::{BackendId, Outcome},
+    abi::{BackendId, EventHook, Outcome},
     packet::{self, Frame as _, Link, Network, Next, Verdict},
     wire::Be16,
 };
 
-use crate::{env::KernelEnv, frame::tc::TcFrame, maps::work};
+use crate::{
+    env::KernelEnv,
+    event::{keep, notice, told},
+    frame::tc::TcFrame,
+    maps::work,
+};
 
 /// Not an action of TC: the packet is to be answered, the reason is added.
 const REFUSED: i32 = 0x100;
@@ -69,6 +74,13 @@ fn cip_to_pod_ip(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn from_pod(ctx: TcContext, link: Link) -> i32 {
     let skb = ctx.skb.skb;
+    told(skb, EventHook::FROM_POD, link, request(ctx, link))
+}
+
+/// What a client sends, wherever it was seen.
+#[inline(always)]
+fn request(ctx: TcContext, link: Link) -> i32 {
+    let skb = ctx.skb.skb;
     let mut frame = TcFrame::of(ctx, 0);
     let Some(Network { offset, is_v6 }) = packet::network(&mut frame, link) else {
         return tc_action(&frame, Verdict::Pass(Outcome::NotOurs));
@@ -93,10 +105,12 @@ fn from_pod(ctx: TcContext, link: Link) -> i32 {
 
 #[inline(always)]
 fn from_uplink(ctx: TcContext, link: Link) -> i32 {
-    match admit(ctx.skb.skb, link == Link::None) {
-        ADMITTED => from_pod(ctx, link),
+    let skb = ctx.skb.skb;
+    let action = match admit(skb, link == Link::None) {
+        ADMITTED => request(ctx, link),
         action => action,
-    }
+    };
+    told(skb, EventHook::FROM_UPLINK, link, action)
 }
 
 /// A function of its own for the sake of the stack, as those below.
@@ -118,6 +132,12 @@ const fn place_of(offset: usize) -> u32 {
 
 #[inline(always)]
 fn to_pod(ctx: TcContext, link: Link) -> i32 {
+    let skb = ctx.skb.skb;
+    told(skb, EventHook::TO_POD, link, reply(ctx, link))
+}
+
+#[inline(always)]
+fn reply(ctx: TcContext, link: Link) -> i32 {
     let skb = ctx.skb.skb;
     let mut frame = TcFrame::of(ctx, 0);
     let Some(Network { offset, is_v6 }) = packet::network(&mut frame, link) else {
@@ -245,6 +265,7 @@ extern "C" fn cip_way_answer(skb: *mut __sk_buff, network: u32, reason: i32) -> 
     let Some(work) = work() else {
         return TC_ACT_SHOT;
     };
+    keep(skb);
     let verdict = packet::reject(&mut frame, &KernelEnv, work, reason);
     tc_action(&frame, verdict)
 }
@@ -296,6 +317,7 @@ fn tc_action(frame: &TcFrame, verdict: Verdict) -> i32 {
         return REFUSED + reason.index().cast_signed();
     }
     KernelEnv::count(verdict.outcome(), frame.len());
+    notice(verdict);
     match verdict {
         Verdict::Pass(_) | Verdict::Translated(_) | Verdict::Refuse(_) => TC_ACT_UNSPEC,
         Verdict::Reply(outcome) => {

@@ -18,6 +18,8 @@
 #[cfg(target_arch = "bpf")]
 mod env;
 #[cfg(target_arch = "bpf")]
+mod event;
+#[cfg(target_arch = "bpf")]
 mod frame;
 #[cfg(target_arch = "bpf")]
 mod hooks;

@@ -8,7 +8,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use clusterip_common::packet::{self, Frame as _, Link, Verdict};
 
-use crate::{env::KernelEnv, frame::xdp::XdpFrame};
+use crate::{env::KernelEnv, event, frame::xdp::XdpFrame};
 
 /// What is served goes on to `cip_from_uplink`, which is at the same device.
 #[xdp]
@@ -32,5 +32,6 @@ fn xdp_action(frame: &XdpFrame, verdict: Verdict) -> u32 {
         }
     };
     KernelEnv::count(verdict.outcome(), frame.len());
+    event::driver(frame.ctx.ctx, verdict);
     action
 }

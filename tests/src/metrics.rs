@@ -1,7 +1,7 @@
 //! The agent's counters, as its metrics endpoint tells them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     str::Chars,
@@ -102,6 +102,12 @@ impl Metrics {
         })
     }
 
+    /// All samples.
+    #[must_use]
+    pub fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+
     /// The samples of one metric.
     pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Sample> {
         self.samples
@@ -166,6 +172,36 @@ impl Metrics {
         }
         flows
     }
+}
+
+/// A family of series, as `docs/metrics.md` has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Documented {
+    /// counter, gauge or histogram.
+    pub kind: String,
+    /// Names of its labels.
+    pub labels: BTreeSet<String>,
+}
+
+/// The families of `docs/metrics.md`, by the name of their samples; that of a histogram has no suffix.
+#[must_use]
+pub fn documented() -> BTreeMap<String, Documented> {
+    let text = include_str!("../../docs/metrics.md");
+    let rows = text.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| `")?.split(" | ");
+        let name = cells.next()?.trim_end_matches('`').to_owned();
+        let kind = cells.next()?.to_owned();
+        let labels = cells.next()?.split_whitespace();
+        let labels = labels.map(|label| label.trim_matches('`').to_owned());
+        Some((
+            name,
+            Documented {
+                kind,
+                labels: labels.collect(),
+            },
+        ))
+    });
+    rows.collect()
 }
 
 /// The samples that are not 0, a line each.

@@ -1,9 +1,11 @@
 //! The calls that need `unsafe`, all of them.
 
 use std::{
-    fs::File,
     io,
-    os::{fd::AsRawFd, unix::process::CommandExt},
+    os::{
+        fd::{AsRawFd, FromRawFd as _, OwnedFd},
+        unix::process::CommandExt,
+    },
     process::Command,
     time::Duration,
 };
@@ -96,19 +98,6 @@ pub(crate) fn set_feature(device: &str, feature: Feature, on: bool) -> io::Resul
     }
 }
 
-/// Columns of the terminal that `file` is.
-pub(crate) fn columns(file: &File) -> Option<u16> {
-    let mut size = libc::winsize {
-        ws_row: 0,
-        ws_col: 0,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    // SAFETY: TIOCGWINSZ writes one `struct winsize`.
-    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
-    (result == 0 && size.ws_col > 0).then_some(size.ws_col)
-}
-
 /// What the calling thread has had of the processor.
 pub(crate) fn thread_time() -> io::Result<Duration> {
     let mut time = libc::timespec {
@@ -123,4 +112,18 @@ pub(crate) fn thread_time() -> io::Result<Duration> {
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or_default();
     Ok(Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds))
+}
+
+/// A call of bpf(2) that makes a descriptor. `attributes` is the head of `union bpf_attr` for the command.
+pub(crate) fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<OwnedFd> {
+    let length = size_of_val(attributes);
+    let attributes: *mut T = attributes;
+    // SAFETY: `attributes` is what the command wants, and lives until the call returns with whatever it points to.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, length) };
+    let fd = i32::try_from(result).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

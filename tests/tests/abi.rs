@@ -11,9 +11,9 @@
 use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 
 use clusterip_common::abi::{
-    Affinity, AffinityKey, Backend, BackendState, Counters, Direction, Flow, FlowKey, FlowState,
-    Fragment, FragmentKey, Inside, InsideKey, Outcome, Service, ServiceKey, SocketFlow, SocketKey,
-    Traffic, VERSION, maps,
+    Affinity, AffinityKey, Backend, BackendState, Counters, Direction, Event, EventKind, Flow,
+    FlowKey, FlowState, Fragment, FragmentKey, Inside, InsideKey, Outcome, Service, ServiceKey,
+    SocketFlow, SocketKey, Traffic, VERSION, Watch, maps,
 };
 
 /// One line per field, and a build that fails when a field is added without a line here.
@@ -182,7 +182,46 @@ fn current() -> String {
         "FlowState opening={opening} established={established} closing={closing}"
     )
     .unwrap();
-    text.push_str("\nOutcome\n");
+    text.push_str("\nNot pinned\n");
+    layout!(
+        text,
+        Event {
+            time,
+            client,
+            frontend,
+            backend,
+            client_port,
+            frontend_port,
+            backend_port,
+            protocol,
+            kind,
+            outcome,
+            service,
+            bytes,
+            captured,
+            device,
+            hook,
+            is_bare,
+            zero
+        }
+    );
+    layout!(
+        text,
+        Watch {
+            until,
+            outcomes,
+            services,
+            kinds,
+            sample,
+            capture,
+            zero
+        }
+    );
+    text.push_str("EventKind");
+    for (EventKind(kind), name) in EventKind::ALL {
+        write!(text, " {name}={kind}").unwrap();
+    }
+    text.push_str("\n\nOutcome\n");
     for outcome in Outcome::ALL {
         writeln!(text, "  {:>3} {}", outcome.index(), outcome.name()).unwrap();
     }

@@ -4,6 +4,8 @@
     reason = "the targets of this crate share its dependencies"
 )]
 
+use std::collections::BTreeSet;
+
 use aya::{
     TestRun, TestRunOptions,
     maps::{HashMap, Map, MapData, MapError},
@@ -13,6 +15,7 @@ use clusterip_agent::{
     dataplane::{
         Dataplane as _,
         bpf::Bpf,
+        events::Events,
         load::{
             FROM_POD, FROM_POD_IP, FROM_UPLINK, FROM_UPLINK_IP, LoadOptions, Loaded, TO_POD,
             TO_POD_IP, UPLINK_XDP, load,
@@ -22,12 +25,16 @@ use clusterip_agent::{
     plan::{Tables, diff},
 };
 use clusterip_common::{
-    abi::{Affinity, AffinityKey, Flow, FlowKey, Fragment, FragmentKey, Outcome, maps},
+    abi::{
+        Affinity, AffinityKey, Event, EventHook, EventKind, Flow, FlowKey, Fragment, FragmentKey,
+        Outcome, Watch, event::Record, maps,
+    },
     packet::{Link, Verdict},
     wire::Addr,
 };
 use clusterip_tests::{
     case::{Case, Hook, Seen, Step, compare},
+    host::{HostEnv, Passage as _},
     packet::dump,
     vectors,
     world::settings,
@@ -50,14 +57,47 @@ const fn action(verdict: Verdict) -> i32 {
     }
 }
 
+/// An event, without what is the kernel's alone: time, device, and at which of two hooks an uplink has.
+#[derive(PartialEq, Eq, Debug)]
+struct Told {
+    event: Event,
+    frame: Vec<u8>,
+}
+
+impl Told {
+    fn new(event: Event, frame: &[u8]) -> Self {
+        let event = Event {
+            time: 0,
+            device: 0,
+            hook: match event.hook {
+                EventHook::DRIVER => EventHook::FROM_UPLINK,
+                other => other,
+            },
+            ..event
+        };
+        Self {
+            event,
+            frame: frame.to_vec(),
+        }
+    }
+
+    fn of(record: &Record) -> Self {
+        let length = usize::try_from(record.event.captured).unwrap_or_default();
+        Self::new(record.event, record.frame.get(..length).unwrap_or_default())
+    }
+}
+
 struct Kernel {
     loaded: Loaded,
     maps: Bpf,
+    events: Events,
     flows: [HashMap<MapData, Raw<FlowKey>, Raw<Flow>>; 2],
     affinity: HashMap<MapData, Raw<AffinityKey>, Raw<Affinity>>,
     fragments: HashMap<MapData, Raw<FragmentKey>, Raw<Fragment>>,
     errors: HashMap<MapData, Raw<Addr>, u64>,
     tables: Tables,
+    /// The kinds of events so far.
+    kinds: BTreeSet<EventKind>,
 }
 
 fn take<T: TryFrom<Map, Error = MapError>>(loaded: &mut Loaded, name: &str) -> anyhow::Result<T> {
@@ -77,6 +117,8 @@ impl Kernel {
             ..LoadOptions::default()
         })?;
         let maps = Bpf::new(&mut loaded)?;
+        let mut events = Events::new(&mut loaded)?;
+        events.watch(&Watch::everything(u64::MAX))?;
         let flows = [
             take(&mut loaded, maps::FLOWS.name)?,
             take(&mut loaded, maps::HALF_OPEN.name)?,
@@ -87,11 +129,13 @@ impl Kernel {
         Ok(Self {
             loaded,
             maps,
+            events,
             flows,
             affinity,
             fragments,
             errors,
             tables: Tables::default(),
+            kinds: BTreeSet::new(),
         })
     }
 
@@ -170,6 +214,16 @@ impl Kernel {
         })
     }
 
+    /// The events since the last time.
+    fn told(&mut self) -> Vec<Told> {
+        let mut told = Vec::new();
+        self.events.drain(usize::MAX, |event, frame| {
+            self.kinds.insert(event.kind);
+            told.push(Told::new(*event, frame));
+        });
+        told
+    }
+
     /// As it was at first.
     fn empty(&mut self) -> anyhow::Result<()> {
         self.become_(&Tables::default())?;
@@ -200,6 +254,8 @@ impl Kernel {
             return Ok(Ok(()));
         }
         let mut world = case.world.clone();
+        let host = HostEnv::new(world.tables.clone(), settings());
+        host.watch.set(Watch::everything(u64::MAX));
         self.become_(&world.tables)?;
         for (number, step) in case.steps.iter().enumerate() {
             match step {
@@ -220,16 +276,31 @@ impl Kernel {
                     {
                         return Ok(Err(format!("{} ({}): {text}", case.name, case.rules)));
                     }
+                    let driver = self.told();
                     let seen = self.pass(*hook, *link, input)?;
                     if let Err(text) = compare(case, number, input, &wanted, &seen) {
                         return Ok(Err(text));
                     }
+                    host.pass(*hook, *link, input);
+                    let expected: Vec<Told> = host.events.take().iter().map(Told::of).collect();
+                    let told = self.told();
+                    if told != expected || !driver.iter().all(|it| expected.contains(it)) {
+                        return Ok(Err(format!(
+                            "{}, step {}: events {told:#?}\nat the driver {driver:#?}\nwanted {expected:#?}",
+                            case.name,
+                            number + 1
+                        )));
+                    }
                 }
                 Step::Change(change) => {
                     change(&mut world);
+                    host.tables.replace(world.tables.clone());
                     self.become_(&world.tables)?;
                 }
-                Step::Later(nanoseconds) => self.later(*nanoseconds)?,
+                Step::Later(nanoseconds) => {
+                    host.clock.set(host.clock.get() + nanoseconds);
+                    self.later(*nanoseconds)?;
+                }
             }
         }
         Ok(Ok(()))
@@ -297,6 +368,8 @@ mod tests {
             cases.len(),
             failures.join("\n")
         );
+        let all = EventKind::ALL.map(|(kind, _)| kind);
+        assert_eq!(kernel.kinds, all.into(), "each kind of event has a case");
         Ok(())
     }
 }

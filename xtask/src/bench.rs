@@ -19,6 +19,8 @@ pub(crate) enum Subject {
     Socket,
     /// Speed and memory of the agent with up to 50,000 services (root)
     Agent,
+    /// What commands and scrapes take, with 10,000 services and 200,000 flows (root)
+    Sight,
     /// Questions a second that the resolver answers, by dnsperf (root)
     Dns,
 }
@@ -37,6 +39,7 @@ pub(crate) fn command(
         Subject::Packet => "packet",
         Subject::Socket => "socket",
         Subject::Agent => "agent",
+        Subject::Sight => "sight",
         Subject::Dns => {
             setup::programs(&[("dnsperf", "dnsperf")])?;
             "dns"

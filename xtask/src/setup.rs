@@ -30,7 +30,12 @@ const DENY: &str = "0.20.2";
 const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-clippy"];
 
 /// Programs that the demo and the tests start, with the package each comes from.
-const PROGRAMS: [(&str, &str); 3] = [("ip", "iproute2"), ("curl", "curl"), ("dig", "dnsutils")];
+const PROGRAMS: [(&str, &str); 4] = [
+    ("ip", "iproute2"),
+    ("curl", "curl"),
+    ("dig", "dnsutils"),
+    ("tmux", "tmux"),
+];
 
 /// One thing that is not there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -300,7 +305,7 @@ Then again: cargo xtask setup",
         linked = toolchain::LINKED,
         packages = if packages.is_empty() {
             format!(
-                "{} llvm-{LLVM}-dev iproute2 curl dnsutils",
+                "{} llvm-{LLVM}-dev iproute2 curl dnsutils tmux",
                 COMPILER_PACKAGES.join(" ")
             )
         } else {

@@ -77,6 +77,8 @@ const PARTS: [Part; 4] = [
                 "--test",
                 "complexity",
                 "--test",
+                "dashboards",
+                "--test",
                 "kubernetes",
             ],
         ],

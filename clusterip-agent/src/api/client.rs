@@ -3,15 +3,21 @@
 use std::{
     fmt::Write as _,
     io,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use http_body_util::{BodyExt as _, Empty};
-use hyper::{Request, body::Bytes, client::conn::http1::handshake, header::HOST};
+use http_body_util::{BodyExt as _, Collected, Empty};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    client::conn::http1::handshake,
+    header::HOST,
+};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
-use tokio::{net::UnixStream, time::timeout};
+use tokio::{net::UnixStream, task::JoinHandle, time::timeout};
 
 use super::refusal::ErrorDocument;
 
@@ -76,6 +82,12 @@ pub enum ClientError {
         /// What it says.
         message: String,
     },
+    /// The agent cannot say yet.
+    #[error("{message}")]
+    Unready {
+        /// What it says.
+        message: String,
+    },
     /// The answer is not the document that was expected.
     #[error(
         "the answer to {question} cannot be read; is the agent of another version? `clusterip version` tells"
@@ -102,12 +114,7 @@ pub async fn ask<T: DeserializeOwned>(socket: &Path, question: &str) -> Result<T
             })
         })?;
     if !status.is_success() {
-        let document: Result<ErrorDocument, _> = serde_json::from_slice(&body);
-        let message = document.map_or_else(
-            |_| format!("the agent answers {question} with status {status}"),
-            |document| document.error,
-        );
-        return Err(ClientError::Refused { message });
+        return Err(refused(question, status, &body));
     }
     serde_json::from_slice(&body).map_err(|source| ClientError::Document {
         question: question.to_owned(),
@@ -115,7 +122,82 @@ pub async fn ask<T: DeserializeOwned>(socket: &Path, question: &str) -> Result<T
     })
 }
 
+/// Asks for a stream of lines, and hands each one out as it comes; ends when the agent does, or `each` has had enough.
+///
+/// # Errors
+/// Nobody answers, or the agent refuses. That it ends later on is none.
+pub async fn listen(
+    socket: &Path,
+    question: &str,
+    mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, ClientError> {
+    let (response, connection) = timeout(PATIENCE, send(socket, question))
+        .await
+        .unwrap_or_else(|_elapsed| {
+            Err(ClientError::TooLong {
+                path: socket.to_owned(),
+            })
+        })?;
+    let _connection = AbortOnDrop(connection);
+    let status = response.status();
+    let mut body = response.into_body();
+    if !status.is_success() {
+        let refusal = body.collect().await.map(Collected::to_bytes);
+        return Err(refused(question, status, &refusal.unwrap_or_default()));
+    }
+    let mut rest = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        rest.extend_from_slice(&data);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = rest.drain(..=end).collect();
+            if each(&line).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+fn refused(question: &str, status: hyper::StatusCode, body: &[u8]) -> ClientError {
+    let document: Result<ErrorDocument, _> = serde_json::from_slice(body);
+    let message = document.map_or_else(
+        |_| format!("the agent answers {question} with status {status}"),
+        |document| document.error,
+    );
+    if status == hyper::StatusCode::SERVICE_UNAVAILABLE {
+        return ClientError::Unready { message };
+    }
+    ClientError::Refused { message }
+}
+
 async fn fetch(socket: &Path, question: &str) -> Result<(hyper::StatusCode, Bytes), ClientError> {
+    let (response, connection) = send(socket, question).await?;
+    let _connection = AbortOnDrop(connection);
+    let status = response.status();
+    let body = response.into_body().collect().await;
+    let body = body.map_err(|source| ClientError::Http {
+        question: question.to_owned(),
+        source,
+    })?;
+    Ok((status, body.to_bytes()))
+}
+
+/// What drives a connection.
+type Driver = JoinHandle<hyper::Result<()>>;
+
+/// Ends it together with who reads.
+struct AbortOnDrop(Driver);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn send(socket: &Path, question: &str) -> Result<(Response<Incoming>, Driver), ClientError> {
     let stream = UnixStream::connect(socket).await;
     let stream = stream.map_err(|source| connect_error(socket, source))?;
     let broken = |source| ClientError::Http {
@@ -132,10 +214,7 @@ async fn fetch(socket: &Path, question: &str) -> Result<(hyper::StatusCode, Byte
         source,
     })?;
     let response = sender.send_request(request).await.map_err(broken)?;
-    let status = response.status();
-    let body = response.into_body().collect().await.map_err(broken)?;
-    connection.abort();
-    Ok((status, body.to_bytes()))
+    Ok((response, connection))
 }
 
 fn connect_error(socket: &Path, source: io::Error) -> ClientError {

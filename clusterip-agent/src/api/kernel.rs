@@ -1,24 +1,27 @@
 //! What the kernel holds, as the documents want it.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use clusterip_common::abi::{BackendId, Counters, Outcome, ServiceId, Traffic};
 
 use crate::{
-    clock::monotonic,
+    census::Census,
     dataplane::{
-        DataplaneError, counters::CounterMaps, flows::FlowMaps, load::LoadError, pins::Pins,
+        DataplaneError,
+        counters::{CounterMaps, Swept},
+        load::LoadError,
+        pins::Pins,
     },
-    view::{
-        Readings,
-        flows::{Entry, FlowCount, tally},
-    },
+    view::{Extent, Readings, flows::Entry},
 };
+
+/// More counters than these are read all together.
+const SINGLES: usize = 64;
 
 /// The maps that are read for the API.
 pub struct KernelTables {
     counters: CounterMaps,
-    flows: FlowMaps,
+    census: Arc<Census>,
 }
 
 impl KernelTables {
@@ -26,16 +29,16 @@ impl KernelTables {
     ///
     /// # Errors
     /// A pin that is not there, or not permitted.
-    pub fn open(pins: &Pins) -> Result<Self, LoadError> {
+    pub fn open(pins: &Pins, census: Arc<Census>) -> Result<Self, LoadError> {
         Ok(Self {
             counters: CounterMaps::open(pins)?,
-            flows: FlowMaps::open(pins)?,
+            census,
         })
     }
 
-    /// The flow tables.
-    pub(super) const fn flows(&self) -> &FlowMaps {
-        &self.flows
+    /// The tables that the program fills.
+    pub(super) fn census(&self) -> &Census {
+        &self.census
     }
 
     /// The entries that are wanted.
@@ -44,7 +47,7 @@ impl KernelTables {
         mut is_wanted: impl FnMut(&Entry) -> bool,
     ) -> Result<Vec<Entry>, DataplaneError> {
         let mut found = Vec::new();
-        self.flows.flows(|key, flow, answered| {
+        self.census.maps().flows(|key, flow, answered| {
             let entry = Entry {
                 key,
                 flow,
@@ -57,19 +60,18 @@ impl KernelTables {
         Ok(found)
     }
 
-    /// How many flows each backend has.
-    pub(super) fn tally(&self) -> Result<BTreeMap<BackendId, FlowCount>, DataplaneError> {
-        let mut counts = BTreeMap::new();
-        let now = monotonic();
-        self.flows.flows(|key, flow, answered| {
-            let entry = Entry {
-                key,
-                flow,
-                answered,
-            };
-            tally(&mut counts, &entry, now);
-        })?;
-        Ok(counts)
+    /// The counters of these balancers and backends.
+    pub(super) fn readings(&self, extent: Extent) -> Swept<'_> {
+        let Extent {
+            services,
+            last_service,
+            backends,
+            last_backend,
+        } = extent;
+        self.counters.sweep(
+            last_service.filter(|_| services > SINGLES),
+            last_backend.filter(|_| backends > SINGLES),
+        )
     }
 
     /// What became of packets.
@@ -82,13 +84,13 @@ impl KernelTables {
     }
 }
 
-impl Readings for KernelTables {
+impl Readings for Swept<'_> {
     fn service(&self, id: ServiceId) -> Option<Counters> {
-        noted(self.counters.service(id))
+        noted(Swept::service(self, id))
     }
 
     fn backend(&self, id: BackendId) -> Option<Counters> {
-        noted(self.counters.backend(id))
+        noted(Swept::backend(self, id))
     }
 }
 

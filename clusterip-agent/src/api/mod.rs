@@ -5,19 +5,23 @@
 
 mod ages;
 pub mod client;
+mod conversation;
 mod kernel;
 mod refusal;
 mod routes;
 pub mod socket;
+mod stream;
+mod trace;
 
 use std::{sync::Arc, time::Instant};
 
+use clusterip_common::abi::Settings;
 use tokio::sync::{Semaphore, watch};
 
-pub use self::{ages::Ages, kernel::KernelTables, routes::routes};
+pub use self::{ages::Ages, kernel::KernelTables, routes::routes, trace::Tracing};
 use crate::{
-    attachments::Attachments, dns::inquiry::Inquirer, probe::Standings, reconcile::Published,
-    source::kubernetes::Connection, view::status::AgentFacts,
+    attachments::Attachments, dns::inquiry::Inquirer, monitor::Door, probe::Standings,
+    reconcile::Published, source::kubernetes::Connection, view::status::AgentFacts,
 };
 
 /// Readings of whole tables at once: more would only take the processors from the packets.
@@ -35,10 +39,16 @@ pub struct Sources {
     pub ages: watch::Receiver<Ages>,
     /// Asks the resolver.
     pub names: Inquirer,
+    /// Where those who listen to events come in.
+    pub monitor: Door,
+    /// What it takes to run a made-up packet.
+    pub tracing: Tracing,
     /// What the kernel holds.
     pub kernel: KernelTables,
     /// Capacities of the maps, by name.
     pub capacity: Vec<(&'static str, u32)>,
+    /// How long flows live.
+    pub settings: Settings,
     /// What does not change.
     pub facts: AgentFacts,
     /// Kind and place of the source of objects.

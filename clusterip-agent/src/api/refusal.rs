@@ -34,6 +34,13 @@ impl Refusal {
         }
     }
 
+    pub(super) const fn bad(message: String) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            message,
+        }
+    }
+
     pub(super) fn not_yet() -> Self {
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,

@@ -10,14 +10,14 @@ use axum::{
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
-use super::{Shared, Sources, ages::wall_clock, refusal::Refusal};
+use super::{Shared, Sources, ages::wall_clock, refusal::Refusal, stream, trace};
 use crate::{
     clock::monotonic,
     dataplane::DataplaneError,
     dns::inquiry,
     reconcile::Published,
     view::{
-        Clock, Names, Selection, VERSION,
+        Clock, Extent, Moment, Names, Selection, VERSION,
         affinity::{self, AffinityView},
         allocations::{self, AllocationsView},
         endpoints::{self, Endpoints},
@@ -69,13 +69,15 @@ pub fn routes(sources: Sources) -> Router {
         .route("/v1/flows", get(flows))
         .route("/v1/affinity", get(affinity))
         .route("/v1/dns/query", get(dns_query))
+        .route("/v1/monitor", get(stream::monitor))
+        .route("/v1/trace", get(trace::trace))
         .fallback(nothing_there)
         .with_state(Shared::new(sources))
 }
 
 impl Shared {
     /// What is published now. A clone costs nothing; a borrow would hold up the writer.
-    fn published(&self) -> Published {
+    pub(super) fn published(&self) -> Published {
         self.sources.published.borrow().clone()
     }
 
@@ -110,7 +112,7 @@ fn rests(published: &Published, selection: &Selection) -> bool {
 }
 
 /// Reads the kernel's tables aside: system calls by the thousand are nothing for the runtime's own threads.
-async fn aside<T: Send + 'static>(
+pub(super) async fn aside<T: Send + 'static>(
     shared: Arc<Shared>,
     read: impl FnOnce(&Shared) -> Result<T, DataplaneError> + Send + 'static,
 ) -> Result<T, Refusal> {
@@ -144,7 +146,7 @@ async fn status(State(shared): State<Arc<Shared>>) -> Answer<Status> {
         let read = status::Read {
             interfaces: devices.map(|all| all.into_values().map(|it| it.device.name).collect()),
             capacity,
-            entries: &kernel.flows().entries()?,
+            entries: &kernel.census().now()?.entries,
             outcomes: kernel.outcomes(),
             connection: connection.as_ref().map(|it| it.borrow().clone()),
         };
@@ -167,8 +169,9 @@ async fn services(State(shared): State<Arc<Shared>>, question: Question) -> Answ
             now: wall_clock(),
             first_seen: &ages,
         };
-        let readings = &shared.sources.kernel;
-        Ok(services::services(&published, &selection, readings, clock))
+        let extent = Extent::of(&published, &selection).without_backends();
+        let readings = shared.sources.kernel.readings(extent);
+        Ok(services::services(&published, &selection, &readings, clock))
     });
     Ok(Json(document.await?))
 }
@@ -177,14 +180,15 @@ async fn endpoints(State(shared): State<Arc<Shared>>, question: Question) -> Ans
     let (published, selection, _) = shared.selected(question)?;
     let document = aside(shared, move |shared| {
         let probes = shared.sources.probes.borrow().clone();
-        let readings = &shared.sources.kernel;
-        let counts = readings.tally()?;
+        let kernel = &shared.sources.kernel;
+        let count = kernel.census().now()?;
+        let readings = kernel.readings(Extent::of(&published, &selection));
         Ok(endpoints::endpoints(
             &published,
             &selection,
-            readings,
+            &readings,
             &probes,
-            Some(&counts),
+            Some(&count.flows),
         ))
     });
     Ok(Json(document.await?))
@@ -213,13 +217,15 @@ async fn interfaces(State(shared): State<Arc<Shared>>) -> Json<Interfaces> {
 async fn flows(State(shared): State<Arc<Shared>>, question: Question) -> Answer<Flows> {
     let (published, selection, asked) = shared.selected(question)?;
     let document = aside(shared, move |shared| {
-        let names = Names::of(&published);
-        let wanted = shared
-            .sources
-            .kernel
-            .entries(|entry| flows::is_wanted(&names, &selection, entry))?;
+        let names = Names::of(&published, &selection);
+        let kernel = &shared.sources.kernel;
+        let wanted = kernel.entries(|entry| flows::is_wanted(&names, &selection, entry))?;
         let page = (asked.offset, asked.limit.unwrap_or(usize::MAX));
-        Ok(flows::flows(&names, wanted, page, monotonic()))
+        let moment = Moment {
+            now: monotonic(),
+            settings: &shared.sources.settings,
+        };
+        Ok(flows::flows(&names, wanted, page, moment))
     });
     Ok(Json(document.await?))
 }
@@ -227,13 +233,18 @@ async fn flows(State(shared): State<Arc<Shared>>, question: Question) -> Answer<
 async fn affinity(State(shared): State<Arc<Shared>>, question: Question) -> Answer<AffinityView> {
     let (published, selection, _) = shared.selected(question)?;
     let document = aside(shared, move |shared| {
-        let names = Names::of(&published);
+        let names = Names::of(&published, &selection);
         let now = monotonic();
         let mut clients = Vec::new();
-        shared.sources.kernel.flows().affinity(|key, entry| {
-            let entry = (&key, &entry);
-            clients.extend(affinity::client(&published, &names, &selection, entry, now));
-        })?;
+        shared
+            .sources
+            .kernel
+            .census()
+            .maps()
+            .affinity(|key, entry| {
+                let entry = (&key, &entry);
+                clients.extend(affinity::client(&published, &names, &selection, entry, now));
+            })?;
         Ok(affinity::affinity(clients))
     });
     Ok(Json(document.await?))

@@ -4,13 +4,25 @@ use std::{
     fs, io,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use axum::Router;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::Semaphore,
+    time::sleep,
+};
+
+use super::conversation::{Patience, converse};
 
 /// Root and its group.
 const MODE: u32 = 0o660;
+/// Clients at once. Each takes a descriptor, and memory for one answer.
+const CLIENTS: usize = 256;
+/// Before the next one is listened to, where one could not be.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A socket that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -103,11 +115,27 @@ impl Socket {
         Ok(Self { listener, file })
     }
 
-    /// Serves until it is dropped. Each client has a task of its own: a slow one makes nobody wait.
+    /// Serves until it is dropped. Each client has a task of its own: a slow one makes nobody wait, and a stuck one is let
+    /// go after a while. Where there are too many, further ones wait until others have gone.
     pub async fn serve(self, routes: Router) {
         let Self { listener, file } = self;
-        if let Err(error) = axum::serve(listener, routes).await {
-            log::error!(socket:% = file.path.display(), error:err; "the API ended");
+        let places = Arc::new(Semaphore::new(CLIENTS));
+        // It is never closed.
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            match listener.accept().await {
+                Ok((stream, _address)) => {
+                    let routes = routes.clone();
+                    tokio::spawn(async move {
+                        converse(stream, routes, Patience::default()).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    log::warn!(socket:% = file.path.display(), error:err; "a client of the API is not heard");
+                    // Mostly there are too many open files: others have to close theirs.
+                    sleep(PAUSE).await;
+                }
+            }
         }
     }
 }

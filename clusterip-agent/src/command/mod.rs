@@ -6,6 +6,7 @@ mod dns;
 mod doctor;
 mod get;
 mod manual;
+mod monitor;
 mod names;
 mod origin;
 mod output;
@@ -89,6 +90,8 @@ enum Command {
         #[arg(long)]
         brief: bool,
     },
+    /// Tell what happens to packets and calls, as it happens: flows opened and closed, what was rejected or dropped
+    Monitor(monitor::MonitorArgs),
     /// Show services by what goes through them, live
     Top(top::TopArgs),
     /// Look whether this machine can do what the agent wants of it; exit 1 if something needs a look
@@ -169,8 +172,12 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Trace(args) => {
-            let config = load_quietly(&args.flags)?;
-            trace::offline(&args, &config)?;
+            if args.is_live() {
+                trace::live(&args)?;
+            } else {
+                let config = load_quietly(&args.flags)?;
+                trace::offline(&args, &config)?;
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::Get(what) => {
@@ -184,6 +191,10 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status { asking, brief } => {
             let is_good = status::status(&asking, brief)?;
             Ok(ExitCode::from(if is_good { 0 } else { FINDING }))
+        }
+        Command::Monitor(args) => {
+            monitor::monitor(&args)?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Top(args) => {
             top::top(&args)?;

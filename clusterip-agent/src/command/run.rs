@@ -1,6 +1,6 @@
 //! `clusterip run`: the node agent put together.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
@@ -14,6 +14,7 @@ use tokio::{
 use super::{names, origin::Origin, reload::Options, served::Served};
 use crate::{
     attachments,
+    census::Census,
     clock::{Clock, monotonic},
     config::{Config, Flags, RUN, SocketLb, UplinkMode},
     dataplane::{
@@ -23,6 +24,7 @@ use crate::{
         counters::CounterMaps,
         diagnostics,
         expired::FlowSweep,
+        flows::FlowMaps,
         load::{LoadOptions, Loaded, load},
         netns,
         pins::Pins,
@@ -66,6 +68,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let sweep = FlowSweep::open(&pins)?;
     let expiry = expiry::keep(sweep, options.settings, maps.destinations(), monotonic);
     let counters = CounterMaps::open(&pins)?;
+    let census = Arc::new(Census::new(FlowMaps::open(&pins)?, options.settings));
     let capacity = loaded.capacity().to_vec();
     if config.verbose >= DIAGNOSTICS {
         diagnostics::follow(&mut loaded)?;
@@ -104,8 +107,13 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         sockets: sockets.is_some(),
         names: inquirer,
         connection: source.connection(),
+        census: Arc::clone(&census),
+        settings: options.settings,
     };
-    let api = served.listen(&config, &pins).await?;
+    let facts = served.facts(&config);
+    let api = served
+        .listen(&config, &pins, &mut loaded, facts.clone())
+        .await?;
     let health = Health {
         clock,
         progress: progressed,
@@ -116,14 +124,18 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     };
     let announcing = source.announcing(&config.node_name, clock, seen.clone());
     let figures = Figures {
-        published: seen,
+        published: seen.clone(),
+        wanted: wanted.clone(),
         attached: held,
         counters,
+        census,
         capacity,
+        per_backend: config.metrics_per_backend,
+        facts,
     };
-    let mut registry = metrics::registry(figures, &measures, &health.answers, &results, names.told);
+    let mut registry = metrics::registry(seen, &measures, &health.answers, &results, names.told);
     source.register(&mut registry);
-    answer(&config, registry, &health).await?;
+    answer(&config, (figures, registry), &health).await?;
     let hooks =
         Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
     let (reloaded, interfaces) = Options::new(flags, config.clone());
@@ -161,9 +173,13 @@ async fn supervised(health: Health) {
 }
 
 /// What monitoring systems and supervisors ask by HTTP.
-async fn answer(config: &Config, registry: Registry, health: &Health) -> anyhow::Result<()> {
+async fn answer(
+    config: &Config,
+    (figures, registry): (Figures, Registry),
+    health: &Health,
+) -> anyhow::Result<()> {
     if let Some(address) = config.metrics_bind_address {
-        serve("metrics", address, metrics::routes(registry)).await?;
+        serve("metrics", address, metrics::routes(figures, registry)).await?;
     }
     if let Some(address) = config.healthz_bind_address {
         serve("healthz", address, health::routes(health.clone())).await?;
@@ -259,26 +275,31 @@ fn sockets(config: &Config) -> anyhow::Result<Option<Sockets>> {
     Ok(Some(Sockets { cgroup, netns }))
 }
 
-fn options(config: &Config, pins: &Pins, sockets: Option<&Sockets>) -> LoadOptions {
+/// What the programs at devices are loaded with.
+pub(super) fn settings(config: &Config) -> Settings {
     let range = |is_v4: bool| {
         let mut nets = config.service_cidrs.iter();
         nets.find(|net| net.addr().is_ipv4() == is_v4)
             .map_or(Range::EMPTY, range_of)
     };
+    let settings = Settings {
+        service_v4: range(true),
+        service_v6: range(false),
+        ..Settings::DEFAULT
+    };
+    with_times(config, settings)
+}
+
+fn options(config: &Config, pins: &Pins, sockets: Option<&Sockets>) -> LoadOptions {
     LoadOptions {
         pins: Some(pins.clone()),
         max_services: config.max_services,
         max_backends: config.max_backends,
         max_flows: config.max_flows,
-        settings: with_times(
-            config,
-            Settings {
-                service_v4: range(true),
-                service_v6: range(false),
-                socket_netns: sockets.map_or(0, |sockets| sockets.netns),
-                ..Settings::DEFAULT
-            },
-        ),
+        settings: Settings {
+            socket_netns: sockets.map_or(0, |sockets| sockets.netns),
+            ..settings(config)
+        },
         sockets: sockets.is_some(),
         uplinks: config.uplink_mode != UplinkMode::Off,
         drivers: config.uplink_mode == UplinkMode::Auto,

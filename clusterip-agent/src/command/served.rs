@@ -1,16 +1,23 @@
 //! The API of `clusterip run`: what it is made of.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
+use clusterip_common::abi::Settings;
 use tokio::sync::watch;
 
 use crate::{
     api::{self, socket::Socket},
     attachments::Attachments,
+    census::Census,
     config::{Config, SocketLb, Source},
-    dataplane::{attach::Mode, pins::Pins},
+    dataplane::{
+        attach::Mode,
+        events::Events,
+        load::{FROM_POD, Loaded},
+        pins::Pins,
+    },
     dns::inquiry::Inquirer,
-    probe,
+    monitor, probe,
     reconcile::Published,
     source::kubernetes::Connection,
     view::status::AgentFacts,
@@ -32,24 +39,55 @@ pub(super) struct Served {
     pub(super) names: Inquirer,
     /// How the API server is reached, if that is the source.
     pub(super) connection: Option<watch::Receiver<Connection>>,
+    /// The tables that the program fills.
+    pub(super) census: Arc<Census>,
+    /// How long flows live.
+    pub(super) settings: Settings,
 }
 
 impl Served {
+    /// What does not change while the agent runs.
+    pub(super) fn facts(&self, config: &Config) -> AgentFacts {
+        AgentFacts {
+            node: config.node_name.clone(),
+            pid: std::process::id(),
+            mode: Mode::detect().to_string(),
+            socket_lb: match config.socket_lb {
+                SocketLb::Host if self.sockets => "host",
+                SocketLb::All if self.sockets => "all",
+                SocketLb::Host | SocketLb::All | SocketLb::Off => "off",
+            }
+            .to_owned(),
+            bpffs: config.bpffs.display().to_string(),
+            ..super::version::facts()
+        }
+    }
+
     /// Listens on the socket, if there is to be one; the future serves.
     pub(super) async fn listen(
         self,
         config: &Config,
         pins: &Pins,
+        loaded: &mut Loaded,
+        facts: AgentFacts,
     ) -> anyhow::Result<impl Future<Output = ()> + use<>> {
         let Self {
             published,
             attached,
             probes,
             capacity,
-            sockets,
+            sockets: _,
             names,
             connection,
+            census,
+            settings,
         } = self;
+        let events = Events::new(loaded)?;
+        let (door, listeners) = monitor::door();
+        let around = monitor::Surroundings {
+            published: published.clone(),
+            attached: attached.clone(),
+        };
         let socket = match &config.socket {
             Some(path) => Some(Socket::bind(path).await?),
             None => None,
@@ -62,20 +100,11 @@ impl Served {
             probes,
             ages,
             names,
-            kernel: api::KernelTables::open(pins)?,
-            capacity,
-            facts: AgentFacts {
-                node: config.node_name.clone(),
-                pid: std::process::id(),
-                mode: Mode::detect().to_string(),
-                socket_lb: match config.socket_lb {
-                    SocketLb::Host if sockets => "host",
-                    SocketLb::All if sockets => "all",
-                    SocketLb::Host | SocketLb::All | SocketLb::Off => "off",
-                }
-                .to_owned(),
-                bpffs: config.bpffs.display().to_string(),
-                ..super::version::facts()
+            monitor: door,
+            tracing: api::Tracing {
+                pins: pins.clone(),
+                settings: super::run::settings(config),
+                tag: loaded.info(FROM_POD).map(|info| info.tag()).ok(),
             },
             source: match config.source() {
                 Source::Manifests(directory) => ("manifests", directory.display().to_string()),
@@ -83,6 +112,10 @@ impl Served {
                 Source::InCluster => ("kubernetes", "in-cluster".to_owned()),
             },
             connection,
+            kernel: api::KernelTables::open(pins, census)?,
+            capacity,
+            settings,
+            facts,
             started: Instant::now(),
         });
         Ok(async move {
@@ -92,6 +125,7 @@ impl Served {
             tokio::select! {
                 () = socket.serve(routes) => {}
                 () = follow => {}
+                () = monitor::run(events, listeners, around) => {}
             }
         })
     }

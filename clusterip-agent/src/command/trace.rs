@@ -1,16 +1,21 @@
 //! `clusterip trace`: one made-up packet, through the code and the tables that the kernel uses.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use anyhow::bail;
-use clap::Args;
+use clap::{Args, ValueEnum as _};
 use clusterip_common::abi::{Range, Settings, maps::capacity};
 
 use super::{
-    output::{self, Format},
+    output,
+    reach::{Asking, ask},
     run::range_of,
 };
 use crate::{
+    api::client,
     config::{Config, Flags, PLAN},
     model::{allocate::Allocations, resolver::snapshot_of},
     plan::{Index, Layout, Limits},
@@ -41,9 +46,11 @@ pub(super) struct TraceArgs {
     /// Who sends it
     #[arg(long, value_enum, default_value_t)]
     via: Via,
-    /// How to tell it
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
+    /// Ask the running agent, over what the kernel holds; so it is without --manifests
+    #[arg(long)]
+    live: bool,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 fn end_of(text: &str) -> Result<(IpAddr, Option<u16>), String> {
@@ -101,6 +108,51 @@ impl TraceArgs {
     }
 }
 
+impl TraceArgs {
+    /// Whether the agent is asked, rather than manifests read.
+    pub(super) fn is_live(&self) -> bool {
+        let given = self.flags.has("manifests") || self.flags.has("config");
+        let variables = ["CLUSTERIP_MANIFESTS", "CLUSTERIP_CONFIG"];
+        let set = variables.iter().any(|it| super::variable(it).is_some());
+        self.live || !given && !set
+    }
+}
+
+/// Has the agent follow the packet over what the kernel holds.
+pub(super) fn live(args: &TraceArgs) -> anyhow::Result<()> {
+    let Question {
+        from,
+        to,
+        protocol,
+        flags,
+        via,
+    } = args.question()?;
+    let word = |value: &dyn fmt::Display| value.to_string().to_lowercase();
+    let via = via
+        .to_possible_value()
+        .map_or_else(String::new, |it| it.get_name().to_owned());
+    let values = [
+        ("from", from.to_string()),
+        ("to", to.to_string()),
+        ("protocol", word(&protocol)),
+        ("flags", flags.to_string()),
+        ("via", via),
+    ];
+    let values = values
+        .each_ref()
+        .map(|(key, text)| (*key, Some(text.as_str())));
+    let trace: Trace = ask(&args.asking.reach, &client::question("/v1/trace", &values))?;
+    show(args, &trace)
+}
+
+fn show(args: &TraceArgs, trace: &Trace) -> anyhow::Result<()> {
+    let text = match args.asking.output.encode(trace)? {
+        Some(text) => text,
+        None => table(trace),
+    };
+    output::print(&text)
+}
+
 /// Follows the packet over what `plan` would program.
 pub(super) fn offline(args: &TraceArgs, config: &Config) -> anyhow::Result<()> {
     let question = args.question()?;
@@ -134,11 +186,7 @@ pub(super) fn offline(args: &TraceArgs, config: &Config) -> anyhow::Result<()> {
         ..Settings::DEFAULT
     };
     let trace = trace(&question, layout.tables().clone(), settings, &index);
-    let text = match args.output.encode(&trace)? {
-        Some(text) => text,
-        None => table(&trace),
-    };
-    output::print(&text)
+    show(args, &trace)
 }
 
 fn table(trace: &Trace) -> String {

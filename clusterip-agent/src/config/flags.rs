@@ -36,6 +36,12 @@ impl<const COMMAND: u8> Flags<COMMAND> {
         self.config.as_deref()
     }
 
+    /// Whether an option was given, by its flag.
+    #[must_use]
+    pub fn has(&self, flag: &str) -> bool {
+        self.values.contains_key(flag) || flag == CONFIG && self.config.is_some()
+    }
+
     /// Where the effective configuration is to be written instead of being used.
     #[must_use]
     pub fn write_config_to(&self) -> Option<PathBuf> {

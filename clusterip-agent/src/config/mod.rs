@@ -149,6 +149,8 @@ options! {
     socket: Option<PathBuf> = "socket" "PATH", Some("/run/clusterip/agent.sock"), RUN, values::optional_path, as_is;
     /// Where /metrics answers; empty for nowhere
     metrics_bind_address: Option<SocketAddr> = "metrics-bind-address" "ADDR:PORT", Some("127.0.0.1:10249"), RUN, values::listener, as_is;
+    /// Give each backend series of its own in /metrics: on or off
+    metrics_per_backend: bool = "metrics-per-backend" "on|off", Some("on"), RUN, values::switch, values::switch_text;
     /// Where /healthz and /livez answer; empty for nowhere
     healthz_bind_address: Option<SocketAddr> = "healthz-bind-address" "ADDR:PORT", Some("0.0.0.0:10256"), RUN, values::listener, as_is;
     /// Frontends that fit into the maps: one for each address and port, and one more for each address

@@ -68,6 +68,7 @@ fn the_defaults_are_those_of_the_documentation() {
             bpffs: "/sys/fs/bpf/clusterip".into(),
             socket: Some("/run/clusterip/agent.sock".into()),
             metrics_bind_address: Some("127.0.0.1:10249".parse().expect("an address")),
+            metrics_per_backend: true,
             healthz_bind_address: Some("0.0.0.0:10256".parse().expect("an address")),
             max_services: capacity::SERVICES,
             max_backends: capacity::BACKENDS,

@@ -3,18 +3,23 @@
 use std::{
     io,
     marker::PhantomData,
-    ops::Range,
+    ops::{AddAssign, Range},
     os::fd::{AsRawFd as _, OwnedFd},
 };
 
 use aya::Pod;
 
-use super::links::{bpf, raw};
+use super::{
+    links::{bpf, raw},
+    raw::Raw,
+};
 
 /// `BPF_MAP_LOOKUP_BATCH`, since Linux 5.6.
 pub(super) const LOOKUP_BATCH: libc::c_long = 24;
 /// Entries of one call. The kernel gives whole buckets of a hash: more than any of them has.
 pub(super) const CHUNK: usize = 4096;
+/// Bytes of a buffer for the values of many CPUs: a machine may have hundreds of them.
+const BYTES: usize = 1 << 20;
 
 /// The part of `union bpf_attr` for batches.
 #[repr(C)]
@@ -55,54 +60,141 @@ impl<K: Pod, V: Pod> Whole<K, V> {
     /// Every entry; an array's in the order of its indices. An entry that is written meanwhile may be missing or be there
     /// twice. `blank` is what the buffers are filled with before.
     pub(super) fn read(&self, blank: (K, V)) -> io::Result<Vec<(K, V)>> {
-        self.read_on(None, usize::MAX, blank)
+        let mut all = Vec::new();
+        self.visit(blank, |key, value| all.push((*key, *value)))?;
+        Ok(all)
     }
 
-    /// So many entries, after the one at a position: a bucket's number for a hash, and an index for an array, four bytes
-    /// each.
-    fn read_on(
-        &self,
-        mut position: Option<u32>,
-        limit: usize,
-        blank: (K, V),
-    ) -> io::Result<Vec<(K, V)>> {
-        let room = CHUNK.min(limit);
-        let (mut keys, mut values) = (vec![blank.0; room], vec![blank.1; room]);
-        let mut next = 0_u32;
-        let mut all = Vec::new();
-        while all.len() < limit {
-            let mut batch = Batch {
-                from: position
-                    .as_ref()
-                    .map_or(0, |position| std::ptr::from_ref(position) as u64),
-                to: (&raw mut next) as u64,
-                keys: keys.as_mut_ptr() as u64,
-                values: values.as_mut_ptr() as u64,
-                count: u32::try_from(room.min(limit - all.len())).map_err(io::Error::other)?,
-                map: raw(self.map.as_raw_fd())?,
-                entry_flags: 0,
-                flags: 0,
-            };
-            let ended = match bpf(LOOKUP_BATCH, &mut batch) {
-                Ok(_zero) => false,
-                // The last entries come with this.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-                Err(error) => return Err(error),
-            };
-            let found = keys.iter().zip(&values).take(batch.count as usize);
-            all.extend(found.map(|(key, value)| (*key, *value)));
-            if ended {
-                break;
+    /// As [`Whole::read`], without keeping them: a table of flows is larger than the processor's caches.
+    pub(super) fn visit(&self, blank: (K, V), mut each: impl FnMut(&K, &V)) -> io::Result<()> {
+        let (mut keys, mut values) = (vec![blank.0; CHUNK], vec![blank.1; CHUNK]);
+        let buffers = Buffers {
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            room: CHUNK,
+        };
+        walk(&self.map, &buffers, None, usize::MAX, |found| {
+            for (key, value) in keys.iter().zip(&values).take(found) {
+                each(key, value);
             }
-            position = Some(next);
-        }
-        Ok(all)
+        })
     }
 }
 
 impl<V: Pod> Whole<u32, V> {
     /// The entries of an array from one index up to another.
     pub(super) fn read_range(&self, range: Range<u32>, blank: V) -> io::Result<Vec<(u32, V)>> {
-        self.read_on(range.start.checked_sub(1), range.len(), (0, blank))
+        let (position, limit) = (range.start.checked_sub(1), range.len());
+        let room = CHUNK.min(limit);
+        let (mut keys, mut values) = (vec![0; room], vec![blank; room]);
+        let mut all = Vec::with_capacity(limit);
+        let buffers = Buffers {
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            room,
+        };
+        walk(&self.map, &buffers, position, limit, |found| {
+            let found = keys.iter().zip(&values).take(found);
+            all.extend(found.map(|(key, value)| (*key, *value)));
+        })?;
+        Ok(all)
     }
+}
+
+/// An array with a value for each CPU, to be read as a whole.
+pub(super) struct PerCpu<V> {
+    map: OwnedFd,
+    cpus: usize,
+    content: PhantomData<V>,
+}
+
+impl<V: Copy + Default + AddAssign> PerCpu<V>
+where
+    Raw<V>: Pod,
+{
+    /// Of a map whose values are these; their size is a multiple of 8, as that of all counters is.
+    ///
+    /// # Errors
+    /// The kernel does not say how many CPUs there may be.
+    pub(super) fn new(map: OwnedFd) -> io::Result<Self> {
+        let cpus = aya::util::nr_cpus().map_err(|(_file, error)| error)?;
+        Ok(Self {
+            map,
+            cpus,
+            content: PhantomData,
+        })
+    }
+
+    /// The values of the first so many indices, all CPUs together.
+    pub(super) fn sums(&self, count: u32) -> io::Result<Vec<V>> {
+        let limit = usize::try_from(count).map_err(io::Error::other)?;
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let room = (BYTES / (size_of::<V>() * self.cpus)).clamp(1, CHUNK.min(limit));
+        let (mut keys, mut values) = (vec![0_u32; room], vec![Raw(V::default()); room * self.cpus]);
+        let buffers = Buffers {
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            room,
+        };
+        let mut sums = Vec::with_capacity(limit);
+        walk(&self.map, &buffers, None, limit, |found| {
+            for values in values.chunks(self.cpus).take(found) {
+                let mut sum = V::default();
+                for Raw(value) in values {
+                    sum += *value;
+                }
+                sums.push(sum);
+            }
+        })?;
+        Ok(sums)
+    }
+}
+
+/// Where the kernel writes, and for how many entries there is room.
+struct Buffers {
+    keys: u64,
+    values: u64,
+    room: usize,
+}
+
+/// Reads so many entries after the one at a position: a bucket's number for a hash, and an index for an array, four bytes
+/// each. `take` is told how many are in the buffers.
+fn walk(
+    map: &OwnedFd,
+    &Buffers { keys, values, room }: &Buffers,
+    mut position: Option<u32>,
+    limit: usize,
+    mut take: impl FnMut(usize),
+) -> io::Result<()> {
+    let (mut next, mut left) = (0_u32, limit);
+    while left > 0 {
+        let mut batch = Batch {
+            from: position
+                .as_ref()
+                .map_or(0, |position| std::ptr::from_ref(position) as u64),
+            to: (&raw mut next) as u64,
+            keys,
+            values,
+            count: u32::try_from(room.min(left)).map_err(io::Error::other)?,
+            map: raw(map.as_raw_fd())?,
+            entry_flags: 0,
+            flags: 0,
+        };
+        let ended = match bpf(LOOKUP_BATCH, &mut batch) {
+            Ok(_zero) => false,
+            // The last entries come with this.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => return Err(error),
+        };
+        let found = batch.count as usize;
+        take(found);
+        if ended {
+            return Ok(());
+        }
+        left = left.saturating_sub(found);
+        position = Some(next);
+    }
+    Ok(())
 }

@@ -95,6 +95,24 @@ impl Bpf {
         Ok(word & bit != 0)
     }
 
+    /// Sets the counters of choices, of a copy that is to choose as another one would.
+    ///
+    /// # Errors
+    /// A write failed.
+    pub(super) fn set_counts(
+        &mut self,
+        cursors: &BTreeMap<ServiceId, u64>,
+        live: &BTreeMap<BackendId, u64>,
+    ) -> Result<(), DataplaneError> {
+        for (ServiceId(id), count) in cursors {
+            set(&mut self.cursors, maps::CURSORS.name, *id, *count)?;
+        }
+        for (BackendId(id), count) in live {
+            set(&mut self.live_flows, maps::LIVE_FLOWS.name, *id, *count)?;
+        }
+        Ok(())
+    }
+
     fn clear(&mut self, id: u32, map: &'static str) -> Result<(), DataplaneError> {
         let counters = if map == maps::SERVICE_COUNTERS.name {
             &mut self.service_counters

@@ -1,5 +1,7 @@
 //! Reads what the kernel counts.
 
+use std::os::fd::AsFd as _;
+
 use aya::{
     Pod,
     maps::{Map, MapError, PerCpuArray},
@@ -11,6 +13,7 @@ use clusterip_common::abi::{
 
 use super::{
     DataplaneError,
+    batch::PerCpu,
     load::{Data, LoadError},
     pins::Pins,
     raw::Raw,
@@ -18,9 +21,19 @@ use super::{
 
 /// The counters, by way of their pins: they go on being shared with the kernel and with whoever writes.
 pub struct CounterMaps {
-    services: PerCpuArray<Data, Raw<Counters>>,
-    backends: PerCpuArray<Data, Raw<Counters>>,
-    outcomes: PerCpuArray<Data, Raw<Traffic>>,
+    services: Table<Counters>,
+    backends: Table<Counters>,
+    outcomes: Table<Traffic>,
+}
+
+/// One map: its values one by one, or many in few calls.
+struct Table<V>
+where
+    V: Copy,
+    Raw<V>: Pod,
+{
+    single: PerCpuArray<Data, Raw<V>>,
+    many: PerCpu<V>,
 }
 
 impl CounterMaps {
@@ -59,11 +72,58 @@ impl CounterMaps {
     pub fn outcome(&self, outcome: Outcome) -> Result<Traffic, DataplaneError> {
         sum(&self.outcomes, &maps::OUTCOMES, outcome.index())
     }
+
+    /// The counters up to these ids, read in a few calls: some thousand take as long as a few single ones. Others, and all
+    /// where the kernel does not do it, are read one by one when they are asked for.
+    #[must_use]
+    pub fn sweep(&self, service: Option<ServiceId>, backend: Option<BackendId>) -> Swept<'_> {
+        let read = |table: &Table<Counters>, last: Option<u32>| {
+            let count = last.map_or(0, |last| last.saturating_add(1));
+            // Whoever asks for one of them gets the error.
+            table.many.sums(count).unwrap_or_default()
+        };
+        Swept {
+            maps: self,
+            services: read(&self.services, service.map(|id| id.0)),
+            backends: read(&self.backends, backend.map(|id| id.0)),
+        }
+    }
 }
 
-fn open<V>(pins: &Pins, shape: &Shape) -> Result<PerCpuArray<Data, Raw<V>>, LoadError>
+/// Counters of one moment.
+pub struct Swept<'a> {
+    maps: &'a CounterMaps,
+    services: Vec<Counters>,
+    backends: Vec<Counters>,
+}
+
+impl Swept<'_> {
+    /// What went through a service.
+    ///
+    /// # Errors
+    /// The read failed.
+    pub fn service(&self, id: ServiceId) -> Result<Counters, DataplaneError> {
+        match self.services.get(id.0 as usize) {
+            Some(counters) => Ok(*counters),
+            None => self.maps.service(id),
+        }
+    }
+
+    /// What went through a backend.
+    ///
+    /// # Errors
+    /// The read failed.
+    pub fn backend(&self, id: BackendId) -> Result<Counters, DataplaneError> {
+        match self.backends.get(id.0 as usize) {
+            Some(counters) => Ok(*counters),
+            None => self.maps.backend(id),
+        }
+    }
+}
+
+fn open<V>(pins: &Pins, shape: &Shape) -> Result<Table<V>, LoadError>
 where
-    V: Copy,
+    V: Copy + Default + std::ops::AddAssign,
     Raw<V>: Pod,
 {
     let fail = |source| LoadError::Map {
@@ -71,18 +131,23 @@ where
         source: Box::new(source),
     };
     let data = Data::from_pin(pins.map(shape)).map_err(fail)?;
-    Map::from_map_data(data)
+    let descriptor = data.fd().as_fd().try_clone_to_owned();
+    let many = descriptor.and_then(PerCpu::new);
+    let many = many.map_err(|error| fail(MapError::IoError(error)))?;
+    let single = Map::from_map_data(data)
         .and_then(PerCpuArray::try_from)
-        .map_err(fail)
+        .map_err(fail)?;
+    Ok(Table { single, many })
 }
 
 /// Adds up what the CPUs counted.
-fn sum<V>(map: &PerCpuArray<Data, Raw<V>>, shape: &Shape, index: u32) -> Result<V, DataplaneError>
+fn sum<V>(table: &Table<V>, shape: &Shape, index: u32) -> Result<V, DataplaneError>
 where
     V: Copy + Default + std::ops::AddAssign,
     Raw<V>: Pod,
 {
-    let values = map
+    let values = table
+        .single
         .get(&index, 0)
         .map_err(|source: MapError| DataplaneError::Read {
             map: shape.name,

@@ -54,13 +54,12 @@ impl FlowMaps {
     /// # Errors
     /// A map could not be read.
     pub fn flows(&self, mut each: impl FnMut(FlowKey, Flow, bool)) -> Result<(), DataplaneError> {
-        for (Raw(key), Raw(flow)) in read(&self.flows, &maps::FLOWS)? {
-            each(key, flow, true);
-        }
-        for (Raw(key), Raw(flow)) in read(&self.half_open, &maps::HALF_OPEN)? {
-            each(key, flow, false);
-        }
-        Ok(())
+        visit(&self.flows, &maps::FLOWS, |key, flow| {
+            each(key.0, flow.0, true);
+        })?;
+        visit(&self.half_open, &maps::HALF_OPEN, |key, flow| {
+            each(key.0, flow.0, false);
+        })
     }
 
     /// Every client that is remembered.
@@ -71,20 +70,17 @@ impl FlowMaps {
         &self,
         mut each: impl FnMut(AffinityKey, Affinity),
     ) -> Result<(), DataplaneError> {
-        for (Raw(key), Raw(entry)) in read(&self.affinity, &maps::AFFINITY)? {
-            each(key, entry);
-        }
-        Ok(())
+        visit(&self.affinity, &maps::AFFINITY, |key, entry| {
+            each(key.0, entry.0);
+        })
     }
 
-    /// Entries in use of the tables that the program fills, by name of the map. Reads all of them.
+    /// Entries in use of the tables that the program fills, but those of flows, by name of the map. Reads all of them.
     ///
     /// # Errors
     /// A map could not be read.
     pub fn entries(&self) -> Result<Vec<(&'static str, u64)>, DataplaneError> {
         Ok(vec![
-            count(&self.flows, &maps::FLOWS)?,
-            count(&self.half_open, &maps::HALF_OPEN)?,
             count(&self.affinity, &maps::AFFINITY)?,
             count(&self.fragments, &maps::FRAGMENTS)?,
             count(&self.errors, &maps::ERRORS)?,
@@ -97,7 +93,17 @@ pub(super) fn read<K: Pod, V: Pod>(
     map: &Whole<K, V>,
     shape: &Shape,
 ) -> Result<Vec<(K, V)>, DataplaneError> {
-    map.read((blank(), blank()))
+    let mut all = Vec::new();
+    visit(map, shape, |key, value| all.push((*key, *value)))?;
+    Ok(all)
+}
+
+fn visit<K: Pod, V: Pod>(
+    map: &Whole<K, V>,
+    shape: &Shape,
+    each: impl FnMut(&K, &V),
+) -> Result<(), DataplaneError> {
+    map.visit((blank(), blank()), each)
         .map_err(|source| DataplaneError::Read {
             map: shape.name,
             source: source.into(),
@@ -108,8 +114,9 @@ fn count<K: Pod, V: Pod>(
     map: &Whole<K, V>,
     shape: &Shape,
 ) -> Result<(&'static str, u64), DataplaneError> {
-    let entries = read(map, shape)?.len();
-    Ok((shape.name, u64::try_from(entries).unwrap_or(u64::MAX)))
+    let mut entries = 0;
+    visit(map, shape, |_, _| entries += 1)?;
+    Ok((shape.name, entries))
 }
 
 pub(super) const fn blank<T: Pod>() -> T {
@@ -117,6 +124,7 @@ pub(super) const fn blank<T: Pod>() -> T {
     unsafe { std::mem::zeroed() }
 }
 
+/// Opens a map by its pin, to be read as a whole.
 pub(super) fn open<K: Pod, V: Pod>(pins: &Pins, shape: &Shape) -> Result<Whole<K, V>, LoadError> {
     let fail = |source| LoadError::Map {
         map: shape.name,

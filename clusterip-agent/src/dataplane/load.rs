@@ -271,13 +271,21 @@ impl Loaded {
     where
         T: TryFrom<Map, Error = MapError>,
     {
+        self.map_named(shape.name)
+    }
+
+    /// Takes a map that is of this load alone.
+    pub(super) fn map_named<T>(&mut self, map: &'static str) -> Result<T, LoadError>
+    where
+        T: TryFrom<Map, Error = MapError>,
+    {
         let fail = |source| LoadError::Map {
-            map: shape.name,
+            map,
             source: Box::new(source),
         };
-        let map = self.ebpf.take_map(shape.name).ok_or_else(|| {
+        let map = self.ebpf.take_map(map).ok_or_else(|| {
             fail(MapError::InvalidName {
-                name: shape.name.to_owned(),
+                name: map.to_owned(),
             })
         })?;
         T::try_from(map).map_err(fail)

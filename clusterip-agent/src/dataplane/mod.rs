@@ -1,6 +1,7 @@
 //! Where the tables go. The only importers of aya are below this folder.
 
 pub mod attach;
+pub mod attached;
 mod batch;
 pub mod borrow;
 pub mod bpf;
@@ -10,6 +11,7 @@ pub mod diagnostics;
 mod driver;
 pub mod endpoints;
 mod entries;
+pub mod events;
 pub mod expired;
 pub mod faulty;
 mod features;
@@ -21,6 +23,7 @@ pub mod memory;
 pub mod netns;
 pub mod pins;
 pub mod raw;
+pub mod replica;
 pub mod sockets;
 mod swap;
 pub mod takeover;

@@ -3,7 +3,7 @@
 use clusterip_common::{
     abi::{
         Affinity, AffinityKey, Backend, Counters, Flow, FlowKey, Fragment, FragmentKey, Inside,
-        Service, ServiceKey, Settings, SocketFlow, SocketKey, Traffic,
+        Service, ServiceKey, Settings, SocketFlow, SocketKey, Traffic, Watch,
     },
     wire::Addr,
 };
@@ -36,5 +36,6 @@ pod!(
     Settings,
     SocketFlow,
     SocketKey,
-    Traffic
+    Traffic,
+    Watch
 );

@@ -82,6 +82,18 @@ impl Answers {
     }
 }
 
+#[cfg(test)]
+impl Answers {
+    /// With a figure in each series.
+    pub(crate) fn sampled() -> Self {
+        let answers = Self::default();
+        for family in [&answers.healthz, &answers.livez] {
+            family.get_or_create(&Code { code: 200 }).inc();
+        }
+        answers
+    }
+}
+
 /// kube-proxy's body; `reason` is ours, and there only if something is wrong.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,71 +1,46 @@
 //! The figures of one moment, read when they are asked for.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, iter, sync::Arc, time::Duration};
 
 use clusterip_common::abi::{Counters, Outcome, Traffic, maps};
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, LabelSetEncoder, MetricEncoder, NoLabelSet},
-    metrics::MetricType,
-};
 use tokio::sync::watch;
 
+use super::{
+    catalog,
+    text::{Family, Metric, Page, labels},
+};
 use crate::{
     attachments::{Attachment, Attachments},
-    dataplane::counters::CounterMaps,
-    model::{
-        object::ObjectName,
-        service::{Action, Balancer as Balanced, ResolvedService},
-    },
+    census::{Census, Count},
+    dataplane::counters::{CounterMaps, Swept},
+    interfaces::Devices,
+    model::object::ObjectName,
     plan::Placement,
     reconcile::Published,
+    view::{Extent, Selection, status::AgentFacts},
 };
+
+/// How old a count of the flow tables may be. To make one is to read all of them, and systems ask every 15 s or so.
+const COUNTED: Duration = Duration::from_secs(10);
 
 /// Where the figures come from.
 pub struct Figures {
     /// The model and its ids.
     pub published: watch::Receiver<Published>,
+    /// The devices that should have hooks.
+    pub wanted: watch::Receiver<Option<Devices>>,
     /// The devices with hooks.
     pub attached: watch::Receiver<Option<Attachments>>,
     /// The kernel's counters.
     pub counters: CounterMaps,
+    /// The tables that the program fills.
+    pub census: Arc<Census>,
     /// Capacities of the maps, by name.
     pub capacity: Vec<(&'static str, u32)>,
-}
-
-/// Under kube-proxy's name, by policy: services that a Local policy leaves without an endpoint here.
-#[derive(Debug)]
-pub(super) struct NoLocalEndpoints {
-    pub(super) published: watch::Receiver<Published>,
-}
-
-impl Collector for NoLocalEndpoints {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let snapshot = self.published.borrow().snapshot.clone();
-        let dropping = |of: fn(&ResolvedService) -> &[Balanced]| {
-            let services = snapshot.services.values();
-            let drops = |it: &Balanced| it.action == Action::Drop;
-            count(
-                services
-                    .filter(|service| of(service).iter().any(drops))
-                    .count(),
-            )
-        };
-        let (internal, external) = (
-            dropping(|service| &service.balancers),
-            dropping(|service| &service.external),
-        );
-        let help = "Services that a Local policy leaves without an endpoint on this node";
-        let name = "sync_proxy_rules_no_local_endpoints_total";
-        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (policy, services) in [("internal", internal), ("external", external)] {
-            let labels = [("traffic_policy", policy)];
-            metric
-                .encode_family(&Labels(&labels))?
-                .encode_gauge(&services)?;
-        }
-        Ok(())
-    }
+    /// Whether each backend has series of its own.
+    pub per_backend: bool,
+    /// Versions.
+    pub facts: AgentFacts,
 }
 
 impl fmt::Debug for Figures {
@@ -74,48 +49,53 @@ impl fmt::Debug for Figures {
     }
 }
 
-/// Labels in order; a slice of pairs, so that one type serves every metric.
-struct Labels<'a>(&'a [(&'a str, &'a str)]);
-
-impl EncodeLabelSet for Labels<'_> {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        self.0.encode(encoder)
-    }
-}
-
-/// A balancer under the labels of its series.
+/// A balancer, and the labels of its series.
 struct Balancer<'a> {
-    service: String,
-    protocol: String,
-    family: String,
+    name: &'a ObjectName,
     placement: &'a Placement,
+    labels: String,
 }
 
 impl<'a> Balancer<'a> {
-    fn new(name: &ObjectName, placement: &'a Placement) -> Self {
+    fn new(name: &'a ObjectName, placement: &'a Placement) -> Self {
+        let Placement {
+            port_name,
+            protocol,
+            family,
+            ..
+        } = placement;
+        let labels = labels(&[
+            ("service", &name.to_string()),
+            ("port", port_name),
+            ("protocol", &protocol.to_string()),
+            ("family", &family.to_string()),
+        ]);
         Self {
-            service: name.to_string(),
-            protocol: placement.protocol.to_string(),
-            family: placement.family.to_string(),
+            name,
             placement,
+            labels,
         }
-    }
-
-    fn labels(&self) -> [(&str, &str); 4] {
-        [
-            ("service", &self.service),
-            ("port", &self.placement.port_name),
-            ("protocol", &self.protocol),
-            ("family", &self.family),
-        ]
     }
 }
 
-/// A series of one family: its labels and its value.
-type Series = (Vec<(String, String)>, u64);
+/// What one service or backend counts.
+struct Row<'a> {
+    service: &'a str,
+    backend: Option<&'a str>,
+    counters: Counters,
+    active: u64,
+}
 
-impl Collector for Figures {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+impl<'a> Row<'a> {
+    fn labels(&self) -> impl Iterator<Item = &'a str> {
+        iter::once(self.service).chain(self.backend)
+    }
+}
+
+impl Figures {
+    /// All series of this program's own, as text. Reads the kernel's maps: not for the runtime's threads.
+    pub(super) fn page(&self) -> String {
+        let mut page = Page::default();
         // A clone costs nothing; a borrow would hold up the reconciler while the kernel is read.
         let published = self.published.borrow().clone();
         let services = &published.index.services;
@@ -123,261 +103,295 @@ impl Collector for Figures {
             .iter()
             .flat_map(|(name, places)| places.iter().map(|place| Balancer::new(name, place)))
             .collect();
-        frontends(&mut encoder, &balancers)?;
-        self.traffic(&mut encoder, &balancers)?;
-        self.outcomes(&mut encoder)?;
-        self.state(&mut encoder, &published)
+        let count = match self.census.of_last(COUNTED) {
+            Ok(count) => Some(count),
+            Err(error) => {
+                log::warn!(error:err; "flows are not counted");
+                None
+            }
+        };
+        self.build(&mut page);
+        frontends(&mut page, &balancers);
+        endpoints(&mut page, &published, &balancers);
+        self.traffic(&mut page, &published, &balancers, count.as_deref());
+        self.outcomes(&mut page);
+        self.maps(&mut page, &published, count.as_deref());
+        self.devices(&mut page);
+        state(&mut page, &published);
+        page.into_text()
     }
-}
 
-fn frontends(encoder: &mut DescriptorEncoder<'_>, balancers: &[Balancer<'_>]) -> fmt::Result {
-    let help = "Addresses that services are called by; always 1";
-    let mut metric = encoder.encode_descriptor("frontend_info", help, None, MetricType::Gauge)?;
-    for balancer in balancers {
-        for frontend in &balancer.placement.frontends {
-            let (address, port) = (
-                frontend.address.to_string(),
-                frontend.port.get().to_string(),
-            );
-            let mut labels = balancer.labels().to_vec();
-            labels.extend([("address", &*address), ("service_port", &*port)]);
-            metric
-                .encode_family(&Labels(&labels))?
-                .encode_gauge(&1_u32)?;
-        }
+    fn build(&self, page: &mut Page) {
+        let AgentFacts {
+            version,
+            abi,
+            kernel,
+            ..
+        } = &self.facts;
+        let of = [
+            ("version", version.as_str()),
+            ("abi", &abi.to_string()),
+            ("kernel", kernel),
+        ];
+        page.family(&catalog::BUILD).add([&*labels(&of)], 1);
     }
-    Ok(())
-}
 
-impl Figures {
     fn traffic(
         &self,
-        encoder: &mut DescriptorEncoder<'_>,
+        page: &mut Page,
+        published: &Published,
         balancers: &[Balancer<'_>],
-    ) -> fmt::Result {
-        let (mut services, mut backends) = (Vec::new(), Vec::new());
-        for balancer in balancers {
-            let labels = balancer
-                .labels()
-                .map(|(key, value)| (key.to_owned(), value.to_owned()));
-            match self.counters.service(balancer.placement.id) {
-                Ok(counters) => services.push((labels.to_vec(), counters)),
-                Err(error) => log::warn!(error:err; "counters of a service are left out"),
-            }
-            for (id, backend) in &balancer.placement.backends {
-                let mut labels = labels.to_vec();
-                labels.push(("backend".to_owned(), backend.to_string()));
-                match self.counters.backend(*id) {
-                    Ok(counters) => backends.push((labels, counters)),
-                    Err(error) => log::warn!(error:err; "counters of a backend are left out"),
-                }
-            }
+        count: Option<&Count>,
+    ) {
+        let extent = Extent::of(published, &Selection::default());
+        let last_backend = extent.last_backend.filter(|_| self.per_backend);
+        let swept = self.counters.sweep(extent.last_service, last_backend);
+        let rows = of_services(balancers, &swept, count);
+        let [flows, active, packets, bytes] = [
+            &catalog::SERVICE_FLOWS,
+            &catalog::SERVICE_ACTIVE,
+            &catalog::SERVICE_PACKETS,
+            &catalog::SERVICE_BYTES,
+        ];
+        tell(page, [flows, active, packets, bytes], &rows);
+        if !self.per_backend {
+            return;
         }
-        counters(encoder, "service", &services)?;
-        counters(encoder, "backend", &backends)
+        let names: Vec<String> = balancers
+            .iter()
+            .flat_map(|it| &it.placement.backends)
+            .map(|(_, backend)| labels(&[("backend", &backend.to_string())]))
+            .collect();
+        let rows = of_backends(balancers, &names, &swept, count);
+        let [flows, active, packets, bytes] = [
+            &catalog::BACKEND_FLOWS,
+            &catalog::BACKEND_ACTIVE,
+            &catalog::BACKEND_PACKETS,
+            &catalog::BACKEND_BYTES,
+        ];
+        tell(page, [flows, active, packets, bytes], &rows);
     }
 
-    fn outcomes(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let (mut packets, mut bytes) = (Vec::new(), Vec::new());
+    fn outcomes(&self, page: &mut Page) {
+        let mut all: Vec<(String, Traffic)> = Vec::new();
         for outcome in Outcome::ALL {
             match self.counters.outcome(*outcome) {
-                Ok(Traffic {
-                    packets: count,
-                    bytes: length,
-                }) => {
-                    let labels = vec![("outcome".to_owned(), outcome.name().to_owned())];
-                    packets.push((labels.clone(), count));
-                    bytes.push((labels, length));
-                }
+                Ok(traffic) => all.push((labels(&[("outcome", outcome.name())]), traffic)),
                 Err(error) => log::warn!(error:err; "an outcome is left out"),
             }
         }
-        family(
-            encoder,
-            "outcome_packets",
-            "Packets by what became of them",
-            &packets,
-        )?;
-        family(
-            encoder,
-            "outcome_bytes",
-            "Bytes of packets by what became of them",
-            &bytes,
-        )
+        let mut family = page.family(&catalog::OUTCOME_PACKETS);
+        for (labels, traffic) in &all {
+            family.add([labels.as_str()], traffic.packets);
+        }
+        let mut family = page.family(&catalog::OUTCOME_BYTES);
+        for (labels, traffic) in &all {
+            family.add([labels.as_str()], traffic.bytes);
+        }
     }
 
-    fn state(&self, encoder: &mut DescriptorEncoder<'_>, published: &Published) -> fmt::Result {
-        let Published {
-            snapshot,
-            index,
-            programmed,
-            waiting,
-            synced: _,
-            resting: _,
-            unkept,
-            held: _,
-            unanswered: _,
-        } = published;
-        let placed = index.services.values().flat_map(|places| places.iter());
-        let (mut frontends, mut backends, mut addresses) = (0, 0, BTreeSet::new());
-        for place in placed {
-            frontends += place.frontends.len();
-            backends += place.backends.len();
-            addresses.extend(place.frontends.iter().map(|frontend| frontend.address));
-        }
-        let help = "Entries that a map has room for";
-        let mut metric =
-            encoder.encode_descriptor("map_capacity", help, None, MetricType::Gauge)?;
+    fn maps(&self, page: &mut Page, published: &Published, count: Option<&Count>) {
+        let of = |map: &str| labels(&[("map", map)]);
+        let mut family = page.family(&catalog::MAP_CAPACITY);
         for (map, entries) in &self.capacity {
-            let labels = [("map", *map)];
-            metric
-                .encode_family(&Labels(&labels))?
-                .encode_gauge(&i64::from(*entries))?;
+            family.add([&*of(map)], entries);
         }
-        let help = "Entries in use of the maps that the agent fills";
-        let mut metric = encoder.encode_descriptor("map_entries", help, None, MetricType::Gauge)?;
-        for (map, entries) in [
-            (maps::SERVICES.name, frontends + addresses.len()),
-            (maps::BACKENDS.name, backends),
-        ] {
-            let labels = [("map", map)];
-            metric
-                .encode_family(&Labels(&labels))?
-                .encode_gauge(&count(entries))?;
+        let mut used = held(published).to_vec();
+        used.extend(count.iter().flat_map(|count| count.entries.iter().copied()));
+        let mut family = page.family(&catalog::MAP_ENTRIES);
+        for (map, entries) in &used {
+            family.add([&*of(map)], entries);
         }
+        let mut family = page.family(&catalog::MAP_PRESSURE);
+        for (map, entries) in &used {
+            let found = self.capacity.iter().find(|(name, _)| name == map);
+            if let Some((_, capacity)) = found {
+                family.add([&*of(map)], ratio(*entries, *capacity));
+            }
+        }
+    }
+
+    fn devices(&self, page: &mut Page) {
         let attached = self.attached.borrow().clone().unwrap_or_default();
-        interfaces(encoder, &attached)?;
-        let attached = attached.len();
-        for (name, help, value) in [
-            (
-                "services",
-                "Services of the source",
-                count(snapshot.services.size()),
-            ),
-            (
-                "services_waiting",
-                "Services that do not fit into the maps",
-                count(*waiting),
-            ),
-            (
-                "problems",
-                "Things that are wrong with the source's objects",
-                count(snapshot.problems().len()),
-            ),
-            ("interfaces", "Devices with hooks", count(attached)),
-            (
-                "programmed",
-                "Whether the maps hold what the source says",
-                i64::from(*programmed),
-            ),
-            (
-                "allocations_unkept",
-                "Whether addresses and node ports could not be kept in the state directory",
-                i64::from(*unkept),
-            ),
-        ] {
-            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            metric.encode_gauge(&value)?;
+        let mut family = page.family(&catalog::INTERFACE);
+        for attachment in attached.values() {
+            let Attachment {
+                device,
+                mode,
+                at_driver,
+            } = attachment;
+            let of = [
+                ("interface", &*device.name),
+                ("role", &device.role.to_string()),
+                ("mode", &mode.to_string()),
+                ("driver", if *at_driver { "xdp" } else { "" }),
+            ];
+            family.add([&*labels(&of)], 1);
         }
-        Ok(())
+        page.family(&catalog::INTERFACES).add([], attached.len());
+        let wanted = self.wanted.borrow().clone().unwrap_or_default();
+        let missing = wanted.keys().filter(|index| !attached.contains_key(index));
+        page.family(&catalog::UNATTACHED).add([], missing.count());
     }
 }
 
-fn interfaces(encoder: &mut DescriptorEncoder<'_>, attached: &Attachments) -> fmt::Result {
-    let help = "How devices have their hooks; always 1";
-    let mut metric = encoder.encode_descriptor("interface_info", help, None, MetricType::Gauge)?;
-    for attachment in attached.values() {
-        let Attachment {
-            device,
-            mode,
-            at_driver,
-        } = attachment;
-        let (role, mode) = (device.role.to_string(), mode.to_string());
-        let driver = if *at_driver { "xdp" } else { "" };
-        let labels = [
-            ("interface", &*device.name),
-            ("role", &*role),
-            ("mode", &*mode),
-            ("driver", driver),
-        ];
-        metric
-            .encode_family(&Labels(&labels))?
-            .encode_gauge(&1_u32)?;
-    }
-    Ok(())
-}
-
-fn count(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn counters(
-    encoder: &mut DescriptorEncoder<'_>,
-    of: &str,
-    all: &[(Vec<(String, String)>, Counters)],
-) -> fmt::Result {
-    let flows: Vec<Series> = all
-        .iter()
-        .map(|(labels, counters)| (labels.clone(), counters.flows))
-        .collect();
-    family(
-        encoder,
-        &format!("{of}_flows"),
-        "Flows that were opened",
-        &flows,
-    )?;
-    let directed = |figure: fn(&Traffic) -> u64| -> Vec<Series> {
-        all.iter()
-            .flat_map(
-                |(
-                    labels,
-                    Counters {
-                        requests,
-                        replies,
-                        flows: _,
-                    },
-                )| {
-                    [("request", requests), ("reply", replies)].map(|(direction, traffic)| {
-                        let mut labels = labels.clone();
-                        labels.push(("direction".to_owned(), direction.to_owned()));
-                        (labels, figure(traffic))
-                    })
-                },
-            )
-            .collect()
+fn of_services<'a>(
+    balancers: &'a [Balancer<'_>],
+    swept: &Swept<'_>,
+    count: Option<&Count>,
+) -> Vec<Row<'a>> {
+    let row = |balancer: &'a Balancer<'_>| {
+        let backends = balancer.placement.backends.iter();
+        let active = count.map_or(0, |count| {
+            backends.map(|(id, _)| count.flows.of(*id).active).sum()
+        });
+        match swept.service(balancer.placement.id) {
+            Ok(counters) => Some(Row {
+                service: &balancer.labels,
+                backend: None,
+                counters,
+                active,
+            }),
+            Err(error) => {
+                log::warn!(error:err; "counters of a service are left out");
+                None
+            }
+        }
     };
-    let packets = directed(|traffic| traffic.packets);
-    family(
-        encoder,
-        &format!("{of}_packets"),
-        "Packets that were translated",
-        &packets,
-    )?;
-    let bytes = directed(|traffic| traffic.bytes);
-    family(
-        encoder,
-        &format!("{of}_bytes"),
-        "Bytes of packets that were translated",
-        &bytes,
-    )
+    balancers.iter().filter_map(row).collect()
 }
 
-fn family(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    series: &[Series],
-) -> fmt::Result {
-    let mut metric: MetricEncoder<'_> =
-        encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (labels, value) in series {
-        let labels: Vec<(&str, &str)> = labels
-            .iter()
-            .map(|(key, value)| (&**key, &**value))
-            .collect();
-        let labels = Labels(&labels);
-        let mut metric = metric.encode_family(&labels)?;
-        metric.encode_counter::<NoLabelSet, u64, u64>(value, None)?;
+/// `names` are labels of the backends, in the order of their balancers.
+fn of_backends<'a>(
+    balancers: &'a [Balancer<'_>],
+    names: &'a [String],
+    swept: &Swept<'_>,
+    count: Option<&Count>,
+) -> Vec<Row<'a>> {
+    let all = balancers.iter().flat_map(|balancer| {
+        let ids = balancer.placement.backends.iter().map(|(id, _)| *id);
+        ids.map(move |id| (&balancer.labels, id))
+    });
+    let row = |((labels, id), name): ((&'a String, _), &'a String)| match swept.backend(id) {
+        Ok(counters) => Some(Row {
+            service: labels,
+            backend: Some(name),
+            counters,
+            active: count.map_or(0, |count| count.flows.of(id).active),
+        }),
+        Err(error) => {
+            log::warn!(error:err; "counters of a backend are left out");
+            None
+        }
+    };
+    all.zip(names).filter_map(row).collect()
+}
+
+/// Flows, active flows, packets and bytes.
+fn tell(page: &mut Page, [flows, active, packets, bytes]: [&Metric; 4], rows: &[Row<'_>]) {
+    let mut family = page.family(flows);
+    for row in rows {
+        family.add(row.labels(), row.counters.flows);
     }
-    Ok(())
+    let mut family = page.family(active);
+    for row in rows {
+        family.add(row.labels(), row.active);
+    }
+    ways(page.family(packets), rows, |traffic| traffic.packets);
+    ways(page.family(bytes), rows, |traffic| traffic.bytes);
+}
+
+fn ways(mut family: Family<'_>, rows: &[Row<'_>], figure: impl Fn(&Traffic) -> u64) {
+    const REQUEST: &str = "direction=\"request\"";
+    const REPLY: &str = "direction=\"reply\"";
+    for row in rows {
+        let Counters {
+            requests,
+            replies,
+            flows: _,
+        } = &row.counters;
+        for (way, traffic) in [(REQUEST, requests), (REPLY, replies)] {
+            family.add(row.labels().chain([way]), figure(traffic));
+        }
+    }
+}
+
+fn frontends(page: &mut Page, balancers: &[Balancer<'_>]) {
+    let mut family = page.family(&catalog::FRONTENDS);
+    for balancer in balancers {
+        for frontend in &balancer.placement.frontends {
+            let of = [
+                ("address", &*frontend.address.to_string()),
+                ("service_port", &frontend.port.get().to_string()),
+            ];
+            family.add([&*balancer.labels, &labels(&of)], 1);
+        }
+    }
+}
+
+fn endpoints(page: &mut Page, published: &Published, balancers: &[Balancer<'_>]) {
+    let mut family = page.family(&catalog::ENDPOINTS);
+    for balancer in balancers {
+        let service = published.snapshot.services.get(balancer.name);
+        let mut ports = service.into_iter().flat_map(|service| &service.balancers);
+        let Placement {
+            port_name,
+            protocol,
+            family: of_family,
+            ..
+        } = balancer.placement;
+        let found = ports.find(|it| {
+            (&it.port_name, it.protocol, it.family) == (port_name, *protocol, *of_family)
+        });
+        if let Some(port) = found {
+            let (chosen, listed) = (port.chosen().count(), port.endpoints.len());
+            family.add([&*balancer.labels, "state=\"chosen\""], chosen);
+            family.add([&*balancer.labels, "state=\"listed\""], listed);
+        }
+    }
+}
+
+/// What the maps that the agent fills hold.
+fn held(published: &Published) -> [(&'static str, u64); 2] {
+    let (mut frontends, mut backends, mut addresses) = (0, 0, BTreeSet::new());
+    for place in published.index.services.values().flat_map(|all| all.iter()) {
+        frontends += place.frontends.len();
+        backends += place.backends.len();
+        addresses.extend(place.frontends.iter().map(|frontend| frontend.address));
+    }
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    [
+        (maps::SERVICES.name, number(frontends + addresses.len())),
+        (maps::BACKENDS.name, number(backends)),
+    ]
+}
+
+/// In thousandths.
+fn ratio(entries: u64, capacity: u32) -> f64 {
+    let thousandths = entries.saturating_mul(1000) / u64::from(capacity.max(1));
+    f64::from(u32::try_from(thousandths).unwrap_or(u32::MAX)) / 1000.0
+}
+
+fn state(page: &mut Page, published: &Published) {
+    let Published {
+        snapshot,
+        index: _,
+        programmed,
+        waiting,
+        synced,
+        resting: _,
+        unkept,
+        held: _,
+        unanswered: _,
+    } = published;
+    for (metric, value) in [
+        (&catalog::SERVICES, snapshot.services.size()),
+        (&catalog::WAITING, *waiting),
+        (&catalog::PROBLEMS, snapshot.problems().len()),
+        (&catalog::SYNCED, usize::from(*synced)),
+        (&catalog::PROGRAMMED, usize::from(*programmed)),
+        (&catalog::UNKEPT, usize::from(*unkept)),
+    ] {
+        page.family(metric).add([], value);
+    }
 }

@@ -12,18 +12,27 @@ use axum::{
 };
 use bytes::Bytes;
 use prometheus_client::{encoding::text::encode, registry::Registry};
-use tokio::{net::TcpListener, task::spawn_blocking};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::spawn_blocking,
+};
 
-use super::{Figures, collector::NoLocalEndpoints};
-use crate::{dns::metrics::Names, health::Answers, probe::Results, reconcile::Measures};
+use super::{Figures, kube_proxy::NoLocalEndpoints};
+use crate::{
+    dns::metrics::Names,
+    health::Answers,
+    probe::Results,
+    reconcile::{Measures, Published},
+};
 
 /// `OpenMetrics`, as the encoder writes it.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Every series there is: those of this program, and those that have the names of kube-proxy and of the kubelet.
+/// The series that have the names of kube-proxy, of the kubelet and of `CoreDNS`.
 #[must_use]
 pub fn registry(
-    figures: Figures,
+    published: watch::Receiver<Published>,
     measures: &Measures,
     answers: &Answers,
     results: &Results,
@@ -37,29 +46,45 @@ pub fn registry(
     let kube_proxy = registry.sub_registry_with_prefix("kubeproxy");
     measures.register(kube_proxy);
     answers.register(kube_proxy);
-    let published = figures.published.clone();
     kube_proxy.register_collector(Box::new(NoLocalEndpoints { published }));
-    registry
-        .sub_registry_with_prefix("clusterip")
-        .register_collector(Box::new(figures));
     registry
 }
 
-/// `/metrics`, and `/healthz`, which is kube-proxy's here too: it says that somebody listens.
-pub fn routes(registry: Registry) -> Router {
+/// All that there is to tell.
+#[derive(Debug)]
+struct Told {
+    figures: Figures,
+    registry: Registry,
+    /// One scrape at a time: a second one at once would take a second processor, for the same figures.
+    turn: Semaphore,
+}
+
+/// `/metrics`: the figures of this program and those of a registry. And `/healthz`, which is kube-proxy's here too: it says
+/// that somebody listens.
+pub fn routes(figures: Figures, registry: Registry) -> Router {
+    let told = Told {
+        figures,
+        registry,
+        turn: Semaphore::new(1),
+    };
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok"))
-        .with_state(Arc::new(registry))
+        .with_state(Arc::new(told))
 }
 
-async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
-    // Reading the kernel's counters is a system call each: not on the runtime's own threads.
+async fn metrics(State(told): State<Arc<Told>>) -> Response {
+    let turn = told.turn.acquire().await;
+    let teller = Arc::clone(&told);
+    // Reading the kernel's maps takes a while: not on the runtime's own threads.
     let text = spawn_blocking(move || {
-        let mut text = String::new();
-        encode(&mut text, &registry).map(|()| Bytes::from(text))
+        let mut text = teller.figures.page();
+        // It writes the end of the exposition, so that it comes last.
+        encode(&mut text, &teller.registry).map(|()| Bytes::from(text))
     });
-    match text.await {
+    let text = text.await;
+    drop(turn);
+    match text {
         Ok(Ok(text)) => ([(CONTENT_TYPE, OPEN_METRICS)], Body::from(text)).into_response(),
         _ => (
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -42,6 +42,23 @@ impl Results {
     }
 }
 
+#[cfg(test)]
+impl Results {
+    /// With a figure in each series.
+    pub(crate) fn sampled() -> Self {
+        let results = Self::default();
+        let labels = Labels {
+            probe_type: "Readiness",
+            result: "successful",
+            container: "main".to_owned(),
+            pod: "web-1".to_owned(),
+            namespace: "default".to_owned(),
+        };
+        results.0.get_or_create(&labels).inc();
+        results
+    }
+}
+
 fn labels(pod: &ObjectName, probe: &Definition, is_success: bool) -> Labels {
     Labels {
         probe_type: match probe.purpose {

@@ -223,6 +223,31 @@ impl Measures {
     }
 }
 
+#[cfg(test)]
+impl Measures {
+    /// With a figure in each series.
+    pub(crate) fn sampled() -> Self {
+        let measures = Self::default();
+        let Self {
+            all,
+            full,
+            partial,
+            latency,
+            last,
+            queued,
+            services: _,
+            endpoints: _,
+        } = &measures;
+        for series in [all, full, partial, latency] {
+            series.get_or_create(&of(Family::V4)).observe(1.0);
+        }
+        for series in [last, queued] {
+            series.get_or_create(&of(Family::V4)).set(1.0);
+        }
+        measures
+    }
+}
+
 /// Seconds since 1970.
 fn seconds(time: Timestamp) -> f64 {
     time.as_duration().as_secs_f64()

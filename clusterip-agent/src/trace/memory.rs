@@ -7,11 +7,16 @@ use std::{
 
 use clusterip_common::{
     abi::{
-        Affinity, AffinityKey, Backend, BackendId, BackendState, Counters, Flow, FlowKey,
-        FlowState, Fragment, FragmentKey, Inside, Outcome, Service, ServiceId, ServiceKey,
-        Settings, SlotIndex, SocketFlow, SocketKey, Traffic,
+        Affinity, AffinityKey, Backend, BackendId, BackendState, Counters, Event, EventHook,
+        EventKind, Flow, FlowKey, FlowState, Fragment, FragmentKey, Inside, Outcome, Service,
+        ServiceId, ServiceKey, Settings, SlotIndex, SocketFlow, SocketKey, Traffic, Watch,
+        event::{CAPTURE, Record},
     },
-    packet::{Env, FlowEntry, FlowError, Table, socket::SocketTable},
+    packet::{
+        Env, FlowEntry, FlowError, Frame, Table, Verdict, Work,
+        event::{self, wants_frame},
+        socket::SocketTable,
+    },
     wire::{Addr, Be16},
 };
 
@@ -63,6 +68,14 @@ pub struct HostEnv {
     pub backends: RefCell<BTreeMap<BackendId, Counters>>,
     /// Counters by outcome.
     pub outcomes: RefCell<BTreeMap<Outcome, Traffic>>,
+    /// Which events are wanted.
+    pub watch: Cell<Watch>,
+    /// The events so far.
+    pub events: RefCell<Vec<Record>>,
+    /// Whether a flow has ended since the last verdict.
+    pub ended: Cell<bool>,
+    /// A frame as it was before it became an answer: how many bytes it had, and how many of them are here.
+    pub kept: Cell<(u32, u32, [u8; CAPTURE])>,
 }
 
 impl HostEnv {
@@ -88,6 +101,10 @@ impl HostEnv {
             services: RefCell::default(),
             backends: RefCell::default(),
             outcomes: RefCell::default(),
+            watch: Cell::new(Watch::NOBODY),
+            events: RefCell::default(),
+            ended: Cell::default(),
+            kept: Cell::new((0, 0, [0; CAPTURE])),
         }
     }
 
@@ -206,6 +223,7 @@ impl Env for HostEnv {
     }
 
     fn add_live_flow(&self, backend: BackendId, more: bool) {
+        self.ended.set(!more);
         let mut live = self.live.borrow_mut();
         let flows = live.entry(backend).or_default();
         *flows = if more {
@@ -307,6 +325,51 @@ impl Env for HostEnv {
         self.counters(service, backend, |counters| {
             add(&mut counters.replies, bytes);
         });
+    }
+
+    fn keep<F: Frame>(&self, frame: &F) {
+        let mut bytes = [0; CAPTURE];
+        let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        self.kept
+            .set((length, event::copy(frame, &mut bytes), bytes));
+    }
+
+    fn tell<F: Frame>(
+        &self,
+        frame: &F,
+        work: &Work,
+        (hook, is_v6): (EventHook, bool),
+        verdict: Verdict,
+    ) {
+        let (watch, outcome) = (self.watch.get(), verdict.outcome());
+        let (ended, (length, kept, mut bytes)) =
+            (self.ended.take(), self.kept.replace((0, 0, [0; CAPTURE])));
+        let Some(kind) = event::kind(verdict, ended) else {
+            return;
+        };
+        let mut event = Event::NONE;
+        if !watch.wants(kind, outcome, self.now()) {
+            return;
+        }
+        let seen = (kind, outcome.index(), hook, is_v6);
+        if !event::describe(frame, self, work, &watch, seen, &mut event) {
+            return;
+        }
+        event.time = self.now();
+        if kind == EventKind::REJECTED {
+            event.bytes = length;
+        }
+        if wants_frame(&watch, kind) {
+            event.captured = match verdict {
+                Verdict::Reply(_) => kept,
+                _ => event::copy(frame, &mut bytes),
+            };
+        }
+        let record = Record {
+            event,
+            frame: bytes,
+        };
+        self.events.borrow_mut().push(record);
     }
 }
 

@@ -1,6 +1,7 @@
 //! One made-up packet through the functions that the kernel runs, over tables in memory.
 
 mod frame;
+pub mod live;
 pub mod memory;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,8 @@ use self::{memory::HostEnv, witness::Witness};
 use crate::plan::{Index, Tables, tables::slots_of};
 
 /// A protocol above IP.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// TCP
     #[default]
@@ -51,7 +53,8 @@ impl fmt::Display for Transport {
 }
 
 /// Who sends it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Via {
     /// A pod of this node
     #[default]
@@ -97,6 +100,9 @@ pub struct Trace {
     pub source_rewritten: bool,
     /// What was looked at and decided.
     pub steps: Vec<String>,
+    /// What the kernel's program says; none of one over manifests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<live::Live>,
 }
 
 /// An address and port.
@@ -119,7 +125,12 @@ struct Fate {
 /// Follows a packet. `index` names what is in the tables.
 #[must_use]
 pub fn trace(question: &Question, tables: Tables, settings: Settings, index: &Index) -> Trace {
-    let witness = Witness::new(HostEnv::new(tables, settings), index);
+    follow(question, HostEnv::new(tables, settings), index)
+}
+
+/// As above, over all that is in memory.
+fn follow(question: &Question, memory: HostEnv, index: &Index) -> Trace {
+    let witness = Witness::new(memory, index);
     let Question {
         from,
         to,
@@ -164,6 +175,7 @@ pub fn trace(question: &Question, tables: Tables, settings: Settings, index: &In
         chosen,
         source_rewritten,
         steps: witness.steps(),
+        live: None,
     }
 }
 

@@ -1,9 +1,6 @@
 //! `get endpoints`
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
 use clusterip_common::{
     abi::BackendId,
@@ -11,7 +8,7 @@ use clusterip_common::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Readings, Selection, Traffic, VERSION, flows::FlowCount, names::pod_at, services};
+use super::{Readings, Selection, Traffic, VERSION, flows::FlowCounts, names::pod_at, services};
 use crate::{
     model::{
         object::ObjectName,
@@ -23,7 +20,7 @@ use crate::{
 };
 
 /// The document of `get endpoints -o json`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoints {
     /// See [`VERSION`].
@@ -92,7 +89,7 @@ pub fn endpoints(
     selection: &Selection,
     readings: &impl Readings,
     probes: &Standings,
-    flows: Option<&BTreeMap<BackendId, FlowCount>>,
+    flows: Option<&FlowCounts>,
 ) -> Endpoints {
     let wanted = published.snapshot.services.iter();
     let wanted = wanted.filter(|(name, _)| selection.has(name));
@@ -110,10 +107,7 @@ pub fn endpoints(
                 view.programmed = id.is_some();
                 let counters = id.and_then(|id| readings.backend(id));
                 view.traffic = counters.unwrap_or_default().into();
-                let count = flows.map(|all| {
-                    let of_id = id.and_then(|id| all.get(&id));
-                    of_id.copied().unwrap_or_default()
-                });
+                let count = flows.map(|all| id.map(|id| all.of(id)).unwrap_or_default());
                 view.active_flows = count.map(|count| count.active);
                 view.inactive_flows = count.map(|count| count.inactive);
                 view

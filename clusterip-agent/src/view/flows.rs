@@ -1,17 +1,14 @@
 //! `get flows`
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
 use clusterip_common::{
-    abi::{BackendId, Direction, Flow, FlowKey, FlowState, Settings},
+    abi::{BackendId, Direction, Flow, FlowKey, FlowState},
     wire::{Addr, Be16, Proto},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Names, Selection, VERSION};
+use super::{Moment, Names, Selection, VERSION};
 
 /// The document of `get flows -o json`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -80,27 +77,45 @@ pub struct Entry {
 
 impl Entry {
     /// Nanoseconds since its last packet that counts.
-    const fn idle(&self, now: u64) -> u64 {
-        now.saturating_sub(self.flow.last_seen)
+    const fn idle(&self, moment: Moment<'_>) -> u64 {
+        moment.now.saturating_sub(self.flow.last_seen)
     }
 
     /// Whether its time has run out. Its other side is not looked at: it may still prolong a flow of datagrams.
-    const fn is_over(&self, now: u64) -> bool {
+    const fn is_over(&self, moment: Moment<'_>) -> bool {
         let Flow { state, .. } = self.flow;
-        self.idle(now) > Settings::DEFAULT.timeout(self.key.protocol, state)
+        self.idle(moment) > moment.settings.timeout(self.key.protocol, state)
     }
 }
 
-/// Adds an entry to the counts of backends. That its backend is another one by now is not looked at.
-pub fn tally(counts: &mut BTreeMap<BackendId, FlowCount>, entry: &Entry, now: u64) {
-    if entry.flow.direction != Direction::REQUEST {
-        return;
+/// How many flows each backend has.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FlowCounts(Vec<FlowCount>);
+
+impl FlowCounts {
+    /// Adds an entry. That its backend is another one by now is not looked at.
+    pub fn add(&mut self, entry: &Entry, moment: Moment<'_>) {
+        if entry.flow.direction != Direction::REQUEST {
+            return;
+        }
+        let place = entry.flow.backend.0 as usize;
+        if place >= self.0.len() {
+            self.0.resize(place + 1, FlowCount::default());
+        }
+        let Some(count) = self.0.get_mut(place) else {
+            return;
+        };
+        if entry.answered && entry.flow.state < FlowState::ENDED && !entry.is_over(moment) {
+            count.active += 1;
+        } else {
+            count.inactive += 1;
+        }
     }
-    let count = counts.entry(entry.flow.backend).or_default();
-    if entry.answered && entry.flow.state < FlowState::ENDED && !entry.is_over(now) {
-        count.active += 1;
-    } else {
-        count.inactive += 1;
+
+    /// Of one backend.
+    #[must_use]
+    pub fn of(&self, backend: BackendId) -> FlowCount {
+        self.0.get(backend.0 as usize).copied().unwrap_or_default()
     }
 }
 
@@ -117,13 +132,13 @@ pub fn is_wanted(names: &Names<'_>, selection: &Selection, entry: &Entry) -> boo
     }
 }
 
-/// The wanted entries from `offset` on, `limit` at most. `now` is the monotonic clock in nanoseconds.
+/// The wanted entries from `offset` on, `limit` at most.
 #[must_use]
 pub fn flows(
     names: &Names<'_>,
     mut wanted: Vec<Entry>,
     (offset, limit): (usize, usize),
-    now: u64,
+    moment: Moment<'_>,
 ) -> Flows {
     wanted.sort_unstable_by_key(|entry| {
         let service = names.backend(entry.flow.backend).map(|(name, _)| name);
@@ -136,12 +151,12 @@ pub fn flows(
             .iter()
             .skip(offset)
             .take(limit)
-            .map(|entry| view(names, entry, now))
+            .map(|entry| view(names, entry, moment))
             .collect(),
     }
 }
 
-fn view(names: &Names<'_>, entry: &Entry, now: u64) -> FlowView {
+fn view(names: &Names<'_>, entry: &Entry, moment: Moment<'_>) -> FlowView {
     let Entry {
         key,
         flow,
@@ -166,14 +181,14 @@ fn view(names: &Names<'_>, entry: &Entry, now: u64) -> FlowView {
         backend: socket(flow.address, flow.port),
         backend_pod: names.pod(backend),
         client_port: flow.client_port.get(),
-        state: match (stands, entry.is_over(now)) {
+        state: match (stands, entry.is_over(moment)) {
             (false, _) => "stale",
             (true, true) => "expired",
             (true, false) => state(flow.state),
         }
         .to_owned(),
         answered: *answered,
-        idle_seconds: entry.idle(now) / 1_000_000_000,
+        idle_seconds: entry.idle(moment) / 1_000_000_000,
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod affinity;
 pub mod allocations;
 pub mod endpoints;
+pub mod event;
 pub mod flows;
 pub mod interfaces;
 pub mod lookup;
@@ -14,11 +15,11 @@ pub mod near;
 pub mod services;
 pub mod status;
 
-use clusterip_common::abi::{BackendId, Counters, ServiceId};
+use clusterip_common::abi::{BackendId, Counters, ServiceId, Settings};
 use serde::{Deserialize, Serialize};
 
 pub use self::names::Names;
-use crate::model::object::ObjectName;
+use crate::{model::object::ObjectName, plan::Placement, reconcile::Published};
 
 /// Version of the documents.
 pub const VERSION: u32 = 1;
@@ -41,6 +42,64 @@ impl Selection {
         };
         is(&self.namespace, &service.namespace) && is(&self.name, &service.name)
     }
+
+    /// Where the wanted services are in the maps.
+    fn places<'a>(
+        &'a self,
+        published: &'a Published,
+    ) -> impl Iterator<Item = (&'a ObjectName, &'a Placement)> {
+        let all = published.index.services.iter();
+        let wanted = all.filter(|(name, _)| self.has(name));
+        wanted.flat_map(|(name, places)| places.iter().map(move |place| (name, place)))
+    }
+}
+
+/// How many balancers and backends there are, and the highest of their ids.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Extent {
+    /// How many balancers.
+    pub services: usize,
+    /// The last one's id.
+    pub last_service: Option<ServiceId>,
+    /// How many backends.
+    pub backends: usize,
+    /// The last one's id.
+    pub last_backend: Option<BackendId>,
+}
+
+impl Extent {
+    /// Of the services of a selection.
+    #[must_use]
+    pub fn of(published: &Published, selection: &Selection) -> Self {
+        let mut extent = Self::default();
+        for (_, place) in selection.places(published) {
+            extent.services += 1;
+            extent.last_service = extent.last_service.max(Some(place.id));
+            extent.backends += place.backends.len();
+            let ids = place.backends.iter().map(|(id, _)| *id);
+            extent.last_backend = extent.last_backend.max(ids.max());
+        }
+        extent
+    }
+
+    /// Where backends are not looked at.
+    #[must_use]
+    pub const fn without_backends(self) -> Self {
+        Self {
+            backends: 0,
+            last_backend: None,
+            ..self
+        }
+    }
+}
+
+/// When flows are looked at, and how long they live.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment<'a> {
+    /// Nanoseconds of the clock that flows are stamped with.
+    pub now: u64,
+    /// As the program has them.
+    pub settings: &'a Settings,
 }
 
 /// The kernel's counters; None where one cannot be read.

@@ -43,6 +43,14 @@ pub fn unknown(snapshot: &Snapshot, selection: &Selection) -> Option<String> {
     Some(text)
 }
 
+/// The name that another one may be a slip for.
+#[must_use]
+pub fn nearest<'a>(asked: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = names.map(|name| (distance(asked, name), name));
+    let near = scored.filter(|(distance, _)| *distance <= 1 + asked.len() / 4);
+    near.min().map(|(_, name)| name)
+}
+
 /// Letters that are another, missing, too many or swapped; none where one text is the beginning of the other.
 fn distance(asked: &str, name: &str) -> usize {
     if name.starts_with(asked) {

@@ -1,9 +1,10 @@
 //! What a packet function asks of the world: tables, a clock, chance, counters.
 
+use super::{frame::Frame, verdict::Verdict, way::Work};
 use crate::{
     abi::{
-        Affinity, AffinityKey, Backend, BackendId, Flow, FlowKey, FlowState, Fragment, FragmentKey,
-        Inside, Service, ServiceId, ServiceKey, Settings, SlotIndex,
+        Affinity, AffinityKey, Backend, BackendId, EventHook, Flow, FlowKey, FlowState, Fragment,
+        FragmentKey, Inside, Service, ServiceId, ServiceKey, Settings, SlotIndex,
     },
     wire::{Addr, Be16},
 };
@@ -69,7 +70,7 @@ pub trait Env {
     /// Live flows of a backend, roughly.
     fn live_flows(&self, backend: BackendId) -> u64;
 
-    /// One live flow of a backend more, or less.
+    /// One live flow of a backend more, or less: then this packet ended it, or takes its place.
     fn add_live_flow(&self, backend: BackendId, more: bool);
 
     /// What a client had last.
@@ -119,4 +120,17 @@ pub trait Env {
 
     /// Counts a translated reply of `bytes` bytes.
     fn count_reply(&self, service: ServiceId, backend: BackendId, bytes: usize);
+
+    /// A frame is about to become an answer: the last chance to see it. Only who listens cares.
+    fn keep<F: Frame>(&self, _frame: &F) {}
+
+    /// A frame has its verdict: see [`event`](super::event). Only who listens cares.
+    fn tell<F: Frame>(
+        &self,
+        _frame: &F,
+        _work: &Work,
+        _seen: (EventHook, bool),
+        _verdict: Verdict,
+    ) {
+    }
 }

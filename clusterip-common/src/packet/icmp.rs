@@ -141,8 +141,23 @@ fn error<A: Family, F: Frame, E: Env>(
             },
         )
     };
+    let payload = requote::<A, F>(frame, (inner, l4), quoted, flow.address, new)?;
+    let outer = redirect::<A, F>(frame, side, key.source, flow.address)?;
+    Some(settle::<A, F>(frame, icmp, outer, payload))
+}
+
+/// Writes an address and ports into the quoted packet that begins at `inner`, its L4 at `l4`: the change of the payload.
+#[inline(always)]
+fn requote<A: Family, F: Frame>(
+    frame: &mut F,
+    (inner, l4): (usize, usize),
+    side: Direction,
+    address: Addr,
+    new: Ports,
+) -> Option<Sum> {
+    let (protocol, _) = A::quoted(frame.at::<A::Header>(inner)?);
     let mut payload = Sum::ZERO;
-    let addresses = A::set_address(frame.at_mut::<A::Header>(inner)?, quoted, flow.address);
+    let addresses = A::set_address(frame.at_mut::<A::Header>(inner)?, side, address);
     if A::IS_V6 {
         // IPv4's own checksum makes up for the change within the header.
         payload = payload.and(addresses);
@@ -171,7 +186,12 @@ fn error<A: Family, F: Frame, E: Env>(
         payload = payload.and(Sum::change(&*checksum, &fixed));
         *checksum = fixed;
     }
-    let outer = redirect::<A, F>(frame, side, key.source, flow.address)?;
+    Some(payload)
+}
+
+/// The checksum of an error whose addresses and payload have changed.
+#[inline(always)]
+fn settle<A: Family, F: Frame>(frame: &mut F, icmp: usize, outer: Sum, payload: Sum) -> Verdict {
     let fix = ChecksumFix {
         addresses: if A::IS_V6 { outer } else { Sum::ZERO },
         ports: payload,
@@ -179,10 +199,37 @@ fn error<A: Family, F: Frame, E: Env>(
         ipv6: A::IS_V6,
     };
     if frame.fix_checksum(icmp + CHECKSUM, fix) {
-        Some(Verdict::Translated(Outcome::IcmpError))
+        Verdict::Translated(Outcome::IcmpError)
     } else {
-        Some(Verdict::Drop(Outcome::Truncated))
+        Verdict::Drop(Outcome::Truncated)
     }
+}
+
+/// An error that a pod sends to the address which hides it from itself: its own request through a service failed (D13). It goes
+/// back to the pod under the pod's address, and is translated there like any other.
+#[inline(always)]
+pub(super) fn to_itself<A: Family, F: Frame>(frame: &mut F, icmp: usize) -> Option<Verdict> {
+    let [kind] = *frame.at::<[u8; 1]>(icmp)?;
+    if !A::is_error(kind) {
+        return None;
+    }
+    let inner = icmp + HEADER;
+    frame.pull(inner + A::HEADERS);
+    let outer = frame.at::<A::Header>(frame.network())?;
+    let (pod, hidden) = (A::source(outer), A::destination(outer));
+    let ip = frame.at::<A::Header>(inner)?;
+    let (protocol, header) = A::quoted(ip);
+    let is_own = A::source(ip).is(hidden) && A::destination(ip).is(pod);
+    if !is_own || !matches!(protocol, Proto::TCP | Proto::UDP | Proto::SCTP) || !A::quotes_ports(ip)
+    {
+        return None;
+    }
+    let l4 = inner + header;
+    let ports = *frame.at::<Ports>(l4)?;
+    let payload = requote::<A, F>(frame, (inner, l4), Direction::REPLY, pod, ports)?;
+    let ip = frame.at_mut::<A::Header>(frame.network())?;
+    let outer = A::set_address(ip, Direction::REQUEST, pod);
+    Some(settle::<A, F>(frame, icmp, outer, payload))
 }
 
 /// The outer header: an error to the VIP goes to the backend; one that the backend itself sends comes from the VIP, one of

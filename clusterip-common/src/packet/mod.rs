@@ -7,6 +7,7 @@
 mod checksum;
 mod decide;
 mod env;
+pub mod event;
 mod family;
 mod flow;
 mod fragment;
@@ -39,13 +40,13 @@ pub use way::{
     open, port, reject,
 };
 
-use crate::abi::Outcome;
+use crate::abi::{EventHook, Outcome};
 
 /// What a pod sends, seen where it comes out of the pod.
 #[inline(always)]
 pub fn from_pod<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Verdict {
     match network(frame, link) {
-        Some(network) => request(frame, env, network),
+        Some(network) => request(frame, env, network, EventHook::FROM_POD),
         None => Verdict::Pass(Outcome::NotOurs),
     }
 }
@@ -56,20 +57,32 @@ fn request<F: Frame, E: Env>(
     frame: &mut F,
     env: &E,
     Network { offset, is_v6 }: Network,
+    hook: EventHook,
 ) -> Verdict {
     frame.enter(offset);
-    if is_icmp(frame, is_v6) {
-        return icmp_from_pod(frame, env, is_v6);
-    }
     let mut work = Work::NONE;
-    let next = match flow_from_pod(frame, env, is_v6, &mut work) {
-        Next::Choose { replaces } => begin(frame, env, &mut work, replaces),
-        Next::Beside => beside(frame, env, is_v6, &mut work),
+    let verdict = if is_icmp(frame, is_v6) {
+        icmp_from_pod(frame, env, is_v6)
+    } else {
+        flow_of(frame, env, is_v6, &mut work)
+    };
+    env.tell(frame, &work, (hook, is_v6), verdict);
+    verdict
+}
+
+#[inline(always)]
+fn flow_of<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut Work) -> Verdict {
+    let next = match flow_from_pod(frame, env, is_v6, work) {
+        Next::Choose { replaces } => begin(frame, env, work, replaces),
+        Next::Beside => beside(frame, env, is_v6, work),
         next => next,
     };
     match next {
-        Next::Verdict(Verdict::Refuse(outcome)) => reject(frame, env, &work, outcome),
-        next => carry_out(frame, next, &work),
+        Next::Verdict(Verdict::Refuse(outcome)) => {
+            env.keep(frame);
+            reject(frame, env, work, outcome)
+        }
+        next => carry_out(frame, next, work),
     }
 }
 
@@ -92,13 +105,15 @@ pub fn to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Verdict {
         return Verdict::Pass(Outcome::NotOurs);
     };
     frame.enter(offset);
-    if is_icmp(frame, is_v6) {
+    let mut work = Work::NONE;
+    let verdict = if is_icmp(frame, is_v6) {
         icmp_to_pod(frame, env, is_v6)
     } else {
-        let mut work = Work::NONE;
         let next = flow_to_pod(frame, env, is_v6, &mut work);
         carry_out(frame, next, &work)
-    }
+    };
+    env.tell(frame, &work, (EventHook::TO_POD, is_v6), verdict);
+    verdict
 }
 
 #[inline(always)]

@@ -7,16 +7,21 @@ use super::{
     link::{Link, Network, network},
     request,
     verdict::Verdict,
+    way::Work,
 };
-use crate::abi::Outcome;
+use crate::abi::{EventHook, Outcome};
 
 /// What comes in by an uplink. What a node or a pod of the cluster sends to a service is served as if a pod of this node
 /// had sent it (docs/adr/0006-from-outside.md).
 #[inline(always)]
 pub fn from_uplink<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Verdict {
     match admit(frame, env, link) {
-        Ok(network) => request(frame, env, network),
-        Err(verdict) => verdict,
+        Ok(network) => request(frame, env, network, EventHook::FROM_UPLINK),
+        Err(verdict) => {
+            let is_v6 = network(frame, link).is_some_and(|network| network.is_v6);
+            env.tell(frame, &Work::NONE, (EventHook::FROM_UPLINK, is_v6), verdict);
+            verdict
+        }
     }
 }
 

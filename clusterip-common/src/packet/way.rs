@@ -22,7 +22,8 @@ use crate::{
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Work {
-    packet: Packet,
+    /// What was read of it.
+    pub(super) packet: Packet,
     /// What is to be done to it, once that is decided.
     pub translation: Translation,
 }
@@ -96,12 +97,22 @@ pub fn icmp_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool) -> Ver
 
 #[inline(always)]
 fn icmp_request<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
-    match header::<A, F>(frame) {
-        Ok(ip) if A::is_for_service(ip, env.settings()) => {}
+    let is_hairpin = match header::<A, F>(frame) {
+        Ok(ip) if A::is_for_service(ip, env.settings()) => false,
+        Ok(ip) if A::is_hairpin(ip, env.settings()) => true,
         Ok(_) => return Verdict::Pass(Outcome::NotOurs),
         Err(verdict) => return verdict,
-    }
+    };
     match A::layout(frame) {
+        Ok(layout) if is_hairpin => {
+            // No node has that address: what is no error about a flow ends here.
+            let is_whole = layout.fragment.is_none() && layout.fits(frame);
+            is_whole
+                .then(|| icmp::to_itself::<A, F>(frame, layout.l4))
+                .flatten()
+                .unwrap_or(Verdict::Drop(Outcome::StaleReply))
+        }
+        Err(_) if is_hairpin => Verdict::Drop(Outcome::StaleReply),
         Ok(layout) if !layout.fits(frame) => Verdict::Drop(Outcome::Malformed),
         Ok(layout) if layout.fragment.is_none() => {
             icmp::to_service::<A, F, E>(frame, env, layout.l4)

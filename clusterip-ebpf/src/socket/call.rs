@@ -17,10 +17,10 @@ use clusterip_common::{
 };
 
 /// A call with an address of IPv4.
-pub(super) struct CallV4(pub(super) SockAddrContext);
+pub(crate) struct CallV4(pub(crate) SockAddrContext);
 
 /// A call with an address of IPv6.
-pub(super) struct CallV6(pub(super) SockAddrContext);
+pub(crate) struct CallV6(pub(crate) SockAddrContext);
 
 /// A field of the context. Each in an access of its own and of its own width: the verifier refuses what the compiler
 /// would merge.

@@ -7,7 +7,7 @@ use clusterip_common::packet::{
 };
 
 use super::call::{CallV4, CallV6};
-use crate::env::KernelEnv;
+use crate::{env::KernelEnv, event};
 
 /// What the kernel takes for an answer.
 const GO_ON: i32 = 1;
@@ -16,12 +16,18 @@ const ECONNREFUSED: i32 = 111;
 
 #[cgroup_sock_addr(connect4)]
 fn cip_connect4(ctx: SockAddrContext) -> i32 {
-    call(socket::connect(&mut CallV4(ctx), &KernelEnv))
+    let mut socket = CallV4(ctx);
+    let verdict = socket::connect(&mut socket, &KernelEnv);
+    event::call_v4(&socket.0, verdict);
+    call(verdict)
 }
 
 #[cgroup_sock_addr(sendmsg4)]
 fn cip_sendmsg4(ctx: SockAddrContext) -> i32 {
-    call(socket::sendmsg(&mut CallV4(ctx), &KernelEnv))
+    let mut socket = CallV4(ctx);
+    let verdict = socket::sendmsg(&mut socket, &KernelEnv);
+    event::call_v4(&socket.0, verdict);
+    call(verdict)
 }
 
 #[cgroup_sock_addr(recvmsg4)]
@@ -39,12 +45,18 @@ fn cip_peername4(ctx: SockAddrContext) -> i32 {
 
 #[cgroup_sock_addr(connect6)]
 fn cip_connect6(ctx: SockAddrContext) -> i32 {
-    call(socket::connect(&mut CallV6(ctx), &KernelEnv))
+    let mut socket = CallV6(ctx);
+    let verdict = socket::connect(&mut socket, &KernelEnv);
+    event::call_v6(&socket.0, verdict);
+    call(verdict)
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 fn cip_sendmsg6(ctx: SockAddrContext) -> i32 {
-    call(socket::sendmsg(&mut CallV6(ctx), &KernelEnv))
+    let mut socket = CallV6(ctx);
+    let verdict = socket::sendmsg(&mut socket, &KernelEnv);
+    event::call_v6(&socket.0, verdict);
+    call(verdict)
 }
 
 #[cgroup_sock_addr(recvmsg6)]

@@ -3,3 +3,5 @@
 mod call;
 mod hooks;
 mod table;
+
+pub(crate) use call::{CallV4, CallV6};

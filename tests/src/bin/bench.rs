@@ -30,6 +30,15 @@ enum Subject {
         #[arg(long)]
         quick: bool,
     },
+    /// What commands and scrapes take, with 10,000 services and 200,000 flows
+    Sight {
+        /// Rounds; the median counts
+        #[arg(long, default_value_t = 9)]
+        rounds: usize,
+        /// A tenth of the size, one round
+        #[arg(long)]
+        quick: bool,
+    },
     /// Questions a second that the resolver answers, and how long one takes, at 10 and at 10,000 services
     Dns {
         /// Seconds of each measurement
@@ -46,6 +55,9 @@ fn main() -> anyhow::Result<()> {
         Subject::Packet { rounds } => clusterip_tests::bench::packet::run(rounds),
         Subject::Socket { rounds } => clusterip_tests::bench::socket::run(rounds),
         Subject::Agent { rounds, quick } => clusterip_tests::bench::agent::run(rounds, quick),
+        Subject::Sight { rounds, quick } => {
+            clusterip_tests::bench::agent::sight::run(rounds, quick)
+        }
         Subject::Dns { seconds } => clusterip_tests::bench::dns::run(seconds),
         Subject::Caller => {
             clusterip_tests::caller::serve(std::io::stdin().lock(), std::io::stdout().lock())?;

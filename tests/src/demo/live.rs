@@ -1,12 +1,16 @@
-//! The live table: flows and rates of each service port, and the commands to try beside it.
+//! What goes on: `clusterip top` on a terminal, elsewhere a table of flows and rates; and the commands to try beside it.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    io::{self, IsTerminal as _},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{
     screen::{Screen, Tone},
@@ -16,10 +20,10 @@ use super::{
 use crate::{
     interrupt,
     metrics::{Frontend, Metrics, ServicePort},
-    wait,
+    process, wait,
 };
 
-/// How often the table is drawn on a terminal; elsewhere it is written every tenth time.
+/// How often somebody looks; the table is written every tenth time.
 const TICK: Duration = Duration::from_secs(1);
 /// The pause between two requests of the demo's own.
 const PACE: Duration = Duration::from_millis(200);
@@ -42,16 +46,66 @@ pub(super) fn run(frontends: &[Frontend], stage: &Stage, screen: &mut Screen) ->
     for command in stage.commands(&spoken) {
         screen.line(format_args!("  {command}"))?;
     }
-    let note = "The client goes on asking each port in turn, five times a second. Ctrl-C takes everything down.";
+    let is_terminal = screen.is_terminal() && io::stdin().is_terminal();
+    let end = if is_terminal {
+        "q leaves the screen that follows."
+    } else {
+        "Ctrl-C takes everything down."
+    };
+    let note = format!("The client goes on asking each port in turn, five times a second. {end}");
     screen.line(format_args!("\n{}\n", screen.tone(Tone::Faint, note)))?;
 
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| ask_on(&spoken, stage, &done));
-        let result = draw_on(stage, metrics, screen);
+        let result = if is_terminal {
+            top_on(stage, screen)
+        } else {
+            draw_on(stage, metrics, screen)
+        };
         done.store(true, Ordering::Relaxed);
         result
     })
+}
+
+/// `clusterip top`, as often as the user wants it.
+fn top_on(stage: &Stage, screen: &mut Screen) -> Result<()> {
+    while !interrupt::requested() {
+        let mut top = process::spawn(stage.top()?).context("start clusterip top")?;
+        loop {
+            let ended = wait::polled(TICK, || top.ended().ok().flatten());
+            if ended.is_some() {
+                break;
+            }
+            if interrupt::requested() {
+                // It gives the terminal back.
+                top.terminate(10 * TICK)?;
+                break;
+            }
+        }
+        if interrupt::requested() {
+            break;
+        }
+        let note = "Enter shows clusterip top again, Ctrl-C takes everything down.";
+        screen.line(screen.tone(Tone::Faint, note))?;
+        let (enter, entered) = mpsc::channel();
+        // It reads the terminal until then only, as `top` wants the keys.
+        thread::spawn(move || {
+            let read = io::stdin().read_line(&mut String::new());
+            // Nobody waits any more where the demo is taken down.
+            let _sent = enter.send(read.is_ok_and(|length| length > 0));
+        });
+        let again = loop {
+            match entered.recv_timeout(TICK / 10) {
+                Err(mpsc::RecvTimeoutError::Timeout) if !interrupt::requested() => {}
+                answer => break answer.unwrap_or(false),
+            }
+        };
+        if !again {
+            break;
+        }
+    }
+    screen.line("")
 }
 
 /// Light traffic, so that the table lives.
@@ -74,11 +128,7 @@ fn ask_on(frontends: &[(Frontend, Dialect)], stage: &Stage, done: &AtomicBool) {
 fn draw_on(stage: &Stage, first: Metrics, screen: &mut Screen) -> Result<()> {
     let mut old = first;
     let mut drawn = Instant::now();
-    let tick = if screen.is_terminal() {
-        TICK
-    } else {
-        10 * TICK
-    };
+    let tick = 10 * TICK;
     loop {
         if wait::polled(tick, || interrupt::requested().then_some(())).is_some() {
             break;
@@ -90,7 +140,9 @@ fn draw_on(stage: &Stage, first: Metrics, screen: &mut Screen) -> Result<()> {
         let seconds = drawn.elapsed().as_secs_f64();
         drawn = Instant::now();
         let lines = table(&old, &new, seconds, stage, screen);
-        screen.redraw(&lines)?;
+        for line in &lines {
+            screen.line(line)?;
+        }
         old = new;
     }
     screen.line("")

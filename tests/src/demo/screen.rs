@@ -2,9 +2,7 @@
 
 use std::{
     fmt::Display,
-    fs::File,
     io::{self, IsTerminal as _, Write as _},
-    os::fd::AsFd as _,
     time::Instant,
 };
 
@@ -18,8 +16,6 @@ const STEP: usize = 9;
 pub(super) struct Screen {
     terminal: bool,
     colour: bool,
-    /// Lines of the block that [`Screen::redraw`] wrote last.
-    drawn: usize,
 }
 
 /// A meaning, shown as a colour.
@@ -41,11 +37,10 @@ impl Screen {
         Self {
             terminal: terminal && !dumb,
             colour: terminal && !refused && !dumb,
-            drawn: 0,
         }
     }
 
-    /// Whether lines can be written over.
+    /// Whether somebody looks.
     pub(super) const fn is_terminal(&self) -> bool {
         self.terminal
     }
@@ -66,7 +61,6 @@ impl Screen {
     }
 
     pub(super) fn line(&mut self, text: impl Display) -> Result<()> {
-        self.drawn = 0;
         let mut out = io::stdout().lock();
         writeln!(out, "{text}")?;
         Ok(out.flush()?)
@@ -118,44 +112,6 @@ impl Screen {
         let blocks = "\u{2588}".repeat(usize::try_from(length).unwrap_or(0));
         self.tone(Tone::Bar, blocks)
     }
-
-    /// Writes a block over the last one.
-    pub(super) fn redraw(&mut self, lines: &[String]) -> Result<()> {
-        let columns = columns();
-        let mut out = io::stdout().lock();
-        if self.drawn > 0 {
-            write!(out, "\x1b[{}A\x1b[J", self.drawn)?;
-        }
-        // Lines that the terminal breaks take more than one row; colour codes are counted as if they had a width
-        // only where there is room anyway.
-        self.drawn = 0;
-        for line in lines {
-            writeln!(out, "{line}")?;
-            self.drawn += rows(line, columns);
-        }
-        Ok(out.flush()?)
-    }
-}
-
-fn columns() -> usize {
-    let file = io::stdout().as_fd().try_clone_to_owned().map(File::from);
-    let columns = file.ok().and_then(|file| crate::sys::columns(&file));
-    columns.map_or(80, usize::from)
-}
-
-/// Rows that a line takes on a terminal.
-fn rows(line: &str, columns: usize) -> usize {
-    let mut width = 0;
-    let mut in_code = false;
-    for letter in line.chars() {
-        match letter {
-            '\x1b' => in_code = true,
-            'm' if in_code => in_code = false,
-            _ if in_code => {}
-            _ => width += 1,
-        }
-    }
-    width.max(1_usize).div_ceil(columns.max(1))
 }
 
 #[cfg(test)]
@@ -165,15 +121,7 @@ mod tests {
     const PLAIN: Screen = Screen {
         terminal: false,
         colour: false,
-        drawn: 0,
     };
-
-    #[test]
-    fn colour_codes_have_no_width() {
-        assert_eq!(rows("\x1b[32mgood\x1b[0m", 4), 1);
-        assert_eq!(rows("12345", 4), 2);
-        assert_eq!(rows("", 4), 1);
-    }
 
     #[test]
     fn a_bar_is_as_long_as_its_part() {

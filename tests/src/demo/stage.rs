@@ -170,6 +170,13 @@ impl Stage {
         found.with_context(|| agent.log())
     }
 
+    /// `clusterip top` in the node, on this terminal.
+    pub(super) fn top(&self) -> Result<std::process::Command> {
+        let mut command = self.node.namespace().command(crate::agent::binary()?);
+        command.arg("top");
+        Ok(command)
+    }
+
     /// Counters and addresses as the agent tells them.
     pub(super) fn metrics(&self) -> Result<Metrics> {
         self.agent.metrics()

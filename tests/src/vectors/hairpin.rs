@@ -4,7 +4,7 @@ use clusterip_common::{abi::Outcome, packet::Verdict};
 
 use crate::{
     case::{Case, case},
-    packet::{Packet, sctp, tcp, udp},
+    packet::{Packet, ping, sctp, tcp, too_big, udp},
     world::{World, service},
 };
 
@@ -28,6 +28,7 @@ fn world() -> World {
         .and("10.96.0.10:80/udp", &[POD])
         .and("10.96.0.10:80/sctp", &[POD])
         .and("[fd00:10:96::a]:80/tcp", &[POD6])
+        .and("[fd00:10:96::a]:80/udp", &[POD6])
 }
 
 /// Out, in, back out and back in, by `packet(from, to)`.
@@ -42,6 +43,28 @@ fn round_trip(
         .receives(&packet(calls, pod), HAIRPIN, &packet(hidden, pod))
         .sends(&answer(pod, hidden), HAIRPIN, &answer(pod, calls))
         .receives(&answer(pod, calls), REPLY, &answer(vip, calls))
+}
+
+/// A request, and what its pod says against it: as of the service, to itself.
+fn error(
+    name: &'static str,
+    [calls, vip, pod, hidden]: [&str; 4],
+    [host, vip_host]: [&str; 2],
+) -> Case {
+    const ERROR: Verdict = Verdict::Translated(Outcome::IcmpError);
+    case(name, "D13 D7", world())
+        .sends(&udp(calls, vip), NEW, &udp(calls, pod))
+        .receives(&udp(calls, pod), HAIRPIN, &udp(hidden, pod))
+        .sends(
+            &too_big(host, &udp(hidden, pod), 8),
+            ERROR,
+            &too_big(host, &udp(calls, pod), 8),
+        )
+        .receives(
+            &too_big(host, &udp(calls, pod), 8),
+            ERROR,
+            &too_big(vip_host, &udp(calls, vip), 8),
+        )
 }
 
 pub(super) fn cases() -> Vec<Case> {
@@ -64,6 +87,29 @@ pub(super) fn cases() -> Vec<Case> {
             |from, to| sctp(from, to, 1).payload("init"),
             |from, to| sctp(from, to, 2).payload("init ack"),
             v4,
+        ),
+        error(
+            "an error about a pod's own request comes back to it",
+            v4,
+            ["10.244.1.7", "10.96.0.10"],
+        ),
+        error(
+            "the same over IPv6",
+            v6,
+            ["fd00:10:244:1::7", "fd00:10:96::a"],
+        ),
+        case(
+            "what else a pod sends to the hidden address by ICMP ends here",
+            "D13",
+            world(),
+        )
+        .sends_untouched(
+            &ping("10.244.1.7", "169.254.42.1", true),
+            Verdict::Drop(Outcome::StaleReply),
+        )
+        .sends_untouched(
+            &too_big("10.244.1.7", &udp(HIDDEN, "10.244.1.9:8080"), 8),
+            Verdict::Drop(Outcome::StaleReply),
         ),
         case(
             "a pod that calls from the very port that it serves at gets another one",

@@ -1,16 +1,17 @@
 //! The agent's API and the commands that read it, with a running agent.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, PipeReader, Read as _, Write as _},
     os::unix::net::UnixStream,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clusterip_tests::{
-    agent::Said,
+    agent::{self, Said},
     client::Connection,
     lab::{self, Lab},
+    process::{self, Process},
     require_root, schema, wait,
 };
 use serde_json::Value;
@@ -164,56 +165,6 @@ fn every_table_and_document_tells_what_is_programmed() -> Result<()> {
 }
 
 #[test]
-fn doctor_finds_what_is_wrong_with_a_node_and_needs_no_agent() -> Result<()> {
-    require_root!();
-    let mut lab = lab()?;
-    let good = ask(&mut lab, &["doctor"])?;
-    for check in [
-        "✓ kernel",
-        "✓ capabilities",
-        "✓ bpffs",
-        "✓ pins",
-        "✓ interfaces",
-        "✓ forwarding",
-        "✓ mtu",
-        "✓ other programs",
-        "✓ kube-proxy",
-    ] {
-        assert!(good.out.contains(check), "{check} is not in {good:?}");
-    }
-    lab.agent()?.stop()?;
-    let name = lab.client.link().to_owned();
-    lab.node
-        .namespace()
-        .ip(&format!("link set {name} mtu 1400\n"))?;
-    lab.node
-        .namespace()
-        .run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "0"))?;
-    let bad = ask(
-        &mut lab,
-        &[
-            "doctor",
-            "--pod-interfaces",
-            "veth*,cali*",
-            "--bpffs",
-            "/tmp/x",
-        ],
-    )?;
-    assert_eq!(bad.code, Some(1), "{bad:?}");
-    for finding in [
-        "✗ bpffs           /tmp/x is not on one",
-        "✗ interfaces      nothing matches cali*",
-        "✗ forwarding      net.ipv4.ip_forward is off",
-        "✗ mtu             1400 at vethCLIENT, 1500 at vethWEB",
-    ] {
-        assert!(bad.out.contains(finding), "{finding} is not in {}", bad.out);
-    }
-    let said = ask(&mut lab, &["status", "--brief"])?;
-    assert_eq!(said.code, Some(1), "no agent: {said:?}");
-    Ok(())
-}
-
-#[test]
 fn b3_affinity_is_shown_with_names() -> Result<()> {
     require_root!();
     let mut lab = Lab::new()?;
@@ -260,6 +211,24 @@ fn names_that_are_not_there_and_agents_that_are_not_there() -> Result<()> {
         said.out,
         "no services in namespace shop; -A shows those of every one\n"
     );
+    let said = ask(&mut lab, &["get", "services", "-n", "defualt"])?;
+    assert_eq!(
+        (said.code, said.out.as_str()),
+        (
+            Some(0),
+            "no services in namespace defualt; did you mean -n default?\n"
+        )
+    );
+    let said = ask(&mut lab, &["get", "interfaces", "vethCLEINT"])?;
+    assert_eq!(
+        (said.code, said.error.as_str()),
+        (
+            Some(1),
+            "error: no interface vethCLEINT has hooks; did you mean vethCLIENT?\n"
+        )
+    );
+    let text = table(&mut lab, &["get", "interfaces", "vethCLIENT", "-A"])?;
+    assert_eq!(text.lines().count(), 2, "{text}");
     let said = ask(&mut lab, &["get", "nonsense"])?;
     assert_eq!(said.code, Some(2), "wrong usage: {said:?}");
 
@@ -308,7 +277,7 @@ fn connect(lab: &Lab) -> Result<UnixStream> {
 const QUESTION: &[u8] = b"GET /v1/services HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
 #[test]
-fn two_hundred_clients_and_stuck_ones_are_served_side_by_side() -> Result<()> {
+fn three_hundred_clients_and_stuck_ones_are_served_side_by_side() -> Result<()> {
     require_root!();
     let mut lab = lab()?;
     // One that says half a question, and one that never reads its answers.
@@ -319,7 +288,8 @@ fn two_hundred_clients_and_stuck_ones_are_served_side_by_side() -> Result<()> {
     let endless = b"GET /v1/services HTTP/1.1\r\nHost: x\r\n\r\n";
     while deaf.write(endless).is_ok() {}
     let mut clients = Vec::new();
-    for _ in 0..200 {
+    // More than have a place at once: the last ones wait until others have gone.
+    for _ in 0..300 {
         clients.push(connect(&lab)?);
     }
     for client in &mut clients {
@@ -356,5 +326,132 @@ fn the_socket_is_for_root_and_its_group() -> Result<()> {
     client.read_to_string(&mut answer)?;
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
     assert!(answer.contains("every path begins with /v1/"), "{answer}");
+    Ok(())
+}
+
+#[test]
+fn flows_are_paged_and_their_number_is_told() -> Result<()> {
+    require_root!();
+    let mut lab = lab()?;
+    let [to, _] = lab::tcp(10);
+    let mut kept = Vec::new();
+    for _ in 0..5 {
+        let mut connection = lab.client.run(|| Connection::open(to))?;
+        connection.get()?;
+        kept.push(connection);
+    }
+    let whole = table(&mut lab, &["get", "flows", "web"])?;
+    let flows: Vec<&str> = whole.lines().skip(1).collect();
+    assert_eq!(flows.len(), 5, "{whole}");
+    let mut pages = Vec::new();
+    for (offset, more) in [
+        ("0", "3 more flows: --offset 2"),
+        ("2", "1 more flows: --offset 4"),
+        ("4", ""),
+    ] {
+        let said = ask(
+            &mut lab,
+            &["get", "flows", "web", "--limit", "2", "--offset", offset],
+        )?;
+        assert!(said.error.starts_with(more), "{said:?}");
+        assert_eq!(said.error.is_empty(), more.is_empty(), "{said:?}");
+        pages.extend(said.out.lines().skip(1).map(|line| words(line, &[3, 5])));
+    }
+    let clients: Vec<_> = flows.iter().map(|line| words(line, &[3, 5])).collect();
+    assert_eq!(pages, clients, "no flow is left out, none is listed twice");
+    Ok(())
+}
+
+/// A command that goes on, and the lines it prints.
+fn watch(lab: &Lab, arguments: &[&str]) -> Result<(Process, BufReader<PipeReader>)> {
+    let (reader, writer) = std::io::pipe()?;
+    let mut command = lab.node.namespace().command(agent::binary()?);
+    command.args(arguments).stdout(writer);
+    let process = process::spawn(command)?;
+    Ok((process, BufReader::new(reader)))
+}
+
+fn until_line(lines: &mut BufReader<PipeReader>, wanted: &str) -> Result<String> {
+    let mut seen = String::new();
+    while !seen.contains(wanted) {
+        let length = lines.read_line(&mut seen)?;
+        ensure!(length > 0, "it ended before {wanted:?}\n{seen}");
+    }
+    Ok(seen)
+}
+
+#[test]
+fn watches_print_what_changes_and_outlive_the_agent() -> Result<()> {
+    require_root!();
+    let mut lab = lab()?;
+    let (_services, mut services) = watch(&lab, &["get", "services", "-w"])?;
+    let (_endpoints, mut endpoints) = watch(&lab, &["get", "endpoints", "-w"])?;
+    let (_flows, mut flows) = watch(&lab, &["get", "flows", "-w"])?;
+    let (_documents, mut documents) = watch(&lab, &["get", "interfaces", "-w", "-o", "json"])?;
+    until_line(&mut services, "web ")?;
+    until_line(&mut endpoints, "10.244.0.12:8080")?;
+    until_line(&mut documents, "vethCLIENT")?;
+    lab.client.get(lab::tcp(10)[0])?;
+    until_line(&mut flows, "10.96.0.10:80")?;
+    lab.agent()?.stop()?;
+    lab.agent()?.resume()?;
+    lab.service("api", 20)?;
+    lab.backend("api", 21)?;
+    let seen = until_line(&mut services, "api ")?;
+    assert!(!seen.contains("web "), "only what changed\n{seen}");
+    until_line(&mut endpoints, "10.244.0.21:8080")?;
+    until_line(&mut documents, "vethAPI21")?;
+    Ok(())
+}
+
+#[test]
+fn a_reader_that_has_had_enough_is_no_error() -> Result<()> {
+    require_root!();
+    let lab = lab()?;
+    for arguments in [
+        &["get", "services", "-o", "json"][..],
+        &["get", "endpoints", "-A"],
+        &["status"],
+        &["doctor"],
+        &["top", "--once"],
+        &["completion", "bash"],
+        &["man"],
+    ] {
+        let mut command = lab.node.namespace().command(agent::binary()?);
+        let (reader, writer) = std::io::pipe()?;
+        drop(reader);
+        let output = command.args(arguments).stdout(writer).output()?;
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+        assert!(
+            matches!(output.status.code(), Some(0 | 1)),
+            "{arguments:?}: {output:?}"
+        );
+    }
+    let (mut watching, mut lines) = watch(&lab, &["get", "services", "-w"])?;
+    until_line(&mut lines, "web ")?;
+    drop(lines);
+    lab.service("api", 20)?;
+    let status = wait::until("it ends when it has something to say", || {
+        watching.ended().ok().flatten()
+    })?;
+    assert_eq!(status.code(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn who_may_not_use_the_socket_is_told_so() -> Result<()> {
+    require_root!();
+    let lab = lab()?;
+    // Somebody else's socket, and a root that may not do everything.
+    let node = lab.node.namespace();
+    node.run(|| std::os::unix::fs::chown(SOCKET, Some(12_345), Some(12_345)))?;
+    let mut command = node.command("setpriv");
+    command.arg("--bounding-set=-all").arg(agent::binary()?);
+    let output = command.args(["status", "--brief"]).output()?;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "error: the socket /run/clusterip/agent.sock is not for this user: be root, or of the group that owns it\n"
+    );
     Ok(())
 }

@@ -61,10 +61,20 @@ impl Machine {
         }
     }
 
+    /// Whether its programs may be run, and its kernel asked.
+    pub(super) const fn runs(&self) -> bool {
+        self.runs
+    }
+
     /// A file's text, without the end of its last line.
     pub(super) fn read(&self, path: &str) -> Option<String> {
         let text = fs::read_to_string(self.root.join(path.trim_start_matches('/'))).ok()?;
         Some(text.trim_end().to_owned())
+    }
+
+    /// Whether a file is there and may be read.
+    fn has(&self, path: &str) -> bool {
+        fs::File::open(self.root.join(path.trim_start_matches('/'))).is_ok()
     }
 
     /// Names in a directory, sorted.
@@ -108,6 +118,7 @@ pub(super) fn findings(machine: &Machine, bpffs: &Path) -> Vec<Finding> {
                 .read("/proc/sys/kernel/osrelease")
                 .unwrap_or_default(),
         ),
+        features(machine),
         jit(machine.read("/proc/sys/net/core/bpf_jit_enable").as_deref()),
         capabilities(&machine.read("/proc/self/status").unwrap_or_default()),
         match Pins::new(bpffs).check_bpffs() {
@@ -151,6 +162,27 @@ pub(super) fn kernel(release: &str) -> Finding {
             format!("{release} is too old"),
             "the agent needs 5.15 or newer",
         ),
+    }
+}
+
+/// What the version does not tell.
+fn features(machine: &Machine) -> Finding {
+    let check = "features";
+    let is_there = |path: &str| machine.has(path);
+    if !is_there("/proc/sys/kernel/unprivileged_bpf_disabled") {
+        return Finding::bad(
+            check,
+            "this kernel has no bpf(2)",
+            "it was built without CONFIG_BPF_SYSCALL: take a kernel of a distribution",
+        );
+    }
+    if is_there("/sys/kernel/btf/vmlinux") {
+        Finding::good(check, "bpf(2), and the kernel tells its types")
+    } else {
+        Finding::good(
+            check,
+            "bpf(2); the kernel does not tell its types, so newer helpers are not used",
+        )
     }
 }
 

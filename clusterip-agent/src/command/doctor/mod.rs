@@ -4,6 +4,7 @@ mod devices;
 mod machine;
 mod netdev;
 mod others;
+mod programs;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,17 @@ pub(super) struct DoctorArgs {
         default_value = "veth*"
     )]
     pod_interfaces: Vec<String>,
+    /// Devices that lead to the outside, to be looked at too: names with * and ?
+    #[arg(
+        long,
+        value_name = "GLOB[,GLOB]",
+        env = "CLUSTERIP_UPLINKS",
+        value_delimiter = ','
+    )]
+    uplinks: Vec<String>,
+    /// The cgroup whose processes' sockets are translated (the root of all if left out)
+    #[arg(long, value_name = "DIR", env = "CLUSTERIP_CGROUP")]
+    cgroup: Option<PathBuf>,
     /// How to tell it
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -86,7 +98,11 @@ pub(super) fn doctor(args: &DoctorArgs) -> anyhow::Result<bool> {
     let machine = Machine::this()?;
     let mut findings = machine::findings(&machine, &args.bpffs);
     findings.extend(devices::findings(&machine, &args.pod_interfaces));
-    findings.extend(others::findings(&machine, &args.pod_interfaces));
+    let all = [args.pod_interfaces.as_slice(), &args.uplinks].concat();
+    let devices = machine.devices(&all);
+    let cgroup = args.cgroup.as_deref();
+    findings.extend(programs::findings(&machine, &devices, cgroup));
+    findings.extend(others::findings(&machine));
     let healthy = findings.iter().all(|finding| finding.good);
     let report = Report {
         version: crate::view::VERSION,

@@ -7,12 +7,14 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkXdp};
 /// A network device.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct NetDevice {
+    /// The kernel's number for it.
+    pub(super) index: u32,
     /// Name.
     pub(super) name: String,
     /// Bytes of its largest packet, less the header of the link layer.
     pub(super) mtu: u32,
-    /// Whether it has an XDP program.
-    pub(super) xdp: bool,
+    /// Its XDP program, if it has one.
+    pub(super) xdp: Option<u32>,
 }
 
 /// All of them, by the kernel's number.
@@ -23,14 +25,19 @@ pub(super) async fn devices() -> anyhow::Result<Vec<NetDevice>> {
     let mut links = handle.link().get().execute();
     let mut devices = Vec::new();
     while let Some(link) = links.try_next().await.context("list the network devices")? {
-        let mut device = NetDevice::default();
+        let mut device = NetDevice {
+            index: link.header.index,
+            ..NetDevice::default()
+        };
         for attribute in link.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => device.name = name,
                 LinkAttribute::Mtu(mtu) => device.mtu = mtu,
                 LinkAttribute::Xdp(xdp) => {
-                    let is_on = |it: &LinkXdp| matches!(it, LinkXdp::ProgId(id) if *id > 0);
-                    device.xdp = xdp.iter().any(is_on);
+                    device.xdp = xdp.iter().find_map(|it| match it {
+                        LinkXdp::ProgId(id) => Some(*id).filter(|id| *id > 0),
+                        _ => None,
+                    });
                 }
                 _ => {}
             }

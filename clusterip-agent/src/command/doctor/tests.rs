@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{devices, lines, machine, machine::Machine, netdev::NetDevice, others, *};
+use super::{devices, lines, machine, machine::Machine, netdev::NetDevice, others, programs, *};
 
 fn marks(findings: &[Finding]) -> Vec<(&str, bool)> {
     findings.iter().map(|it| (it.check, it.good)).collect()
@@ -12,7 +12,7 @@ fn device(name: &str, mtu: u32) -> NetDevice {
     NetDevice {
         name: name.to_owned(),
         mtu,
-        xdp: false,
+        ..NetDevice::default()
     }
 }
 
@@ -115,14 +115,8 @@ fn programs_and_rules_of_others_are_found_in_what_the_tools_print() {
     let filters = "filter protocol all pref 193 bpf chain 0 \n\
                    filter protocol all pref 193 bpf chain 0 handle 0x1 cip_from_pod direct-action not_in_hw id 1\n\
                    filter protocol all pref 1 bpf chain 0 handle 0x1 cil_from_container direct-action not_in_hw id 5\n";
-    let found: Vec<&str> = others::foreign_filters(filters).collect();
+    let found: Vec<&str> = programs::foreign_filters(filters).collect();
     assert_eq!(found, ["cil_from_container"]);
-    let net = "xdp:\n\ntc:\nvethA(7) tcx/ingress cip_from_pod prog_id 1 link_id 1 \n\
-               vethA(7) tcx/egress other prog_id 2 link_id 2 \neth0(2) tcx/ingress cil prog_id 3 link_id 3\n";
-    assert_eq!(
-        others::foreign_tcx(net, &[&device("vethA", 1500)]),
-        ["other at tcx/egress of vethA"]
-    );
     let rules = "*nat\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j KUBE-SERVICES\n-A KUBE-SVC-X -j KUBE-SEP-Y\n\
                  -A INPUT -j ACCEPT\nCOMMIT\n";
     assert_eq!(others::service_rules(rules), 2);

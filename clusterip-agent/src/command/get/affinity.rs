@@ -3,27 +3,39 @@
 use super::{
     super::{
         reach::{about, ask},
-        table::{age, aligned, head},
+        table::{age, head},
     },
-    AffinityArgs, nothing, show,
+    AffinityArgs, nothing,
+    watch::{Rows, Show},
 };
 use crate::view::affinity::{AffinityView, ClientView};
 
 pub(super) fn get(args: &AffinityArgs) -> anyhow::Result<()> {
     let question = about("/v1/affinity", &args.wanted.selection(), &[]);
-    let document: AffinityView = ask(&args.asking.reach, &question)?;
-    show(&document, args.asking.output, |document| {
-        if document.clients.is_empty() {
-            return nothing("clients that keep a backend", Some(&args.wanted));
-        }
-        table(document)
-    })
+    let show = Show {
+        format: args.asking.output,
+        watch: args.watch,
+        fleeting: &["EXPIRES"],
+        nothing: &|| {
+            nothing(
+                &args.asking.reach,
+                "clients that keep a backend",
+                &args.wanted,
+            )
+        },
+    };
+    show.run(|| ask::<AffinityView>(&args.asking.reach, &question), cells)
 }
 
+#[cfg(test)]
 pub(super) fn table(document: &AffinityView) -> String {
+    super::super::table::aligned(&cells(document))
+}
+
+fn cells(document: &AffinityView) -> Rows {
     let mut rows = vec![head(&["SERVICE", "CLIENT", "BACKEND", "EXPIRES"])];
     rows.extend(document.clients.iter().map(row));
-    aligned(&rows)
+    rows
 }
 
 fn row(client: &ClientView) -> Vec<String> {

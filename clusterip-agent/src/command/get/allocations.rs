@@ -3,24 +3,33 @@
 use super::{
     super::{
         reach::{about, ask},
-        table::{age, aligned, dash, head},
+        table::{age, dash, head},
     },
-    AllocationsArgs, nothing, show,
+    AllocationsArgs, nothing,
+    watch::{Rows, Show},
 };
 use crate::view::allocations::{Allocation, AllocationsView};
 
 pub(super) fn get(args: &AllocationsArgs) -> anyhow::Result<()> {
     let question = about("/v1/allocations", &args.wanted.selection(), &[]);
-    let document: AllocationsView = ask(&args.asking.reach, &question)?;
-    show(&document, args.asking.output, |document| {
-        if document.allocations.is_empty() {
-            return nothing("allocations", Some(&args.wanted));
-        }
-        table(document)
-    })
+    let show = Show {
+        format: args.asking.output,
+        watch: args.watch,
+        fleeting: &["SINCE"],
+        nothing: &|| nothing(&args.asking.reach, "allocations", &args.wanted),
+    };
+    show.run(
+        || ask::<AllocationsView>(&args.asking.reach, &question),
+        cells,
+    )
 }
 
+#[cfg(test)]
 pub(super) fn table(document: &AllocationsView) -> String {
+    super::super::table::aligned(&cells(document))
+}
+
+fn cells(document: &AllocationsView) -> Rows {
     let mut rows = vec![head(&[
         "ALLOCATION",
         "KIND",
@@ -31,7 +40,7 @@ pub(super) fn table(document: &AllocationsView) -> String {
         "NOTE",
     ])];
     rows.extend(document.allocations.iter().map(row));
-    aligned(&rows)
+    rows
 }
 
 fn row(allocation: &Allocation) -> Vec<String> {

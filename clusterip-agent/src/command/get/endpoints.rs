@@ -1,59 +1,38 @@
 //! `get endpoints`
 
-use std::{thread, time::Duration};
-
 use super::{
     super::{
-        output::{self, Format},
+        output::Format,
         reach::{about, ask},
-        table::{aligned, dash, head, short},
+        table::{dash, head, short},
     },
-    EndpointsArgs, nothing, show,
+    EndpointsArgs, nothing,
+    watch::{Rows, Show},
 };
 use crate::view::endpoints::{EndpointView, Endpoints, ProbeView};
 
-/// Between two looks of `-w`.
-const PAUSE: Duration = Duration::from_secs(1);
-
 pub(super) fn get(args: &EndpointsArgs) -> anyhow::Result<()> {
     let question = about("/v1/endpoints", &args.wanted.selection(), &[]);
-    let look = || ask::<Endpoints>(&args.asking.reach, &question);
     let everywhere = args.wanted.is_everywhere();
-    let first = look()?;
-    let wide = match args.asking.output {
-        Format::Table => false,
-        Format::Wide => true,
-        format @ (Format::Json | Format::Yaml) => return show(&first, format, |_| String::new()),
+    let format = args.asking.output;
+    let show = Show {
+        format,
+        watch: args.watch,
+        fleeting: &[],
+        nothing: &|| nothing(&args.asking.reach, "endpoints", &args.wanted),
     };
-    if first.endpoints.is_empty() && !args.watch {
-        return output::print(&nothing("endpoints", Some(&args.wanted)));
-    }
-    let mut shown = cells(&first, everywhere, wide);
-    output::print(&aligned(&shown))?;
-    if !args.watch {
-        return Ok(());
-    }
-    loop {
-        thread::sleep(PAUSE);
-        let all = cells(&look()?, everywhere, wide);
-        let changed: Vec<Vec<String>> = all
-            .iter()
-            .filter(|row| !shown.contains(row))
-            .cloned()
-            .collect();
-        if !changed.is_empty() && !output::print_or_stop(&aligned(&changed))? {
-            return Ok(());
-        }
-        shown = all;
-    }
+    show.run(
+        || ask::<Endpoints>(&args.asking.reach, &question),
+        |endpoints| cells(endpoints, everywhere, format == Format::Wide),
+    )
 }
 
 #[cfg(test)]
 pub(super) fn table(endpoints: &Endpoints, everywhere: bool, wide: bool) -> String {
-    aligned(&cells(endpoints, everywhere, wide))
+    super::super::table::aligned(&cells(endpoints, everywhere, wide))
 }
 
-fn cells(endpoints: &Endpoints, everywhere: bool, wide: bool) -> Vec<Vec<String>> {
+fn cells(endpoints: &Endpoints, everywhere: bool, wide: bool) -> Rows {
     let mut words = vec![
         "SERVICE", "PORT", "ADDRESS", "STATE", "PROBES", "WEIGHT", "ACTIVE", "INACTIVE", "PACKETS",
         "BYTES",

@@ -1,12 +1,15 @@
 //! `get flows`, as conntrack -L lists them.
 
+use std::{cell::Cell, io::Write as _};
+
 use super::{
     super::{
         output::Format,
         reach::{about, ask},
-        table::{age, aligned, dash, head},
+        table::{age, dash, head},
     },
-    FlowsArgs, nothing, show,
+    FlowsArgs,
+    watch::{Rows, Show},
 };
 use crate::view::{
     Selection,
@@ -14,17 +17,40 @@ use crate::view::{
 };
 
 pub(super) fn get(args: &FlowsArgs) -> anyhow::Result<()> {
-    let limit = (args.limit > 0).then(|| args.limit.to_string());
-    let more = [("limit", limit.as_deref())];
+    let number = |number: usize| (number > 0).then(|| number.to_string());
+    let (limit, offset) = (number(args.limit), number(args.offset));
+    let more = [("limit", limit.as_deref()), ("offset", offset.as_deref())];
     let question = about("/v1/flows", &selection(args), &more);
-    let flows: Flows = ask(&args.asking.reach, &question)?;
     let format = args.asking.output;
-    show(&flows, format, |flows| table(flows, format == Format::Wide))
+    let rest = Cell::new(0);
+    let show = Show {
+        format,
+        watch: args.watch,
+        fleeting: &["IDLE"],
+        nothing: &|| "no flows\n".to_owned(),
+    };
+    show.run(
+        || ask::<Flows>(&args.asking.reach, &question),
+        |flows| {
+            rest.set(flows.total.saturating_sub(args.offset + flows.flows.len()));
+            cells(flows, format == Format::Wide)
+        },
+    )?;
+    if rest.get() > 0 {
+        // Not on standard output: scripts read one flow a line there.
+        let next = args.offset + args.limit;
+        let text = format!(
+            "{} more flows: --offset {next} goes on, --limit 0 lists all",
+            rest.get()
+        );
+        drop(writeln!(std::io::stderr(), "{text}"));
+    }
+    Ok(())
 }
 
 fn selection(args: &FlowsArgs) -> Selection {
     let namespace = args.namespace.clone();
-    match args.service.as_deref() {
+    match args.service.as_deref().or(args.name.as_deref()) {
         None => Selection {
             namespace,
             name: None,
@@ -46,15 +72,12 @@ fn selection(args: &FlowsArgs) -> Selection {
     }
 }
 
+#[cfg(test)]
 pub(super) fn table(flows: &Flows, wide: bool) -> String {
-    let Flows {
-        version: _,
-        total,
-        flows,
-    } = flows;
-    if flows.is_empty() {
-        return nothing("flows", None);
-    }
+    super::super::table::aligned(&cells(flows, wide))
+}
+
+fn cells(flows: &Flows, wide: bool) -> Rows {
     let mut words = vec![
         "PROTO", "STATE", "IDLE", "CLIENT", "SERVICE", "FRONTEND", "BACKEND",
     ];
@@ -62,14 +85,8 @@ pub(super) fn table(flows: &Flows, wide: bool) -> String {
         words.extend(["CLIENT-POD", "BACKEND-POD", "CLIENT-PORT", "ANSWERED"]);
     }
     let mut rows = vec![head(&words)];
-    rows.extend(flows.iter().map(|flow| row(flow, wide)));
-    let mut text = aligned(&rows);
-    if flows.len() < *total {
-        let listed = flows.len();
-        let more = format!("{listed} of {total} flows; --limit 0 lists all\n");
-        text.push_str(&more);
-    }
-    text
+    rows.extend(flows.flows.iter().map(|flow| row(flow, wide)));
+    rows
 }
 
 fn row(flow: &FlowView, wide: bool) -> Vec<String> {

@@ -9,14 +9,12 @@ mod ipvs;
 mod services;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 
-use super::{
-    output::{self, Format},
-    reach::{Asking, Wanted},
-};
+use super::reach::{Asking, Reach, Wanted, ask};
+use crate::view::{near, services::Services};
 
 /// What to get.
 #[derive(Subcommand, Debug)]
@@ -34,7 +32,7 @@ pub(super) enum Get {
     Affinity(AffinityArgs),
     /// Devices with hooks
     #[command(visible_alias = "interface")]
-    Interfaces(Asking),
+    Interfaces(InterfacesArgs),
     /// Addresses and node ports, and whose they are
     #[command(visible_alias = "allocation")]
     Allocations(AllocationsArgs),
@@ -71,6 +69,9 @@ pub(super) struct EndpointsArgs {
 #[derive(Args, Debug)]
 pub(super) struct FlowsArgs {
     /// Flows of this service: NAME or NAMESPACE/NAME
+    #[arg(value_name = "NAME", conflicts_with = "service")]
+    name: Option<String>,
+    /// The same
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
     /// Namespace of the service; every one if neither is given
@@ -82,6 +83,30 @@ pub(super) struct FlowsArgs {
     /// List so many at the most; 0 is all
     #[arg(long, value_name = "N", default_value_t = 1000)]
     limit: usize,
+    /// Leave out the first so many
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    offset: usize,
+    /// Go on: print what changes, until interrupted
+    #[arg(short, long)]
+    watch: bool,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// `get interfaces`
+#[derive(Args, Debug)]
+pub(super) struct InterfacesArgs {
+    /// Name of a device
+    name: Option<String>,
+    /// Devices are of no namespace
+    #[arg(short, long, hide = true)]
+    namespace: Option<String>,
+    /// Devices are of no namespace
+    #[arg(short = 'A', long, hide = true)]
+    all_namespaces: bool,
+    /// Go on: print what changes, until interrupted
+    #[arg(short, long)]
+    watch: bool,
     #[command(flatten)]
     asking: Asking,
 }
@@ -93,6 +118,9 @@ pub(super) struct AffinityArgs {
     wanted: Wanted,
     #[command(flatten)]
     asking: Asking,
+    /// Go on: print what changes, until interrupted
+    #[arg(short, long)]
+    watch: bool,
 }
 
 /// `get allocations`
@@ -102,6 +130,9 @@ pub(super) struct AllocationsArgs {
     wanted: Wanted,
     #[command(flatten)]
     asking: Asking,
+    /// Go on: print what changes, until interrupted
+    #[arg(short, long)]
+    watch: bool,
 }
 
 /// Asks and prints.
@@ -111,31 +142,24 @@ pub(super) fn get(what: &Get) -> anyhow::Result<()> {
         Get::Endpoints(args) => endpoints::get(args),
         Get::Flows(args) => flows::get(args),
         Get::Affinity(args) => affinity::get(args),
-        Get::Interfaces(asking) => interfaces::get(asking),
+        Get::Interfaces(args) => interfaces::get(args),
         Get::Allocations(args) => allocations::get(args),
     }
 }
 
-/// Prints a document, as a table if people read it.
-fn show<T: Serialize>(
-    document: &T,
-    format: Format,
-    table: impl FnOnce(&T) -> String,
-) -> anyhow::Result<()> {
-    let text = match format.encode(document)? {
-        Some(text) => text,
-        None => table(document),
+/// Said where a table would be empty; a namespace that is not there may be a slip.
+fn nothing(reach: &Reach, what: &str, wanted: &Wanted) -> String {
+    let Some(namespace) = wanted.selection().namespace else {
+        return format!("no {what}\n");
     };
-    output::print(&text)
-}
-
-/// Where a table would be empty.
-fn nothing(what: &str, wanted: Option<&Wanted>) -> String {
-    let selection = wanted.map(Wanted::selection).unwrap_or_default();
-    match selection.namespace {
-        Some(namespace) => {
-            format!("no {what} in namespace {namespace}; -A shows those of every one\n")
-        }
-        None => format!("no {what}\n"),
-    }
+    // No more than a hint: without an answer there is none.
+    let all =
+        ask::<Services>(reach, "/v1/services").map_or_else(|_| Vec::new(), |all| all.services);
+    let names = all.iter().map(|service| service.namespace.as_str());
+    let near = near::nearest(&namespace, names).filter(|near| *near != namespace);
+    let hint = near.map_or_else(
+        || "-A shows those of every one".to_owned(),
+        |near| format!("did you mean -n {near}?"),
+    );
+    format!("no {what} in namespace {namespace}; {hint}\n")
 }

@@ -1,14 +1,15 @@
 //! `get services`, as kubectl has it.
 
-use std::{net::IpAddr, thread, time::Duration};
+use std::{cell::RefCell, collections::HashMap, net::IpAddr, thread, time::Duration};
 
 use super::{
     super::{
         output::{self, Format},
         reach::{about, ask},
-        table::{age, aligned, dash, head, short},
+        table::{age, dash, head, short},
     },
-    ServicesArgs, ipvs, nothing, show,
+    ServicesArgs, ipvs, nothing,
+    watch::{Rows, Show},
 };
 use crate::view::{
     Traffic,
@@ -16,7 +17,7 @@ use crate::view::{
     services::{Port, Service, Services},
 };
 
-/// Between two looks of `-w`, and of the two that rates are made of.
+/// Between the two looks that rates are made of.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A service, and what went through it in the last second.
@@ -27,71 +28,54 @@ pub(super) fn get(args: &ServicesArgs) -> anyhow::Result<()> {
     let question = about("/v1/services", &selection, &[]);
     let reach = &args.asking.reach;
     let look = || ask::<Services>(reach, &question);
-    let first = look()?;
     let everywhere = args.wanted.is_everywhere();
     if args.ipvs {
-        let question = about("/v1/endpoints", &selection, &[]);
+        let (first, question) = (look()?, about("/v1/endpoints", &selection, &[]));
         let endpoints: Endpoints = ask(reach, &question)?;
         return output::print(&ipvs::table(&first, &endpoints));
     }
-    let wide = match args.asking.output {
-        Format::Table => false,
-        Format::Wide => true,
-        format @ (Format::Json | Format::Yaml) => return show(&first, format, |_| String::new()),
-    };
-    if first.services.is_empty() && !args.watch {
-        return output::print(&nothing("services", Some(&args.wanted)));
-    }
-    if !wide && !args.watch {
-        return output::print(&table(&rows(None, &first), everywhere, wide));
-    }
-    let mut before = first;
-    let mut shown: Vec<Vec<String>> = Vec::new();
-    if !wide {
-        shown = cells(&rows(None, &before), everywhere, wide);
-        output::print(&aligned(&shown))?;
-    }
-    loop {
+    let format = args.asking.output;
+    let before = RefCell::new(None);
+    if format == Format::Wide {
+        // Rates are made of two looks.
+        before.replace(Some(look()?));
         thread::sleep(PAUSE);
-        let now = look()?;
-        let all = cells(&rows(Some(&before), &now), everywhere, wide);
-        let changed: Vec<Vec<String>> = all
-            .iter()
-            .filter(|row| !shown.iter().any(|old| is_same(old, row)))
-            .cloned()
-            .collect();
-        if !changed.is_empty() && !output::print_or_stop(&aligned(&changed))? {
-            return Ok(());
-        }
-        if !args.watch {
-            return Ok(());
-        }
-        (before, shown) = (now, all);
     }
-}
-
-/// Whether two rows differ in their age alone, which is the last column.
-fn is_same(one: &[String], other: &[String]) -> bool {
-    let all_but_age = |row: &[String]| row.split_last().map(|(_, rest)| rest.to_vec());
-    all_but_age(one) == all_but_age(other)
+    let show = Show {
+        format,
+        watch: args.watch,
+        fleeting: &["AGE"],
+        nothing: &|| nothing(reach, "services", &args.wanted),
+    };
+    show.run(look, |now| {
+        let all = rows(before.borrow().as_ref(), now);
+        let cells = cells(&all, everywhere, format == Format::Wide);
+        if format == Format::Wide {
+            before.replace(Some(now.clone()));
+        }
+        cells
+    })
 }
 
 fn rows<'a>(before: Option<&Services>, now: &'a Services) -> Vec<Row<'a>> {
+    let before = before.into_iter().flat_map(|all| &all.services);
+    let before: HashMap<(&str, &str), &Traffic> = before
+        .map(|it| ((it.namespace.as_str(), it.name.as_str()), &it.traffic))
+        .collect();
     let rate = |service: &Service| {
-        let mut earlier = before?.services.iter();
-        let key = |it: &Service| (it.namespace.clone(), it.name.clone());
-        let earlier = earlier.find(|it| key(it) == key(service))?;
-        Some(service.traffic.since(&earlier.traffic))
+        let earlier = before.get(&(service.namespace.as_str(), service.name.as_str()))?;
+        Some(service.traffic.since(earlier))
     };
     let all = now.services.iter();
     all.map(|service| (service, rate(service))).collect()
 }
 
+#[cfg(test)]
 pub(super) fn table(rows: &[Row<'_>], everywhere: bool, wide: bool) -> String {
-    aligned(&cells(rows, everywhere, wide))
+    super::super::table::aligned(&cells(rows, everywhere, wide))
 }
 
-fn cells(rows: &[Row<'_>], everywhere: bool, wide: bool) -> Vec<Vec<String>> {
+fn cells(rows: &[Row<'_>], everywhere: bool, wide: bool) -> Rows {
     let mut words = vec!["NAME", "TYPE", "CLUSTER-IP", "PORT(S)", "ENDPOINTS"];
     if everywhere {
         words.insert(0, "NAMESPACE");

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::view::{
-    Traffic,
+    Selection, Traffic,
     endpoints::{EndpointView, Endpoints},
     services::{Service, Services},
     status::Status,
@@ -21,6 +21,8 @@ pub(super) struct Reading {
     pub(super) at: Instant,
     pub(super) status: Status,
     pub(super) services: Services,
+    /// Whose endpoints were read.
+    pub(super) open: Option<Selection>,
     pub(super) endpoints: Endpoints,
 }
 
@@ -200,6 +202,22 @@ impl Board {
         let all = self.now.endpoints.endpoints.iter();
         all.filter(|it| it.namespace == service.namespace && it.service == service.name)
             .collect()
+    }
+
+    /// The service that is open.
+    pub(super) fn opened(&self) -> Option<Selection> {
+        let rows = self.rows();
+        let row = rows.get(self.selected).filter(|_| self.is_open)?;
+        Some(Selection {
+            namespace: Some(row.service.namespace.clone()),
+            name: Some(row.service.name.clone()),
+        })
+    }
+
+    /// Whether a service is open whose endpoints were not read: to be done at once.
+    pub(super) fn has_opened(&self) -> bool {
+        self.opened()
+            .is_some_and(|open| self.now.open != Some(open))
     }
 
     /// Moves the selection.

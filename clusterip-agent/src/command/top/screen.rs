@@ -12,6 +12,7 @@ pub(super) enum Mark {
     Plain,
     Head,
     Selected,
+    Bar,
     Bad,
 }
 
@@ -184,8 +185,11 @@ fn foot(board: &Board, height: usize) -> Page {
         let endpoints = board.endpoints(row.service);
         let flows = endpoints.iter().map(|it| it.traffic.flows);
         let most = flows.max().unwrap_or_default();
+        if endpoints.is_empty() {
+            foot.push((Mark::Plain, "none".to_owned()));
+        }
         let listed = endpoints.iter().take(room);
-        foot.extend(listed.map(|endpoint| (Mark::Plain, spread(endpoint, most))));
+        foot.extend(listed.map(|endpoint| (Mark::Bar, spread(endpoint, most))));
         return foot;
     }
     let words = format!("{:<28} {:>7} {:>9}", "OTHER OUTCOMES", "PKT/S", "PACKETS");

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use ratatui::{Terminal, backend::TestBackend};
 use serde_json::{Value, json};
 
 use super::{board::*, screen::*, *};
@@ -52,6 +53,10 @@ fn reading(at: Instant, web: u64, db: u64) -> Reading {
             json!({"version": 1, "endpoints": [endpoint("10.1.0.1:80", 100), endpoint("10.1.0.2:80", 50)]}),
         )
         .expect("endpoints"),
+        open: Some(Selection {
+            namespace: Some("default".to_owned()),
+            name: Some("web".to_owned()),
+        }),
     }
 }
 
@@ -131,4 +136,47 @@ fn a_service_is_opened_and_others_filtered_and_sorted() {
 fn a_terminal_that_is_too_small_is_said_to_be() {
     assert_eq!(text(&board(), 40, 5), "too small: 60x12 at least\n");
     assert_eq!(sparkline(&[0, 1, 4, 8]), "▁▂▅█");
+}
+
+/// What stands in a frame of that size, as the terminal would get it.
+fn screen(board: &Board, width: u16, height: u16) -> Vec<String> {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
+    terminal.draw(|frame| draw(frame, board)).expect("a frame");
+    let buffer = terminal.backend().buffer();
+    let line = |y| {
+        let cells = (0..width).map(|x| buffer[(x, y)].symbol());
+        cells.collect::<String>().trim_end().to_owned()
+    };
+    (0..height).map(line).collect()
+}
+
+#[test]
+fn the_frame_buffer_holds_the_page_and_marks_what_matters() {
+    let mut board = board();
+    let shown = screen(&board, 80, 24);
+    let page = text(&board, 80, 24);
+    let wanted: Vec<&str> = page.lines().collect();
+    assert_eq!(shown, wanted);
+    press(&mut board, KeyCode::Enter);
+    let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("a terminal");
+    terminal.draw(|frame| draw(frame, &board)).expect("a frame");
+    let buffer = terminal.backend().buffer();
+    let marked: Vec<u16> = (0..24)
+        .filter(|y| buffer[(0, *y)].modifier.contains(Modifier::REVERSED))
+        .collect();
+    assert_eq!(marked, [5], "the selected service");
+    // The page is written anew where the terminal gets another size.
+    assert_eq!(screen(&board, 59, 24)[0], "too small: 60x12 at least");
+    assert_eq!(screen(&board, 80, 11)[0], "too small: 60x12 at least");
+    assert!(screen(&board, 60, 12)[0].starts_with("clusterip  node-a"));
+}
+
+#[test]
+fn endpoints_of_another_service_are_read_at_once() {
+    let mut board = board();
+    assert!(!board.has_opened(), "none is open");
+    press(&mut board, KeyCode::Enter);
+    assert!(!board.has_opened(), "those of this one are there");
+    press(&mut board, KeyCode::Down);
+    assert!(board.has_opened());
 }

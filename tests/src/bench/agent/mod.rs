@@ -9,6 +9,7 @@ mod kubernetes;
 mod process;
 mod programming;
 mod report;
+pub mod sight;
 
 use std::path::Path;
 

@@ -4,6 +4,8 @@
 //! time: here the backend has the service's own address and port, so that every pass does the whole work and changes
 //! nothing.
 
+mod events;
+
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,6 +15,7 @@ use clusterip_agent::{
     dataplane::{
         Dataplane as _,
         bpf::Bpf,
+        events::Events,
         load::{FROM_POD, LoadOptions, Loaded, REFERENCE, TO_POD, load},
     },
     plan::{Tables, diff},
@@ -149,7 +152,8 @@ pub fn run(rounds: usize) -> Result<()> {
     );
     println!("{}", memory()?);
     for family in &FAMILIES {
-        println!("{}", table(family, &measure(family, rounds.max(1))?));
+        let (rows, told) = measure(family, rounds.max(1))?;
+        println!("{}{told}\n", table(family, &rows));
     }
     Ok(())
 }
@@ -182,7 +186,7 @@ fn memory() -> Result<String> {
     Ok(text)
 }
 
-fn measure(family: &Family, rounds: usize) -> Result<Vec<Row>> {
+fn measure(family: &Family, rounds: usize) -> Result<(Vec<Row>, String)> {
     let mut loaded = loaded()?;
     let mut maps = Bpf::new(&mut loaded)?;
     maps.apply(&diff(&Tables::default(), &family.world().tables))?;
@@ -190,6 +194,7 @@ fn measure(family: &Family, rounds: usize) -> Result<Vec<Row>> {
         .program(REFERENCE)?
         .load()
         .context("load the reference")?;
+    let mut events = Events::new(&mut loaded)?;
     let mut bench = Bench { loaded, rounds };
 
     let (client, vip) = (family.client(31_337), family.vip(KNOWN));
@@ -218,6 +223,8 @@ fn measure(family: &Family, rounds: usize) -> Result<Vec<Row>> {
     ] {
         rows.push(bench.row(name, program, packet, &request, goal)?);
     }
+    let (listened, told) = bench.listened(family, &mut events, &request)?;
+    rows.extend(listened);
     // What comes out is not what goes in: one pass each, with a clock read in it.
     rows.push(bench.single("reference, alone", REFERENCE, |_| request.clone())?);
     for (name, port, ..) in CHOICES {
@@ -233,7 +240,7 @@ fn measure(family: &Family, rounds: usize) -> Result<Vec<Row>> {
         udp(&family.client(source), &empty).payload([0; 22])
     })?);
     rows.push(bench.single("ping", FROM_POD, |_| ping(family.client, family.vip, true))?);
-    Ok(rows)
+    Ok((rows, told))
 }
 
 impl Bench {
