@@ -56,9 +56,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     // First what can be wrong with the call, then what the kernel may refuse.
     let clock = Clock::start();
     let source = Origin::open(&config, clock).await?;
-    // An API server gives addresses out and keeps them itself.
-    let store = (!config.has_api_server()).then(|| Store::new(&config.state_dir));
-    let kept = store.as_ref().map(allocations).unwrap_or_default();
+    let (store, kept) = kept(&config);
     let pins = Pins::new(&config.bpffs);
     let sockets = sockets(&config)?;
     let options = options(&config, &pins, sockets.as_ref());
@@ -70,9 +68,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let counters = CounterMaps::open(&pins)?;
     let census = Arc::new(Census::new(FlowMaps::open(&pins)?, options.settings));
     let capacity = loaded.capacity().to_vec();
-    if config.verbose >= DIAGNOSTICS {
-        diagnostics::follow(&mut loaded)?;
-    }
+    diagnose(&config, &mut loaded)?;
 
     attach_sockets(&mut loaded, &pins, sockets.as_ref())?;
     let resolver = super::resolver(&config, kept);
@@ -122,7 +118,6 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         connection: source.connection(),
         answers: Answers::default(),
     };
-    let announcing = source.announcing(&config.node_name, clock, seen.clone());
     let figures = Figures {
         published: seen.clone(),
         wanted: wanted.clone(),
@@ -140,8 +135,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
     let (reloaded, interfaces) = Options::new(flags, config.clone());
     let hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let told_to_stop = told_to_stop()?;
     log::info!(node = config.node_name, source:% = source, mode:% = Mode::detect(), map_bytes; "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
@@ -150,20 +144,30 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         () = names.forwarder.run() => anyhow::bail!("the watch on upstreams ended"),
         () = probe::run(&config.node_name, results.clone(), given, probed, standings) => anyhow::bail!("the probes ended"),
         () = reload(hang_up, source.reload(), reloaded) => anyhow::bail!("the signals ended"),
+        () = source.run(&config.node_name, health.published.clone(), events) => anyhow::bail!("the watch on the source of objects ended"),
         () = supervised(health) => {}
-        () = source.run(events) => anyhow::bail!("the watch on the source of objects ended"),
-        () = announcing => {}
         () = interfaces::watch_by(interfaces, devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
         () = connected => {}
         () = expiry => {}
         () = api => anyhow::bail!("the API ended"),
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        () = told_to_stop => {}
     }
-    supervisor::stopping();
     log::info!("stopped; the dataplane goes on");
     Ok(())
+}
+
+/// Ends when somebody wants the agent to end.
+fn told_to_stop() -> anyhow::Result<impl Future<Output = ()> + use<>> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        supervisor::stopping();
+    })
 }
 
 /// It ends where no service manager listens any more; the agent does not.
@@ -183,6 +187,24 @@ async fn answer(
     }
     if let Some(address) = config.healthz_bind_address {
         serve("healthz", address, health::routes(health.clone())).await?;
+    }
+    Ok(())
+}
+
+/// Where allocations are kept, and those of the last run. An API server gives addresses out and keeps them itself.
+fn kept(config: &Config) -> (Option<Store>, Allocations) {
+    if config.has_api_server() {
+        return (None, Allocations::default());
+    }
+    let store = Store::new(&config.state_dir);
+    let kept = allocations(&store);
+    (Some(store), kept)
+}
+
+/// `-vv`
+fn diagnose(config: &Config, loaded: &mut Loaded) -> anyhow::Result<()> {
+    if config.verbose >= DIAGNOSTICS {
+        diagnostics::follow(loaded)?;
     }
     Ok(())
 }
