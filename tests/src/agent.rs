@@ -54,6 +54,8 @@ pub struct Agent {
     /// Where objects come from: the flag and its value.
     source: (&'static str, PathBuf),
     environment: Vec<(OsString, OsString)>,
+    /// A program that starts it, with its arguments.
+    launcher: Vec<OsString>,
     /// A file without a name, so that nothing of it is left however this process ends.
     log: File,
     process: Option<Process>,
@@ -78,8 +80,23 @@ impl Agent {
         more: &[&str],
         environment: &[(&str, &str)],
     ) -> Result<Self> {
+        Self::launched(node, manifests, more, environment, &[])
+    }
+
+    /// The same by way of another program, which takes the agent's command line as its last arguments.
+    ///
+    /// # Errors
+    /// As for [`Agent::start`].
+    pub fn launched(
+        node: &Node,
+        manifests: &Path,
+        more: &[&str],
+        environment: &[(&str, &str)],
+        launcher: &[&str],
+    ) -> Result<Self> {
         let source = ("--manifests", manifests.to_owned());
         let mut agent = Self::prepare(node, source, more)?;
+        agent.launcher = launcher.iter().map(Into::into).collect();
         agent.environment = environment
             .iter()
             .map(|(name, value)| (name.into(), value.into()))
@@ -104,6 +121,7 @@ impl Agent {
             arguments: arguments(&source, more),
             source,
             environment: Vec::new(),
+            launcher: Vec::new(),
             log: tempfile::tempfile().context("make a file for the agent's log")?,
             process: None,
         })
@@ -144,9 +162,11 @@ impl Agent {
     /// It could not be started.
     pub fn launch(&mut self) -> Result<()> {
         let log = self.log.try_clone()?;
-        let mut command = self.node.command(binary()?);
+        let words = [&self.launcher[..], &[binary()?.into()], &self.arguments].concat();
+        let (program, arguments) = words.split_first().context("a program")?;
+        let mut command = self.node.command(program);
         command
-            .args(&self.arguments)
+            .args(arguments)
             .envs(self.environment.iter().cloned())
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -327,6 +347,16 @@ fn build(mut cargo: Command, folder: &Path) -> Result<()> {
         "--bin",
         "clusterip",
     ]);
+    // What the cargo above us says of this package would make the build scripts of others run again, and all that depends on them.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"]
+            .iter()
+            .any(|begin| text.starts_with(begin))
+        {
+            cargo.env_remove(&name);
+        }
+    }
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
     if folder.ends_with("release") {
         cargo.arg("--release");

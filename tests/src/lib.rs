@@ -49,6 +49,10 @@ pub mod world;
 // The targets of this crate share its dependencies; this one is for `tests/properties.rs`.
 #[cfg(test)]
 use proptest as _;
+#[cfg(test)]
+use serde as _;
+#[cfg(test)]
+use serde_saphyr as _;
 
 pub use agent::Agent;
 pub use apiserver::ApiServer;

@@ -75,6 +75,8 @@ const PARTS: [Part; 4] = [
                 "--test",
                 "abi",
                 "--test",
+                "deploy",
+                "--test",
                 "complexity",
                 "--test",
                 "dashboards",

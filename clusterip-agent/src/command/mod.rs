@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod beside;
 mod check;
 mod cleanup;
 mod dns;
@@ -63,17 +64,8 @@ enum Command {
     Check(Shown<CHECK>),
     /// Resolve the manifests and tell what would be programmed
     Plan(Shown<PLAN>),
-    /// Detach and unpin everything
-    Cleanup {
-        /// Directory for pins, on a mounted bpffs
-        #[arg(
-            long,
-            value_name = "DIR",
-            env = "CLUSTERIP_BPFFS",
-            default_value = "/sys/fs/bpf/clusterip"
-        )]
-        bpffs: PathBuf,
-    },
+    /// Detach and unpin everything; with --kube-proxy, take away what kube-proxy left
+    Cleanup(cleanup::CleanupArgs),
     /// Follow one made-up packet through the code and the tables that the kernel uses
     Trace(Box<trace::TraceArgs>),
     /// Tell what the running agent knows, as tables
@@ -150,6 +142,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             logging::start(config.log_format, false, config.verbose);
+            beside::warn();
             tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()
@@ -167,8 +160,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             show_plan(&config, output)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Cleanup { bpffs } => {
-            cleanup::cleanup(&bpffs)?;
+        Command::Cleanup(args) => {
+            cleanup::cleanup(&args)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Trace(args) => {

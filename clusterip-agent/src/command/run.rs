@@ -102,9 +102,9 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         capacity: capacity.clone(),
         sockets: sockets.is_some(),
         names: inquirer,
-        connection: source.connection(),
         census: Arc::clone(&census),
         settings: options.settings,
+        connection: source.connection(),
     };
     let facts = served.facts(&config);
     let api = served

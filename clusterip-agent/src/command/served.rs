@@ -37,12 +37,12 @@ pub(super) struct Served {
     pub(super) sockets: bool,
     /// Asks the resolver.
     pub(super) names: Inquirer,
-    /// How the API server is reached, if that is the source.
-    pub(super) connection: Option<watch::Receiver<Connection>>,
     /// The tables that the program fills.
     pub(super) census: Arc<Census>,
     /// How long flows live.
     pub(super) settings: Settings,
+    /// How the API server is reached, if that is the source.
+    pub(super) connection: Option<watch::Receiver<Connection>>,
 }
 
 impl Served {
@@ -78,9 +78,9 @@ impl Served {
             capacity,
             sockets: _,
             names,
-            connection,
             census,
             settings,
+            connection,
         } = self;
         let events = Events::new(loaded)?;
         let (door, listeners) = monitor::door();
@@ -106,16 +106,16 @@ impl Served {
                 settings: super::run::settings(config),
                 tag: loaded.info(FROM_POD).map(|info| info.tag()).ok(),
             },
+            kernel: api::KernelTables::open(pins, census)?,
+            capacity,
+            settings,
+            facts,
             source: match config.source() {
                 Source::Manifests(directory) => ("manifests", directory.display().to_string()),
                 Source::Kubeconfig(file) => ("kubernetes", file.display().to_string()),
                 Source::InCluster => ("kubernetes", "in-cluster".to_owned()),
             },
             connection,
-            kernel: api::KernelTables::open(pins, census)?,
-            capacity,
-            settings,
-            facts,
             started: Instant::now(),
         });
         Ok(async move {

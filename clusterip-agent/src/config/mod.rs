@@ -33,6 +33,9 @@ const API_VERSION: &str = "clusterip.dev/v1alpha1";
 /// Second line of a configuration file.
 const KIND: &str = "AgentConfiguration";
 
+/// Host sides of the pods' devices, unless it is said otherwise: as bridge, ptp, flannel and kindnet name them, and Calico.
+pub(crate) const POD_INTERFACES: &str = "veth*,cali*";
+
 /// Documented options that are for later: an error, since an option without effect would be a trap.
 const NOT_YET: [&str; 1] = ["forwarding"];
 
@@ -102,7 +105,7 @@ options! {
     /// Ranges from which services get their addresses, at most one of each family
     service_cidrs: Vec<IpNet> = "service-cidr" "CIDR[,CIDR]", Some("10.96.0.0/16"), RUN | PLAN | CHECK, values::one_per_family, as_is;
     /// Host sides of the pods' devices: names with * and ?
-    pod_interfaces: Vec<String> = "pod-interfaces" "GLOB[,GLOB]", Some("veth*"), RUN, values::globs, as_is;
+    pod_interfaces: Vec<String> = "pod-interfaces" "GLOB[,GLOB]", Some(POD_INTERFACES), RUN, values::globs, as_is;
     /// Devices that lead to the outside: names with * and ? (those with a default route if left out)
     uplinks: Vec<String> = "uplinks" "GLOB[,GLOB]", Some(""), RUN, values::globs, as_is;
     /// How services are kept from clients outside: tc, auto (at the driver too where it has native XDP), or off

@@ -44,7 +44,7 @@ fn the_defaults_are_those_of_the_documentation() {
             kube_api_servers: vec![],
             node_name: "a".into(),
             service_cidrs: vec!["10.96.0.0/16".parse().expect("a range")],
-            pod_interfaces: vec!["veth*".into()],
+            pod_interfaces: vec!["veth*".into(), "cali*".into()],
             uplinks: vec![],
             uplink_mode: UplinkMode::Tc,
             algorithm: Algorithm::RoundRobin,

@@ -6,9 +6,11 @@
 )]
 
 mod api;
+mod beside;
 mod bulk;
 mod changes;
 mod choosing;
+mod cluster;
 mod dataplane;
 mod demo;
 mod doctor;
