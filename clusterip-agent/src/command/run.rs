@@ -60,9 +60,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     // First what can be wrong with the call, then what the kernel may refuse.
     let clock = Clock::start();
     let source = Origin::open(&config, clock).await?;
-    // An API server gives addresses out and keeps them itself.
-    let store = (!config.has_api_server()).then(|| Store::new(&config.state_dir));
-    let kept = store.as_ref().map(allocations).unwrap_or_default();
+    let (store, kept) = kept(&config);
     let pins = Pins::new(&config.bpffs);
     let sockets = sockets(&config)?;
     let options = options(&config, &pins, sockets.as_ref());
@@ -73,7 +71,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let expiry = expiry::keep(sweep, options.settings, maps.destinations(), monotonic);
     let census = Arc::new(Census::new(FlowMaps::open(&pins)?, options.settings));
     let capacity = loaded.capacity().to_vec();
-    follow(&config, &mut loaded)?;
+    diagnose(&config, &mut loaded)?;
     attach_sockets(&mut loaded, &pins, sockets.as_ref())?;
     let resolver = super::resolver(&config, kept);
     let reconciler = Reconciler::new(maps, resolver, store, limits(&loaded));
@@ -117,7 +115,6 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         connection: source.connection(),
         answers: Answers::default(),
     };
-    let announcing = source.announcing(&config.node_name, clock, seen.clone());
     let figures = Figures {
         published: seen,
         wanted: wanted.clone(),
@@ -135,7 +132,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
     let (reloaded, interfaces) = Options::new(flags, config.clone());
     let hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
-    let stopped = stopped()?;
+    let told_to_stop = told_to_stop()?;
     log::info!(node = config.node_name, source:% = source, mode:% = Mode::detect(), map_bytes; "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
@@ -144,30 +141,20 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         () = names.forwarder.run() => anyhow::bail!("the watch on upstreams ended"),
         () = probe::run(&config.node_name, results.clone(), probe::Leaving::new(&config.state_dir), given, probed, standings) => anyhow::bail!("the probes ended"),
         () = reload(hang_up, source.reload(), reloaded) => anyhow::bail!("the signals ended"),
+        () = source.run(&config.node_name, health.published.clone(), events) => anyhow::bail!("the watch on the source of objects ended"),
         () = supervised(health) => {}
-        () = source.run(events) => anyhow::bail!("the watch on the source of objects ended"),
-        () = announcing => {}
         () = interfaces::watch_by(interfaces, devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
         _never = async { tokio::join!(connected, expiry) } => {}
         () = api => anyhow::bail!("the API ended"),
-        () = stopped => {}
+        () = told_to_stop => {}
     }
-    supervisor::stopping();
     log::info!("stopped; the dataplane goes on");
     Ok(())
 }
 
-/// The programs' own diagnostics, if they are wanted.
-fn follow(config: &Config, loaded: &mut Loaded) -> anyhow::Result<()> {
-    if config.verbose >= DIAGNOSTICS {
-        diagnostics::follow(loaded)?;
-    }
-    Ok(())
-}
-
-/// Until somebody says that it is enough.
-fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
+/// Ends when somebody wants the agent to end.
+fn told_to_stop() -> anyhow::Result<impl Future<Output = ()> + use<>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     Ok(async move {
@@ -175,6 +162,7 @@ fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
+        supervisor::stopping();
     })
 }
 
@@ -201,6 +189,24 @@ async fn answer(
     }
     if let Some(address) = config.healthz_bind_address {
         serve("healthz", address, health::routes(health.clone())).await?;
+    }
+    Ok(())
+}
+
+/// Where allocations are kept, and those of the last run. An API server gives addresses out and keeps them itself.
+fn kept(config: &Config) -> (Option<Store>, Allocations) {
+    if config.has_api_server() {
+        return (None, Allocations::default());
+    }
+    let store = Store::new(&config.state_dir);
+    let kept = allocations(&store);
+    (Some(store), kept)
+}
+
+/// `-vv`
+fn diagnose(config: &Config, loaded: &mut Loaded) -> anyhow::Result<()> {
+    if config.verbose >= DIAGNOSTICS {
+        diagnostics::follow(loaded)?;
     }
     Ok(())
 }
