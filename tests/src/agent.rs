@@ -51,7 +51,8 @@ pub struct Said {
 pub struct Agent {
     node: Namespace,
     arguments: Vec<OsString>,
-    manifests: PathBuf,
+    /// Where objects come from: the flag and its value.
+    source: (&'static str, PathBuf),
     environment: Vec<(OsString, OsString)>,
     /// A program that starts it, with its arguments.
     launcher: Vec<OsString>,
@@ -93,25 +94,42 @@ impl Agent {
         environment: &[(&str, &str)],
         launcher: &[&str],
     ) -> Result<Self> {
-        let mut agent = Self {
-            node: node.namespace().clone(),
-            arguments: arguments(manifests, more),
-            manifests: manifests.to_owned(),
-            environment: environment
-                .iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-            launcher: launcher.iter().map(Into::into).collect(),
-            log: tempfile::tempfile().context("make a file for the agent's log")?,
-            process: None,
-        };
+        let source = ("--manifests", manifests.to_owned());
+        let mut agent = Self::prepare(node, source, more)?;
+        agent.launcher = launcher.iter().map(Into::into).collect();
+        agent.environment = environment
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
         agent.resume()?;
         Ok(agent)
     }
 
+    /// Starts one that listens to an API server, as a file says, and waits until it is ready.
+    ///
+    /// # Errors
+    /// As for [`Agent::start`].
+    pub fn start_by(node: &Node, kubeconfig: &Path, more: &[&str]) -> Result<Self> {
+        let mut agent = Self::prepare(node, ("--kubeconfig", kubeconfig.to_owned()), more)?;
+        agent.resume()?;
+        Ok(agent)
+    }
+
+    fn prepare(node: &Node, source: (&'static str, PathBuf), more: &[&str]) -> Result<Self> {
+        Ok(Self {
+            node: node.namespace().clone(),
+            arguments: arguments(&source, more),
+            source,
+            environment: Vec::new(),
+            launcher: Vec::new(),
+            log: tempfile::tempfile().context("make a file for the agent's log")?,
+            process: None,
+        })
+    }
+
     /// The next start has these arguments in the place of those given before.
     pub fn set_arguments(&mut self, more: &[&str]) {
-        self.arguments = arguments(&self.manifests, more);
+        self.arguments = arguments(&self.source, more);
     }
 
     /// Starts it again after [`Agent::stop`] or [`Agent::kill`], and waits until it is ready.
@@ -119,6 +137,30 @@ impl Agent {
     /// # Errors
     /// As for [`Agent::start`].
     pub fn resume(&mut self) -> Result<()> {
+        self.launch()?;
+        let mut ended = None;
+        let ready = wait::until("the agent is ready", || {
+            ended = self
+                .process
+                .as_mut()
+                .and_then(|it| it.ended().ok().flatten());
+            (ended.is_some() || self.healthy()).then_some(())
+        });
+        if let Some(status) = ended {
+            self.process = None;
+            bail!(
+                "the agent ended ({status}) before it was ready\n{}",
+                self.log()
+            );
+        }
+        ready.with_context(|| self.log())
+    }
+
+    /// Starts it again, and does not wait for it: it may have to wait itself, for its API server.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn launch(&mut self) -> Result<()> {
         let log = self.log.try_clone()?;
         let words = [&self.launcher[..], &[binary()?.into()], &self.arguments].concat();
         let (program, arguments) = words.split_first().context("a program")?;
@@ -130,20 +172,7 @@ impl Agent {
             .stderr(log);
         // Apart from the terminal's own group: Ctrl-C is for the demo, which stops the agent in its turn.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut process = process::spawn(command).context("start the agent")?;
-        let mut ended = None;
-        let ready = wait::until("the agent is ready", || {
-            ended = process.ended().ok().flatten();
-            (ended.is_some() || self.healthy()).then_some(())
-        });
-        if let Some(status) = ended {
-            bail!(
-                "the agent ended ({status}) before it was ready\n{}",
-                self.log()
-            );
-        }
-        ready.with_context(|| self.log())?;
-        self.process = Some(process);
+        self.process = Some(process::spawn(command).context("start the agent")?);
         Ok(())
     }
 
@@ -250,10 +279,10 @@ impl Drop for Agent {
 }
 
 /// Of `clusterip run`; `more` are those of one test.
-fn arguments(manifests: &Path, more: &[&str]) -> Vec<OsString> {
+fn arguments((flag, place): &(&str, PathBuf), more: &[&str]) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["run".into()];
     for (flag, value) in [
-        ("--manifests", manifests.as_os_str()),
+        (*flag, place.as_os_str()),
         ("--bpffs", BPFFS.as_ref()),
         ("--state-dir", STATE.as_ref()),
         ("--service-cidr", SERVICE_CIDR.as_ref()),

@@ -5,6 +5,7 @@
 //! however that ends: namespaces are held by file descriptors, children die with their parent.
 
 pub mod agent;
+pub mod apiserver;
 pub mod bench;
 pub mod call;
 pub mod caller;
@@ -54,6 +55,7 @@ use serde as _;
 use serde_saphyr as _;
 
 pub use agent::Agent;
+pub use apiserver::ApiServer;
 pub use caller::Caller;
 pub use cgroup::Cgroup;
 pub use foreign::Foreign;

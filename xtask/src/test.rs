@@ -80,6 +80,8 @@ const PARTS: [Part; 4] = [
                 "complexity",
                 "--test",
                 "dashboards",
+                "--test",
+                "kubernetes",
             ],
         ],
         privileged: false,

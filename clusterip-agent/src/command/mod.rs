@@ -9,6 +9,7 @@ mod get;
 mod manual;
 mod monitor;
 mod names;
+mod origin;
 mod output;
 pub mod plan;
 mod reach;
@@ -242,13 +243,21 @@ fn resolver(config: &Config, kept: Allocations) -> Resolver {
         pool: ranges(&config.load_balancer_pool),
     };
     let services = ranges(&config.service_cidrs);
-    Resolver::new(&config.node_name, config.algorithm, services, kept)
+    let resolver = Resolver::new(&config.node_name, config.algorithm, services, kept)
         .exposed(config.nodeport_range.clone(), exposure)
-        .with_pod_cidrs(config.pod_cidrs.clone())
+        .with_pod_cidrs(config.pod_cidrs.clone());
+    if config.has_api_server() {
+        resolver.of_api_server()
+    } else {
+        resolver
+    }
 }
 
-/// The agent's resolver as a service, if it has one that pods reach.
+/// The agent's resolver as a service, if it has one that pods reach. An API server has that service itself.
 fn kube_dns(config: &Config) -> Option<KubeDns> {
+    if config.has_api_server() {
+        return None;
+    }
     let ranges = config.service_cidrs.iter().copied();
     let ranges: Vec<ServiceRange> = ranges.map(ServiceRange::new).collect();
     KubeDns::new(&config.dns_listen, config.metrics_bind_address, &ranges)

@@ -19,6 +19,7 @@ mod faults;
 mod forwarding;
 mod hairpin;
 mod health;
+mod kubernetes;
 mod lifecycle;
 mod listeners;
 mod live_trace;

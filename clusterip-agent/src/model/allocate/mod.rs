@@ -1,19 +1,21 @@
 //! Which service has which address (G). A function of the objects and of who had what before, not of their order.
 
+mod kept;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     hash::Hasher,
     net::IpAddr,
 };
 
 use siphasher::sip::SipHasher24;
 
+pub use self::kept::{Allocations, Changes};
 use super::{
     cluster::Cluster,
-    node_ports::KeptPorts,
+    group::Group,
     object::ObjectName,
     problem::Fault,
     range::{ServiceRange, Unusable},
@@ -31,29 +33,6 @@ pub struct Assigned {
     pub automatic: bool,
     /// Chosen automatically, and not kept on disk yet.
     pub provisional: bool,
-}
-
-/// Who has what, as it is kept across restarts.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Allocations {
-    /// Addresses.
-    pub addresses: BTreeMap<ObjectName, Vec<IpAddr>>,
-    /// Released addresses that only their last owner may have already.
-    pub resting: BTreeMap<IpAddr, ObjectName>,
-    /// Node ports.
-    pub node_ports: KeptPorts,
-}
-
-impl Allocations {
-    /// Nobody has anything.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            addresses: BTreeMap::new(),
-            resting: BTreeMap::new(),
-            node_ports: KeptPorts::new(),
-        }
-    }
 }
 
 /// How long a released address rests, in advances of the reconciler. The write that removes a service frees its
@@ -81,19 +60,20 @@ struct Held {
 pub struct Allocator {
     purpose: Purpose,
     ranges: Vec<ServiceRange>,
-    owners: BTreeMap<IpAddr, ObjectName>,
-    held: BTreeMap<ObjectName, Vec<Held>>,
-    wishes: BTreeMap<ObjectName, Wish>,
+    owners: HashMap<IpAddr, ObjectName>,
+    held: HashMap<ObjectName, Vec<Held>>,
+    wishes: HashMap<ObjectName, Wish>,
     /// Who asks for an address by name, with or without success.
-    claims: BTreeMap<IpAddr, BTreeSet<ObjectName>>,
+    claims: HashMap<IpAddr, Group>,
     /// Who found its range full.
     waiting: BTreeSet<ObjectName>,
-    faults: BTreeMap<ObjectName, Vec<Fault>>,
+    faults: HashMap<ObjectName, Vec<Fault>>,
     /// Who had what when this began; until the first `settle`.
-    loaded: BTreeMap<IpAddr, ObjectName>,
+    loaded: HashMap<IpAddr, ObjectName>,
     /// Released addresses that nobody else gets yet (G4).
     resting: BTreeMap<IpAddr, Resting>,
-    changed: bool,
+    /// Services that may have other addresses than is kept on disk, and addresses that may rest or not.
+    unkept: (BTreeSet<ObjectName>, BTreeSet<IpAddr>),
 }
 
 impl Allocator {
@@ -123,7 +103,7 @@ impl Allocator {
             allocator.loaded.entry(address).or_insert(owner.clone());
             allocator.rest(address, owner);
         }
-        allocator.changed = false;
+        allocator.unkept = Default::default();
         allocator
     }
 
@@ -131,8 +111,7 @@ impl Allocator {
     /// that it is served for, if that is still there and may have it. Otherwise it rests, until its flows are dead.
     pub fn remember(&mut self, served: &ServedAddresses, cluster: &Cluster) {
         let is_new = |address: &IpAddr| {
-            let range = self.range(Family::of(*address));
-            let is_ours = range.is_some_and(|range| range.check(*address).is_ok());
+            let is_ours = self.fits(*address).is_ok();
             is_ours && !self.owners.contains_key(address) && !self.resting.contains_key(address)
         };
         let unknown: Vec<(IpAddr, Owner)> = served
@@ -183,6 +162,16 @@ impl Allocator {
         }
     }
 
+    /// Somebody else gives out the addresses: services have what they name, from wherever it is, and nothing is kept.
+    #[must_use]
+    pub fn of_api_server(ranges: Vec<ServiceRange>) -> Self {
+        Self {
+            purpose: Purpose::Given,
+            ranges,
+            ..Self::default()
+        }
+    }
+
     /// The addresses of a service, the first family first.
     #[must_use]
     pub fn addresses(&self, name: &ObjectName) -> Vec<Assigned> {
@@ -211,10 +200,17 @@ impl Allocator {
         &self.ranges
     }
 
-    /// Whether something changed since [`Allocator::saved`].
-    #[must_use]
-    pub const fn is_changed(&self) -> bool {
-        self.changed
+    /// Adds what changed since [`Allocator::saved`].
+    pub fn changes(&self, changes: &mut Changes) {
+        let (names, addresses) = &self.unkept;
+        changes.addresses.extend(names.iter().map(|name| {
+            let held = self.held.get(name).into_iter().flatten();
+            (name.clone(), held.map(|held| held.address).collect())
+        }));
+        changes.resting.extend(addresses.iter().map(|address| {
+            let resting = self.resting.get(address);
+            (*address, resting.map(|resting| resting.owner.clone()))
+        }));
     }
 
     /// Who has what now.
@@ -240,29 +236,35 @@ impl Allocator {
     /// wait for one are added to `touched`.
     pub fn advance(&mut self, touched: &mut BTreeSet<ObjectName>) {
         let before = self.resting.len();
-        self.resting.retain(|_, resting| {
+        let (_, unkept) = &mut self.unkept;
+        self.resting.retain(|address, resting| {
             resting.left = resting.left.saturating_sub(1);
+            if resting.left == 0 {
+                unkept.insert(*address);
+            }
             resting.left > 0
         });
         if self.resting.len() < before {
-            self.changed = true;
             touched.append(&mut self.waiting);
         }
     }
 
     fn rest(&mut self, address: IpAddr, owner: ObjectName) {
         let left = REST;
+        self.unkept.1.insert(address);
         self.resting.insert(address, Resting { owner, left });
     }
 
     /// All is kept on disk now; adds those to `touched` that have an address which was provisional until now.
     pub fn saved(&mut self, touched: &mut BTreeSet<ObjectName>) {
-        self.changed = false;
-        for (name, all) in &mut self.held {
-            for held in all {
-                if !std::mem::replace(&mut held.saved, true) && held.automatic {
-                    touched.insert(name.clone());
-                }
+        let (names, _) = std::mem::take(&mut self.unkept);
+        for name in names {
+            let mut is_kept = false;
+            for held in self.held.get_mut(&name).into_iter().flatten() {
+                is_kept |= !std::mem::replace(&mut held.saved, true) && held.automatic;
+            }
+            if is_kept {
+                touched.insert(name);
             }
         }
     }
@@ -293,7 +295,8 @@ impl Allocator {
             self.replace_wish(name, wish, &mut released);
         }
         for address in &released {
-            touched.extend(self.claims.get(address).into_iter().flatten().cloned());
+            let claims = self.claims.get(address).into_iter();
+            touched.extend(claims.flat_map(Group::iter).cloned());
         }
         if !released.is_empty() {
             touched.append(&mut self.waiting);
@@ -310,7 +313,7 @@ impl Allocator {
             }
         }
         let mut by_age: Vec<&ObjectName> = touched.iter().collect();
-        by_age.sort_by_key(|name| cluster.age(name));
+        by_age.sort_by_cached_key(|name| cluster.age(name));
         for name in by_age {
             self.grant_explicit(name);
         }
@@ -321,6 +324,10 @@ impl Allocator {
 
     /// Takes back what is no longer asked for.
     fn replace_wish(&mut self, name: &ObjectName, wish: Option<Wish>, released: &mut Vec<IpAddr>) {
+        // All that it asks for was seen to when it asked for it.
+        if wish.is_some() && wish.as_ref() == self.wishes.get(name) {
+            return;
+        }
         if let Some(old) = self.wishes.remove(name) {
             for asked in &old.explicit {
                 if let Some(names) = self.claims.get_mut(&asked.address) {
@@ -340,16 +347,13 @@ impl Allocator {
                     wish.automatic.contains(&family)
                         && !kept.iter().any(|kept| Family::of(kept.address) == family)
                 });
-            let is_usable = self
-                .range(family)
-                .is_some_and(|range| range.check(held.address).is_ok());
-            if is_wanted && is_usable {
+            if is_wanted && self.fits(held.address).is_ok() {
                 held.automatic = !is_named;
                 kept.push(held);
             } else {
                 self.owners.remove(&held.address);
                 self.rest(held.address, name.clone());
-                self.changed = true;
+                self.unkept.0.insert(name.clone());
                 released.push(held.address);
             }
         }
@@ -361,7 +365,10 @@ impl Allocator {
                 let names = self.claims.entry(asked.address).or_default();
                 names.insert(name.clone());
             }
-            self.wishes.insert(name.clone(), wish);
+            // Most ask nothing of a pool.
+            if wish != Wish::default() {
+                self.wishes.insert(name.clone(), wish);
+            }
         }
     }
 
@@ -370,26 +377,15 @@ impl Allocator {
             return;
         };
         for Asked { address, field } in wish.explicit.clone() {
-            let verdict = match (
-                self.range(Family::of(address))
-                    .map(|range| (range, range.check(address))),
-                self.owners.get(&address),
-            ) {
-                (_, Some(owner)) if owner == name => continue,
-                (None, _) => Err(self.no_range(Family::of(address))),
-                (Some((range, Err(Unusable::Outside))), _) => Err(format!(
-                    "is outside the {} {range} ({})",
-                    self.purpose.range(),
-                    self.purpose.flag()
-                )),
-                (Some((range, Err(Unusable::Reserved))), _) => Err(format!(
-                    "is the first or last address of the {} {range} and cannot be a service's",
-                    self.purpose.range()
-                )),
-                (Some((_, Ok(()))), Some(owner)) => Err(format!(
-                    "is taken by Service {owner}: choose another address"
-                )),
-                (Some((_, Ok(()))), None) => Ok(()),
+            let verdict = match self.owners.get(&address) {
+                Some(owner) if owner == name => continue,
+                owner => self.fits(address).and_then(|()| {
+                    owner.map_or(Ok(()), |owner| {
+                        Err(format!(
+                            "is taken by Service {owner}: choose another address"
+                        ))
+                    })
+                }),
             };
             match verdict {
                 Ok(()) => self.take(name, address, false, false),
@@ -446,6 +442,26 @@ impl Allocator {
         !self.owners.contains_key(&address) && resting.is_none_or(|it| it.owner == *name)
     }
 
+    /// Whether a service may have this address at all.
+    fn fits(&self, address: IpAddr) -> Result<(), String> {
+        if self.purpose == Purpose::Given {
+            return Ok(());
+        }
+        let family = Family::of(address);
+        let range = self.range(family).ok_or_else(|| self.no_range(family))?;
+        range.check(address).map_err(|why| match why {
+            Unusable::Outside => format!(
+                "is outside the {} {range} ({})",
+                self.purpose.range(),
+                self.purpose.flag()
+            ),
+            Unusable::Reserved => format!(
+                "is the first or last address of the {} {range} and cannot be a service's",
+                self.purpose.range()
+            ),
+        })
+    }
+
     fn no_range(&self, family: Family) -> String {
         let (range, flag) = (self.purpose.range(), self.purpose.flag());
         format!("there is no {family} {range}: add one to {flag}")
@@ -457,8 +473,10 @@ impl Allocator {
 
     fn take(&mut self, name: &ObjectName, address: IpAddr, automatic: bool, saved: bool) {
         self.owners.insert(address, name.clone());
-        self.resting.remove(&address);
-        self.changed = true;
+        if self.resting.remove(&address).is_some() {
+            self.unkept.1.insert(address);
+        }
+        self.unkept.0.insert(name.clone());
         self.held.entry(name.clone()).or_default().push(Held {
             address,
             automatic,
