@@ -11,7 +11,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::{names, reload::Options, served::Served};
+use super::{names, origin::Origin, reload::Options, served::Served};
 use crate::{
     attachments,
     census::Census,
@@ -39,10 +39,7 @@ use crate::{
     probe,
     reconcile::{self, Measures, Observers, Published, Reconciler, Timing},
     reconnect,
-    source::{
-        kube_dns,
-        manifests::{Kept, Reload, Watch},
-    },
+    source::{kube_dns, manifests::Reload},
     state::Store,
     supervisor,
 };
@@ -57,10 +54,11 @@ const DEBUG: u8 = 4;
 /// Serves until it is told to stop. The dataplane goes on without the agent (F4).
 pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()> {
     // First what can be wrong with the call, then what the kernel may refuse.
-    let last_good = Kept::open(&config.state_dir.join("manifests"));
-    let watch = Watch::start(&config.manifests, super::rules(&config), last_good)?;
-    let store = Store::new(&config.state_dir);
-    let kept = allocations(&store);
+    let clock = Clock::start();
+    let source = Origin::open(&config, clock).await?;
+    // An API server gives addresses out and keeps them itself.
+    let store = (!config.has_api_server()).then(|| Store::new(&config.state_dir));
+    let kept = store.as_ref().map(allocations).unwrap_or_default();
     let pins = Pins::new(&config.bpffs);
     let sockets = sockets(&config)?;
     let options = options(&config, &pins, sockets.as_ref());
@@ -72,20 +70,16 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let counters = CounterMaps::open(&pins)?;
     let census = Arc::new(Census::new(FlowMaps::open(&pins)?, options.settings));
     let capacity = loaded.capacity().to_vec();
-    if config.verbose >= DIAGNOSTICS {
-        diagnostics::follow(&mut loaded)?;
-    }
-
+    follow(&config, &mut loaded)?;
     attach_sockets(&mut loaded, &pins, sockets.as_ref())?;
     let resolver = super::resolver(&config, kept);
-    let reconciler = Reconciler::new(maps, resolver, Some(store), limits(&loaded));
+    let reconciler = Reconciler::new(maps, resolver, store, limits(&loaded));
     let names = names::open(&config).await?;
     let (events, listed) = mpsc::channel(QUEUE);
     let (completed, given) = mpsc::channel(QUEUE);
     let (probed, inbox) = mpsc::channel(QUEUE);
     let (published, seen) = watch::channel(Published::default());
     let (standings, found) = watch::channel(probe::Standings::default());
-    let clock = Clock::start();
     let (progress, progressed) = watch::channel(Progress::new(clock.now()));
     let (measures, results) = (Measures::default(), probe::Results::default());
     let observers = Observers {
@@ -95,8 +89,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         measures: measures.clone(),
     };
     let reconcile = reconcile::run(reconciler, inbox, observers, Timing::default());
-    let (devices, wanted) = watch::channel(None);
-    let (attached, held) = watch::channel(None);
+    let ((devices, wanted), (attached, held)) = (watch::channel(None), watch::channel(None));
 
     let connected = connected(&pins, sockets.as_ref(), seen.clone())?;
     let (resolving, inquirer) = dns::server::start(names.sockets, names.responder, seen.clone());
@@ -111,6 +104,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         names: inquirer,
         census: Arc::clone(&census),
         settings: options.settings,
+        connection: source.connection(),
     };
     let facts = served.facts(&config);
     let api = served
@@ -121,8 +115,10 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         progress: progressed,
         published: seen.clone(),
         attached: held.clone(),
+        connection: source.connection(),
         answers: Answers::default(),
     };
+    let announcing = source.announcing(&config.node_name, clock, seen.clone());
     let figures = Figures {
         published: seen.clone(),
         wanted: wanted.clone(),
@@ -133,40 +129,60 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         per_backend: config.metrics_per_backend,
         facts,
     };
-    let registry = metrics::registry(seen, &measures, &health.answers, &results, names.told);
+    let mut registry = metrics::registry(seen, &measures, &health.answers, &results, names.told);
+    source.register(&mut registry);
     answer(&config, (figures, registry), &health).await?;
     let hooks =
         Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
     let (reloaded, interfaces) = Options::new(flags, config.clone());
     let hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    // It ends where no service manager listens any more; the agent does not.
-    let supervised = async {
-        supervisor::keep(health).await;
-        std::future::pending::<()>().await;
-    };
-    log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(), map_bytes; "started");
+    let stopped = stopped()?;
+    log::info!(node = config.node_name, source:% = source, mode:% = Mode::detect(), map_bytes; "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
         () = kube_dns => anyhow::bail!("the source of objects ended"),
         () = resolving => anyhow::bail!("the resolver ended"),
         () = names.forwarder.run() => anyhow::bail!("the watch on upstreams ended"),
         () = probe::run(&config.node_name, results.clone(), probe::Leaving::new(&config.state_dir), given, probed, standings) => anyhow::bail!("the probes ended"),
-        () = reload(hang_up, watch.reload(), reloaded) => anyhow::bail!("the signals ended"),
-        () = supervised => {}
-        () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
+        () = reload(hang_up, source.reload(), reloaded) => anyhow::bail!("the signals ended"),
+        () = supervised(health) => {}
+        () = source.run(events) => anyhow::bail!("the watch on the source of objects ended"),
+        () = announcing => {}
         () = interfaces::watch_by(interfaces, devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
-        () = connected => {}
-        () = expiry => {}
+        _never = async { tokio::join!(connected, expiry) } => {}
         () = api => anyhow::bail!("the API ended"),
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        () = stopped => {}
     }
     supervisor::stopping();
     log::info!("stopped; the dataplane goes on");
     Ok(())
+}
+
+/// The programs' own diagnostics, if they are wanted.
+fn follow(config: &Config, loaded: &mut Loaded) -> anyhow::Result<()> {
+    if config.verbose >= DIAGNOSTICS {
+        diagnostics::follow(loaded)?;
+    }
+    Ok(())
+}
+
+/// Until somebody says that it is enough.
+fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// It ends where no service manager listens any more; the agent does not.
+async fn supervised(health: Health) {
+    supervisor::keep(health).await;
+    std::future::pending::<()>().await;
 }
 
 /// What monitoring systems and supervisors ask by HTTP.
@@ -194,11 +210,13 @@ fn allocations(store: &Store) -> Allocations {
 }
 
 /// At each SIGHUP: options and manifests are read again.
-async fn reload(mut signal: Signal, manifests: Reload, mut options: Options) {
+async fn reload(mut signal: Signal, manifests: Option<Reload>, mut options: Options) {
     while signal.recv().await.is_some() {
         supervisor::reloading();
         options.reload();
-        manifests.now().await;
+        if let Some(manifests) = &manifests {
+            manifests.now().await;
+        }
         supervisor::ready();
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     api::{self, socket::Socket},
     attachments::Attachments,
     census::Census,
-    config::{Config, SocketLb},
+    config::{Config, SocketLb, Source},
     dataplane::{
         attach::Mode,
         events::Events,
@@ -19,6 +19,7 @@ use crate::{
     dns::inquiry::Inquirer,
     monitor, probe,
     reconcile::Published,
+    source::kubernetes::Connection,
     view::status::AgentFacts,
 };
 
@@ -40,6 +41,8 @@ pub(super) struct Served {
     pub(super) census: Arc<Census>,
     /// How long flows live.
     pub(super) settings: Settings,
+    /// How the API server is reached, if that is the source.
+    pub(super) connection: Option<watch::Receiver<Connection>>,
 }
 
 impl Served {
@@ -77,6 +80,7 @@ impl Served {
             names,
             census,
             settings,
+            connection,
         } = self;
         let events = Events::new(loaded)?;
         let (door, listeners) = monitor::door();
@@ -106,7 +110,12 @@ impl Served {
             capacity,
             settings,
             facts,
-            source: ("manifests", config.manifests.display().to_string()),
+            source: match config.source() {
+                Source::Manifests(directory) => ("manifests", directory.display().to_string()),
+                Source::Kubeconfig(file) => ("kubernetes", file.display().to_string()),
+                Source::InCluster => ("kubernetes", "in-cluster".to_owned()),
+            },
+            connection,
             started: Instant::now(),
         });
         Ok(async move {

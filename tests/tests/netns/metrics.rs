@@ -99,7 +99,7 @@ fn every_series_is_documented_with_its_labels() -> Result<()> {
 #[test]
 fn active_flows_and_the_fill_of_the_tables_follow_the_connections() -> Result<()> {
     require_root!();
-    let mut lab = lab(&["--max-flows", "1024"])?;
+    let lab = lab(&["--max-flows", "1024"])?;
     let [to, _] = lab::tcp(10);
     let mut kept = Vec::new();
     for _ in 0..6 {
