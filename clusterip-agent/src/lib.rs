@@ -19,6 +19,7 @@ pub mod expiry;
 pub mod health;
 pub mod heap;
 pub mod interfaces;
+pub mod kube_proxy;
 pub mod logging;
 pub mod metrics;
 pub mod model;

@@ -51,8 +51,11 @@ pub struct Said {
 pub struct Agent {
     node: Namespace,
     arguments: Vec<OsString>,
-    manifests: PathBuf,
+    /// Where objects come from: the flag and its value.
+    source: (&'static str, PathBuf),
     environment: Vec<(OsString, OsString)>,
+    /// A program that starts it, with its arguments.
+    launcher: Vec<OsString>,
     /// A file without a name, so that nothing of it is left however this process ends.
     log: File,
     process: Option<Process>,
@@ -77,24 +80,56 @@ impl Agent {
         more: &[&str],
         environment: &[(&str, &str)],
     ) -> Result<Self> {
-        let mut agent = Self {
-            node: node.namespace().clone(),
-            arguments: arguments(manifests, more),
-            manifests: manifests.to_owned(),
-            environment: environment
-                .iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-            log: tempfile::tempfile().context("make a file for the agent's log")?,
-            process: None,
-        };
+        Self::launched(node, manifests, more, environment, &[])
+    }
+
+    /// The same by way of another program, which takes the agent's command line as its last arguments.
+    ///
+    /// # Errors
+    /// As for [`Agent::start`].
+    pub fn launched(
+        node: &Node,
+        manifests: &Path,
+        more: &[&str],
+        environment: &[(&str, &str)],
+        launcher: &[&str],
+    ) -> Result<Self> {
+        let source = ("--manifests", manifests.to_owned());
+        let mut agent = Self::prepare(node, source, more)?;
+        agent.launcher = launcher.iter().map(Into::into).collect();
+        agent.environment = environment
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
         agent.resume()?;
         Ok(agent)
     }
 
+    /// Starts one that listens to an API server, as a file says, and waits until it is ready.
+    ///
+    /// # Errors
+    /// As for [`Agent::start`].
+    pub fn start_by(node: &Node, kubeconfig: &Path, more: &[&str]) -> Result<Self> {
+        let mut agent = Self::prepare(node, ("--kubeconfig", kubeconfig.to_owned()), more)?;
+        agent.resume()?;
+        Ok(agent)
+    }
+
+    fn prepare(node: &Node, source: (&'static str, PathBuf), more: &[&str]) -> Result<Self> {
+        Ok(Self {
+            node: node.namespace().clone(),
+            arguments: arguments(&source, more),
+            source,
+            environment: Vec::new(),
+            launcher: Vec::new(),
+            log: tempfile::tempfile().context("make a file for the agent's log")?,
+            process: None,
+        })
+    }
+
     /// The next start has these arguments in the place of those given before.
     pub fn set_arguments(&mut self, more: &[&str]) {
-        self.arguments = arguments(&self.manifests, more);
+        self.arguments = arguments(&self.source, more);
     }
 
     /// Starts it again after [`Agent::stop`] or [`Agent::kill`], and waits until it is ready.
@@ -102,29 +137,42 @@ impl Agent {
     /// # Errors
     /// As for [`Agent::start`].
     pub fn resume(&mut self) -> Result<()> {
-        let log = self.log.try_clone()?;
-        let mut command = self.node.command(binary()?);
-        command
-            .args(&self.arguments)
-            .envs(self.environment.iter().cloned())
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        // Apart from the terminal's own group: Ctrl-C is for the demo, which stops the agent in its turn.
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut process = process::spawn(command).context("start the agent")?;
+        self.launch()?;
         let mut ended = None;
         let ready = wait::until("the agent is ready", || {
-            ended = process.ended().ok().flatten();
+            ended = self
+                .process
+                .as_mut()
+                .and_then(|it| it.ended().ok().flatten());
             (ended.is_some() || self.healthy()).then_some(())
         });
         if let Some(status) = ended {
+            self.process = None;
             bail!(
                 "the agent ended ({status}) before it was ready\n{}",
                 self.log()
             );
         }
-        ready.with_context(|| self.log())?;
-        self.process = Some(process);
+        ready.with_context(|| self.log())
+    }
+
+    /// Starts it again, and does not wait for it: it may have to wait itself, for its API server.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn launch(&mut self) -> Result<()> {
+        let log = self.log.try_clone()?;
+        let words = [&self.launcher[..], &[binary()?.into()], &self.arguments].concat();
+        let (program, arguments) = words.split_first().context("a program")?;
+        let mut command = self.node.command(program);
+        command
+            .args(arguments)
+            .envs(self.environment.iter().cloned())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        // Apart from the terminal's own group: Ctrl-C is for the demo, which stops the agent in its turn.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        self.process = Some(process::spawn(command).context("start the agent")?);
         Ok(())
     }
 
@@ -231,10 +279,10 @@ impl Drop for Agent {
 }
 
 /// Of `clusterip run`; `more` are those of one test.
-fn arguments(manifests: &Path, more: &[&str]) -> Vec<OsString> {
+fn arguments((flag, place): &(&str, PathBuf), more: &[&str]) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["run".into()];
     for (flag, value) in [
-        ("--manifests", manifests.as_os_str()),
+        (*flag, place.as_os_str()),
         ("--bpffs", BPFFS.as_ref()),
         ("--state-dir", STATE.as_ref()),
         ("--service-cidr", SERVICE_CIDR.as_ref()),
@@ -299,6 +347,16 @@ fn build(mut cargo: Command, folder: &Path) -> Result<()> {
         "--bin",
         "clusterip",
     ]);
+    // What the cargo above us says of this package would make the build scripts of others run again, and all that depends on them.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"]
+            .iter()
+            .any(|begin| text.starts_with(begin))
+        {
+            cargo.env_remove(&name);
+        }
+    }
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
     if folder.ends_with("release") {
         cargo.arg("--release");

@@ -5,6 +5,7 @@
 //! however that ends: namespaces are held by file descriptors, children die with their parent.
 
 pub mod agent;
+pub mod apiserver;
 pub mod bench;
 pub mod call;
 pub mod caller;
@@ -48,8 +49,13 @@ pub mod world;
 // The targets of this crate share its dependencies; this one is for `tests/properties.rs`.
 #[cfg(test)]
 use proptest as _;
+#[cfg(test)]
+use serde as _;
+#[cfg(test)]
+use serde_saphyr as _;
 
 pub use agent::Agent;
+pub use apiserver::ApiServer;
 pub use caller::Caller;
 pub use cgroup::Cgroup;
 pub use foreign::Foreign;

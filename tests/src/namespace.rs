@@ -218,7 +218,7 @@ impl Namespace {
 
     /// A path to it that works in every process of the machine as long as this value lives.
     #[must_use]
-    pub(crate) fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         let fd = self.entry.net.as_raw_fd();
         format!("/proc/{}/fd/{fd}", std::process::id()).into()
     }

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "a command for a terminal")]
 
 mod bench;
+mod image;
 mod lint;
 mod mutate;
 mod process;
@@ -46,6 +47,12 @@ enum Verb {
         /// Arguments for the demo, such as `--once`; `-- --help` lists them
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         demo: Vec<String>,
+    },
+    /// Make the container image with the agent in it: an archive that `ctr images import` and `docker load` take
+    Image {
+        /// What it is called, without the tag, which is the version
+        #[arg(default_value = "clusterip")]
+        name: String,
     },
     /// Run the tests, or one part of them
     Test {
@@ -110,6 +117,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<()> {
         Verb::Setup { all } => setup::command(workspace, all),
         Verb::Build { cargo } => run::build(workspace, &cargo),
         Verb::Run { demo } => run::demo(workspace, &demo),
+        Verb::Image { name } => image::command(workspace, &name),
         Verb::Test { part, filter } => test::command(workspace, part, &filter, process::in_ci()),
         Verb::Vm {
             kernels,

@@ -30,11 +30,15 @@ const DENY: &str = "0.20.2";
 const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-clippy"];
 
 /// Programs that the demo and the tests start, with the package each comes from.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("ip", "iproute2"),
     ("curl", "curl"),
     ("dig", "dnsutils"),
     ("tmux", "tmux"),
+    // Other packet handlers that the agent is tested beside.
+    ("nft", "nftables"),
+    ("iptables-save", "iptables"),
+    ("ipset", "ipset"),
 ];
 
 /// One thing that is not there.
@@ -305,7 +309,7 @@ Then again: cargo xtask setup",
         linked = toolchain::LINKED,
         packages = if packages.is_empty() {
             format!(
-                "{} llvm-{LLVM}-dev iproute2 curl dnsutils tmux",
+                "{} llvm-{LLVM}-dev iproute2 curl dnsutils tmux nftables iptables ipset",
                 COMPILER_PACKAGES.join(" ")
             )
         } else {

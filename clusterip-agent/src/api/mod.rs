@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, watch};
 pub use self::{ages::Ages, kernel::KernelTables, routes::routes, trace::Tracing};
 use crate::{
     attachments::Attachments, dns::inquiry::Inquirer, monitor::Door, probe::Standings,
-    reconcile::Published, view::status::AgentFacts,
+    reconcile::Published, source::kubernetes::Connection, view::status::AgentFacts,
 };
 
 /// Readings of whole tables at once: more would only take the processors from the packets.
@@ -53,6 +53,8 @@ pub struct Sources {
     pub facts: AgentFacts,
     /// Kind and place of the source of objects.
     pub source: (&'static str, String),
+    /// How the API server is reached, if that is the source.
+    pub connection: Option<watch::Receiver<Connection>>,
     /// When the agent started.
     pub started: Instant,
 }

@@ -139,6 +139,7 @@ async fn status(State(shared): State<Arc<Shared>>) -> Answer<Status> {
             kernel,
             capacity,
             source: (kind, place),
+            connection,
             ..
         } = &shared.sources;
         let devices = attached.borrow().clone();
@@ -147,6 +148,7 @@ async fn status(State(shared): State<Arc<Shared>>) -> Answer<Status> {
             capacity,
             entries: &kernel.census().now()?.entries,
             outcomes: kernel.outcomes(),
+            connection: connection.as_ref().map(|it| it.borrow().clone()),
         };
         let published = shared.published();
         Ok(status::status(

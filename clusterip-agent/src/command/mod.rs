@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod beside;
 mod check;
 mod cleanup;
 mod dns;
@@ -8,6 +9,7 @@ mod get;
 mod manual;
 mod monitor;
 mod names;
+mod origin;
 mod output;
 pub mod plan;
 mod reach;
@@ -62,17 +64,8 @@ enum Command {
     Check(Shown<CHECK>),
     /// Resolve the manifests and tell what would be programmed
     Plan(Shown<PLAN>),
-    /// Detach and unpin everything
-    Cleanup {
-        /// Directory for pins, on a mounted bpffs
-        #[arg(
-            long,
-            value_name = "DIR",
-            env = "CLUSTERIP_BPFFS",
-            default_value = "/sys/fs/bpf/clusterip"
-        )]
-        bpffs: PathBuf,
-    },
+    /// Detach and unpin everything; with --kube-proxy, take away what kube-proxy left
+    Cleanup(cleanup::CleanupArgs),
     /// Follow one made-up packet through the code and the tables that the kernel uses
     Trace(Box<trace::TraceArgs>),
     /// Tell what the running agent knows, as tables
@@ -149,6 +142,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             logging::start(config.log_format, false, config.verbose);
+            beside::warn();
             tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()
@@ -166,8 +160,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             show_plan(&config, output)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Cleanup { bpffs } => {
-            cleanup::cleanup(&bpffs)?;
+        Command::Cleanup(args) => {
+            cleanup::cleanup(&args)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Trace(args) => {
@@ -249,13 +243,21 @@ fn resolver(config: &Config, kept: Allocations) -> Resolver {
         pool: ranges(&config.load_balancer_pool),
     };
     let services = ranges(&config.service_cidrs);
-    Resolver::new(&config.node_name, config.algorithm, services, kept)
+    let resolver = Resolver::new(&config.node_name, config.algorithm, services, kept)
         .exposed(config.nodeport_range.clone(), exposure)
-        .with_pod_cidrs(config.pod_cidrs.clone())
+        .with_pod_cidrs(config.pod_cidrs.clone());
+    if config.has_api_server() {
+        resolver.of_api_server()
+    } else {
+        resolver
+    }
 }
 
-/// The agent's resolver as a service, if it has one that pods reach.
+/// The agent's resolver as a service, if it has one that pods reach. An API server has that service itself.
 fn kube_dns(config: &Config) -> Option<KubeDns> {
+    if config.has_api_server() {
+        return None;
+    }
     let ranges = config.service_cidrs.iter().copied();
     let ranges: Vec<ServiceRange> = ranges.map(ServiceRange::new).collect();
     KubeDns::new(&config.dns_listen, config.metrics_bind_address, &ranges)

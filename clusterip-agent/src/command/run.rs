@@ -9,12 +9,13 @@ use std::{
 use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
 use ipnet::IpNet;
+use prometheus_client::registry::Registry;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
 };
 
-use super::{names, reload::Options, served::Served};
+use super::{names, origin::Origin, reload::Options, served::Served};
 use crate::{
     attachments,
     census::Census,
@@ -33,8 +34,7 @@ use crate::{
         pins::Pins,
         sockets::SocketMaps,
     },
-    dns::{self, metrics::Names},
-    expiry,
+    dns, expiry,
     health::{self, Answers, Health, Progress},
     interfaces,
     metrics::{self, Figures, serve},
@@ -43,10 +43,7 @@ use crate::{
     probe,
     reconcile::{self, Measures, Observers, Published, Reconciler, Timing},
     reconnect,
-    source::{
-        kube_dns,
-        manifests::{Kept, Reload, Watch},
-    },
+    source::{kube_dns, manifests::Reload},
     state::Store,
     supervisor,
 };
@@ -61,10 +58,11 @@ const DEBUG: u8 = 4;
 /// Serves until it is told to stop. The dataplane goes on without the agent (F4).
 pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()> {
     // First what can be wrong with the call, then what the kernel may refuse.
-    let last_good = Kept::open(&config.state_dir.join("manifests"));
-    let watch = Watch::start(&config.manifests, super::rules(&config), last_good)?;
-    let store = Store::new(&config.state_dir);
-    let kept = allocations(&store);
+    let clock = Clock::start();
+    let source = Origin::open(&config, clock).await?;
+    // An API server gives addresses out and keeps them itself.
+    let store = (!config.has_api_server()).then(|| Store::new(&config.state_dir));
+    let kept = store.as_ref().map(allocations).unwrap_or_default();
     let pins = Pins::new(&config.bpffs);
     let sockets = sockets(&config)?;
     let options = options(&config, &pins, sockets.as_ref());
@@ -81,14 +79,13 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
 
     attach_sockets(&mut loaded, &pins, sockets.as_ref())?;
     let resolver = super::resolver(&config, kept);
-    let reconciler = Reconciler::new(maps, resolver, Some(store), limits(&loaded));
+    let reconciler = Reconciler::new(maps, resolver, store, limits(&loaded));
     let names = names::open(&config).await?;
     let (events, listed) = mpsc::channel(QUEUE);
     let (completed, given) = mpsc::channel(QUEUE);
     let (probed, inbox) = mpsc::channel(QUEUE);
     let (published, seen) = watch::channel(Published::default());
     let (standings, found) = watch::channel(probe::Standings::default());
-    let clock = Clock::start();
     let (progress, progressed) = watch::channel(Progress::new(clock.now()));
     let (measures, results) = (Measures::default(), probe::Results::default());
     let observers = Observers {
@@ -113,42 +110,52 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         sockets: sockets.is_some(),
         names: inquirer,
         census: Arc::clone(&census),
+        settings: options.settings,
+        connection: source.connection(),
     };
-    let api = served.listen(&config, &pins, &mut loaded).await?;
+    let facts = served.facts(&config);
+    let api = served
+        .listen(&config, &pins, &mut loaded, facts.clone())
+        .await?;
     let health = Health {
         clock,
         progress: progressed,
         published: seen.clone(),
         attached: held.clone(),
+        connection: source.connection(),
         answers: Answers::default(),
     };
+    let announcing = source.announcing(&config.node_name, clock, seen.clone());
     let figures = Figures {
-        published: seen,
+        published: seen.clone(),
         wanted: wanted.clone(),
         attached: held,
         counters: CounterMaps::open(&pins)?,
         census,
         capacity,
         per_backend: config.metrics_per_backend,
-        facts: super::version::facts(),
+        facts,
         last_size: AtomicUsize::default(),
     };
-    answer(&config, &health, figures, &measures, &results, names.told).await?;
+    let mut registry = metrics::registry(seen, &measures, &health.answers, &results, names.told);
+    source.register(&mut registry);
+    answer(&config, (figures, registry), &health).await?;
     let hooks =
         Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
     let (reloaded, interfaces) = Options::new(flags, config.clone());
     let hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let told = told_to_stop()?;
-    log::info!(node = config.node_name, manifests:% = config.manifests.display(), mode:% = Mode::detect(), map_bytes; "started");
+    log::info!(node = config.node_name, source:% = source, mode:% = Mode::detect(), map_bytes; "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
         () = kube_dns => anyhow::bail!("the source of objects ended"),
         () = resolving => anyhow::bail!("the resolver ended"),
         () = names.forwarder.run() => anyhow::bail!("the watch on upstreams ended"),
         () = probe::run(&config.node_name, results.clone(), given, probed, standings) => anyhow::bail!("the probes ended"),
-        () = reload(hang_up, watch.reload(), reloaded) => anyhow::bail!("the signals ended"),
+        () = reload(hang_up, source.reload(), reloaded) => anyhow::bail!("the signals ended"),
         () = supervised(health) => {}
-        () = watch.run(events) => anyhow::bail!("the watch on the manifests ended"),
+        () = source.run(events) => anyhow::bail!("the watch on the source of objects ended"),
+        () = announcing => {}
         () = interfaces::watch_by(interfaces, devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
         () = connected => {}
@@ -182,15 +189,10 @@ fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
 /// What monitoring systems and supervisors ask by HTTP.
 async fn answer(
     config: &Config,
+    (figures, registry): (Figures, Registry),
     health: &Health,
-    figures: Figures,
-    measures: &Measures,
-    results: &probe::Results,
-    names: Names,
 ) -> anyhow::Result<()> {
     if let Some(address) = config.metrics_bind_address {
-        let published = figures.published.clone();
-        let registry = metrics::registry(published, measures, &health.answers, results, names);
         serve("metrics", address, metrics::routes(figures, registry)).await?;
     }
     if let Some(address) = config.healthz_bind_address {
@@ -209,11 +211,13 @@ fn allocations(store: &Store) -> Allocations {
 }
 
 /// At each SIGHUP: options and manifests are read again.
-async fn reload(mut signal: Signal, manifests: Reload, mut options: Options) {
+async fn reload(mut signal: Signal, manifests: Option<Reload>, mut options: Options) {
     while signal.recv().await.is_some() {
         supervisor::reloading();
         options.reload();
-        manifests.now().await;
+        if let Some(manifests) = &manifests {
+            manifests.now().await;
+        }
         supervisor::ready();
     }
 }

@@ -2,13 +2,14 @@
 
 use std::{sync::Arc, time::Instant};
 
+use clusterip_common::abi::Settings;
 use tokio::sync::watch;
 
 use crate::{
     api::{self, socket::Socket},
     attachments::Attachments,
     census::Census,
-    config::{Config, SocketLb},
+    config::{Config, SocketLb, Source},
     dataplane::{
         attach::Mode,
         events::Events,
@@ -18,6 +19,7 @@ use crate::{
     dns::inquiry::Inquirer,
     monitor, probe,
     reconcile::Published,
+    source::kubernetes::Connection,
     view::status::AgentFacts,
 };
 
@@ -37,11 +39,15 @@ pub(super) struct Served {
     pub(super) names: Inquirer,
     /// The tables that the program fills.
     pub(super) census: Arc<Census>,
+    /// How long flows live.
+    pub(super) settings: Settings,
+    /// How the API server is reached, if that is the source.
+    pub(super) connection: Option<watch::Receiver<Connection>>,
 }
 
 impl Served {
     /// What does not change while the agent runs.
-    fn facts(&self, config: &Config) -> AgentFacts {
+    pub(super) fn facts(&self, config: &Config) -> AgentFacts {
         AgentFacts {
             node: config.node_name.clone(),
             pid: std::process::id(),
@@ -63,9 +69,8 @@ impl Served {
         config: &Config,
         pins: &Pins,
         loaded: &mut Loaded,
+        facts: AgentFacts,
     ) -> anyhow::Result<impl Future<Output = ()> + use<>> {
-        let facts = self.facts(config);
-        let settings = super::run::settings(config);
         let Self {
             published,
             attached,
@@ -74,6 +79,8 @@ impl Served {
             sockets: _,
             names,
             census,
+            settings,
+            connection,
         } = self;
         let events = Events::new(loaded)?;
         let (door, listeners) = monitor::door();
@@ -96,14 +103,19 @@ impl Served {
             monitor: door,
             tracing: api::Tracing {
                 pins: pins.clone(),
-                settings,
+                settings: super::run::settings(config),
                 tag: loaded.info(FROM_POD).map(|info| info.tag()).ok(),
             },
             kernel: api::KernelTables::open(pins, census)?,
             capacity,
             settings,
             facts,
-            source: ("manifests", config.manifests.display().to_string()),
+            source: match config.source() {
+                Source::Manifests(directory) => ("manifests", directory.display().to_string()),
+                Source::Kubeconfig(file) => ("kubernetes", file.display().to_string()),
+                Source::InCluster => ("kubernetes", "in-cluster".to_owned()),
+            },
+            connection,
             started: Instant::now(),
         });
         Ok(async move {

@@ -5,7 +5,7 @@ use super::{
     reach::{self, Asking},
     table::{age, aligned, short},
 };
-use crate::view::status::{MapView, OutcomeView, Status};
+use crate::view::status::{LostView, MapView, OutcomeView, SourceView, Status};
 
 /// Prints it; true if all is well.
 pub(super) fn status(asking: &Asking, brief: bool) -> anyhow::Result<bool> {
@@ -23,7 +23,9 @@ pub(super) fn status(asking: &Asking, brief: bool) -> anyhow::Result<bool> {
 fn complaints(status: &Status) -> Vec<String> {
     let mut all = Vec::new();
     if !status.source.synced {
-        all.push("the source has not been read to its end yet".to_owned());
+        let why = status.source.lost.as_ref();
+        let why = why.map_or_else(String::new, |lost| format!(": {}", lost.reason));
+        all.push(format!("the source has not been read to its end yet{why}"));
     } else if !status.dataplane.programmed {
         all.push("the maps do not follow: see the agent's log".to_owned());
     }
@@ -114,10 +116,11 @@ fn page(status: &Status) -> String {
                 source.pod_addresses
             ),
         ),
+        ("API server", server(source)),
         (
             "dataplane",
             format!(
-                "{}, {} frontends, {} backends; {}, sockets {}, pinned below {}",
+                "{}, {} frontends, {} backends{}; {}, sockets {}, pinned below {}",
                 if dataplane.programmed {
                     "follows"
                 } else {
@@ -125,6 +128,12 @@ fn page(status: &Status) -> String {
                 },
                 dataplane.frontends,
                 dataplane.backends,
+                match dataplane.unserved {
+                    0 => String::new(),
+                    n => format!(
+                        ", {n} services with ports or addresses towards the outside that are not served"
+                    ),
+                },
                 agent.mode,
                 agent.socket_lb,
                 agent.bpffs
@@ -134,6 +143,7 @@ fn page(status: &Status) -> String {
     ];
     let mut rows: Vec<Vec<String>> = facts
         .into_iter()
+        .filter(|(_, text)| !text.is_empty())
         .map(|(word, text)| vec![word.to_owned(), text])
         .collect();
     if problems.is_empty() {
@@ -153,6 +163,19 @@ fn page(status: &Status) -> String {
         }
     }
     text
+}
+
+/// How the API server is reached; empty if there is none.
+fn server(source: &SourceView) -> String {
+    match &source.lost {
+        Some(LostView { since, reason }) => {
+            format!(
+                "{} lost since {since:.0}: {reason}; what it said before stays in force",
+                source.server
+            )
+        }
+        None => source.server.clone(),
+    }
 }
 
 /// Maps whose use means something; the rest are counters and arrays.

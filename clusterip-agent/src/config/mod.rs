@@ -6,6 +6,7 @@
 mod file;
 mod flags;
 mod flow_timeouts;
+mod sources;
 mod values;
 
 use std::{
@@ -22,6 +23,7 @@ use ipnet::IpNet;
 pub use file::FileError;
 pub use flags::{CHECK, Flags, PLAN, RUN};
 pub use flow_timeouts::FlowTimeouts;
+pub use sources::Source;
 pub use values::{DnsLog, LogFormat, SocketLb, UplinkMode};
 
 use crate::model::{exposure::NodePortAddresses, service::Algorithm};
@@ -31,8 +33,11 @@ const API_VERSION: &str = "clusterip.dev/v1alpha1";
 /// Second line of a configuration file.
 const KIND: &str = "AgentConfiguration";
 
+/// Host sides of the pods' devices, unless it is said otherwise: as bridge, ptp, flannel and kindnet name them, and Calico.
+pub(crate) const POD_INTERFACES: &str = "veth*,cali*";
+
 /// Documented options that are for later: an error, since an option without effect would be a trap.
-const NOT_YET: [&str; 4] = ["kubeconfig", "in-cluster", "kube-api-server", "forwarding"];
+const NOT_YET: [&str; 1] = ["forwarding"];
 
 /// One option.
 #[derive(Clone, Copy, Debug)]
@@ -88,13 +93,19 @@ macro_rules! options {
 
 options! {
     /// Directory of the manifests to serve: *.yaml, *.yml and *.json
-    manifests: PathBuf = "manifests" "DIR", None, RUN | PLAN | CHECK, values::path, as_is;
+    manifests: PathBuf = "manifests" "DIR", Some(""), RUN | PLAN | CHECK, values::path_or_none, as_is;
+    /// Serve what a Kubernetes API server has, by this file that says how it is reached
+    kubeconfig: Option<PathBuf> = "kubeconfig" "FILE", Some(""), RUN, values::optional_path, as_is;
+    /// Serve what the API server of the cluster has that this is a pod of, by the pod's service account: on or off
+    in_cluster: bool = "in-cluster" "on|off", Some("off"), RUN, values::switch, values::switch_text;
+    /// Where API servers really are, tried in turn: theirs in place of the one that --kubeconfig or --in-cluster names
+    kube_api_servers: Vec<String> = "kube-api-server" "URL[,URL]", Some(""), RUN, values::api_servers, as_is;
     /// Name of this node, as nodeName of its pods has it (the host's name if left out)
     node_name: String = "node-name" "NAME", None, RUN | PLAN, values::node_name, as_is;
     /// Ranges from which services get their addresses, at most one of each family
     service_cidrs: Vec<IpNet> = "service-cidr" "CIDR[,CIDR]", Some("10.96.0.0/16"), RUN | PLAN | CHECK, values::one_per_family, as_is;
     /// Host sides of the pods' devices: names with * and ?
-    pod_interfaces: Vec<String> = "pod-interfaces" "GLOB[,GLOB]", Some("veth*"), RUN, values::globs, as_is;
+    pod_interfaces: Vec<String> = "pod-interfaces" "GLOB[,GLOB]", Some(POD_INTERFACES), RUN, values::globs, as_is;
     /// Devices that lead to the outside: names with * and ? (those with a default route if left out)
     uplinks: Vec<String> = "uplinks" "GLOB[,GLOB]", Some(""), RUN, values::globs, as_is;
     /// How services are kept from clients outside: tc, auto (at the driver too where it has native XDP), or off
@@ -186,6 +197,9 @@ pub enum ConfigError {
         /// As key.
         key: String,
     },
+    /// More than one source of objects, or none, or an option that goes with another source.
+    #[error("{0}")]
+    Source(String),
     /// The configuration file.
     #[error(transparent)]
     File(#[from] FileError),
@@ -220,11 +234,13 @@ impl Config {
             .map(|path| file::read(Path::new(&path)))
             .transpose()?
             .unwrap_or_default();
-        Self::read(&Given {
+        let config = Self::read(&Given {
             flags: flags.values(),
             environment: &environment,
             file,
-        })
+        })?;
+        config.check_source::<COMMAND>()?;
+        Ok(config)
     }
 
     /// The configuration as a file for `--config`.

@@ -39,9 +39,12 @@ fn the_defaults_are_those_of_the_documentation() {
         config,
         Config {
             manifests: "/m".into(),
+            kubeconfig: None,
+            in_cluster: false,
+            kube_api_servers: vec![],
             node_name: "a".into(),
             service_cidrs: vec!["10.96.0.0/16".parse().expect("a range")],
-            pod_interfaces: vec!["veth*".into()],
+            pod_interfaces: vec!["veth*".into(), "cali*".into()],
             uplinks: vec![],
             uplink_mode: UplinkMode::Tc,
             algorithm: Algorithm::RoundRobin,
@@ -217,8 +220,70 @@ fn a_bad_value_names_where_it_was_given_and_what_is_allowed() {
     let found = error(load(&[], &[]));
     assert_eq!(
         found,
-        "--manifests is required: give it, or set CLUSTERIP_MANIFESTS, or write `manifests:` into the file of --config"
+        "where objects come from is required: give one of --manifests DIR, --kubeconfig FILE and --in-cluster (or its variable, \
+         or its key in the file of --config)"
     );
+}
+
+#[test]
+fn objects_come_from_one_place() {
+    let source = |args: &[&str]| {
+        let config = load(args, &[]).expect("a configuration");
+        format!("{:?} {:?}", config.source(), config.kube_api_servers)
+    };
+    for (args, wanted) in [
+        (&["--manifests", "/m"][..], r#"Manifests("/m") []"#),
+        (&["--kubeconfig", "/k"], r#"Kubeconfig("/k") []"#),
+        (&["--in-cluster"], "InCluster []"),
+        (
+            &[
+                "--in-cluster=on",
+                "--kube-api-server",
+                "192.0.2.1,[2001:db8::1]:443,api.example:6443",
+            ],
+            r#"InCluster ["https://192.0.2.1:6443", "https://[2001:db8::1]:443", "https://api.example:6443"]"#,
+        ),
+        (
+            &[
+                "--kubeconfig",
+                "/k",
+                "--kube-api-server",
+                "2001:db8::1,http://127.0.0.1:8001/,https://a.example/k8s",
+            ],
+            r#"Kubeconfig("/k") ["https://[2001:db8::1]:6443", "http://127.0.0.1:8001", "https://a.example/k8s"]"#,
+        ),
+    ] {
+        assert_eq!(source(args), wanted);
+    }
+    for (args, wanted) in [
+        (
+            &["--manifests", "/m", "--in-cluster"][..],
+            "--manifests and --in-cluster are given, but objects come from one place",
+        ),
+        (
+            &["--manifests", "/m", "--kube-api-server", "192.0.2.1"],
+            "--kube-api-server goes with --kubeconfig or --in-cluster",
+        ),
+        (
+            &["--in-cluster", "--kube-api-server", "ftp://192.0.2.1"],
+            "--kube-api-server \"ftp://192.0.2.1\": ftp://192.0.2.1 must be a URL such as https://192.0.2.1:6443",
+        ),
+        (
+            &["--in-cluster", "--kube-api-server", "a b"],
+            "--kube-api-server \"a b\": a b must be",
+        ),
+        (
+            &["--in-cluster", "--kube-api-server", "a/b"],
+            "--kube-api-server \"a/b\": a/b must be",
+        ),
+        (
+            &["--in-cluster", "--kube-api-server", "me@a"],
+            "--kube-api-server \"me@a\": me@a must be",
+        ),
+    ] {
+        let found = error(load(args, &[]));
+        assert!(found.starts_with(wanted), "{found}");
+    }
 }
 
 #[test]
@@ -230,13 +295,13 @@ fn a_bad_file_says_where() {
         ),
         (
             "a: 1\n",
-            ":1:4: a: unknown key; there are manifests, nodeName, ",
+            ":1:4: a: unknown key; there are manifests, kubeconfig, ",
         ),
         (
             "manifests: /m\nmax-flows: 1\n",
             ":2:12: max-flows: unknown key",
         ),
-        ("kubeconfig: /k\n", ":1:13: kubeconfig: not supported yet"),
+        ("forwarding: x\n", ":1:13: forwarding: not supported yet"),
         (
             "kind: Config\n",
             ":1:7: kind: is \"Config\", must be AgentConfiguration",

@@ -60,6 +60,8 @@ pub enum UplinkMode {
     Off,
 }
 
+/// Where API servers listen that nobody moved.
+const API_SERVER_PORT: u16 = 6443;
 /// Characters of a device's name, less the ending zero.
 const DEVICE_NAME: usize = 15;
 
@@ -68,6 +70,11 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
         return Err("must be a path".to_owned());
     }
     Ok(text.into())
+}
+
+/// An empty path is none.
+pub(super) fn path_or_none(text: &str) -> Result<PathBuf, String> {
+    optional_path(text).map(Option::unwrap_or_default)
 }
 
 pub(super) fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
@@ -292,6 +299,47 @@ pub(super) const fn switch_text(is_on: &bool) -> &'static str {
 
 pub(super) fn upstreams(text: &str) -> Result<Vec<SocketAddr>, String> {
     items(text).map(address::upstream).collect()
+}
+
+/// `https://` and its port where they are left out: of a server that is named by nothing but its address.
+pub(super) fn api_servers(text: &str) -> Result<Vec<String>, String> {
+    items(text).map(api_server).collect()
+}
+
+fn api_server(text: &str) -> Result<String, String> {
+    let wrong = || {
+        format!(
+            "{text} must be a URL such as https://192.0.2.1:6443, or ADDR[:PORT] for https and port {API_SERVER_PORT}"
+        )
+    };
+    if text.contains("://") {
+        let url: hyper::Uri = text.parse().map_err(|_error| wrong())?;
+        let is_http = matches!(url.scheme_str(), Some("https" | "http"));
+        let has_more = url.query().is_some() || url.host().is_none_or(str::is_empty);
+        return if is_http && !has_more {
+            Ok(text.trim_end_matches('/').to_owned())
+        } else {
+            Err(wrong())
+        };
+    }
+    let url = match text.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) => format!("https://[{address}]:{API_SERVER_PORT}"),
+        Ok(IpAddr::V4(address)) => format!("https://{address}:{API_SERVER_PORT}"),
+        Err(_)
+            if text
+                .rsplit_once(':')
+                .is_some_and(|(_, port)| port.parse::<u16>().is_ok()) =>
+        {
+            format!("https://{text}")
+        }
+        Err(_) => format!("https://{text}:{API_SERVER_PORT}"),
+    };
+    let parsed: hyper::Uri = url.parse().map_err(|_error| wrong())?;
+    let has_path = parsed.path() != "/" || parsed.query().is_some();
+    if has_path || text.contains('@') {
+        return Err(wrong());
+    }
+    Ok(url)
 }
 
 pub(super) fn stubs(text: &str) -> Result<Vec<(Name, SocketAddr)>, String> {

@@ -20,7 +20,9 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::{Progress, Verdict};
-use crate::{attachments::Attachments, clock::Clock, reconcile::Published};
+use crate::{
+    attachments::Attachments, clock::Clock, reconcile::Published, source::kubernetes::Connection,
+};
 
 /// Where health comes from.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct Health {
     pub published: watch::Receiver<Published>,
     /// Whether the devices were looked at.
     pub attached: watch::Receiver<Option<Attachments>>,
+    /// How the API server is reached, if objects come from one.
+    pub connection: Option<watch::Receiver<Connection>>,
     /// How often it was asked.
     pub answers: Answers,
 }
@@ -43,8 +47,10 @@ impl Health {
     pub fn verdict(&self) -> Verdict {
         let is_attached = self.attached.borrow().is_some();
         let node_is_leaving = self.published.borrow().snapshot.node.is_leaving;
+        let connection = self.connection.as_ref();
+        let waiting = connection.and_then(|it| it.borrow().waiting());
         let progress = self.progress.borrow();
-        Verdict::new(&progress, is_attached, node_is_leaving, self.clock.now())
+        Verdict::new(&progress, is_attached, node_is_leaving, self.clock.now()).waiting_for(waiting)
     }
 }
 

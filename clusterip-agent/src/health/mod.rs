@@ -123,6 +123,20 @@ impl Verdict {
         }
     }
 
+    /// The same while the source of objects has not said everything: nothing waits for this agent then, and a new one would
+    /// have to wait as long.
+    #[must_use]
+    pub fn waiting_for(self, source: Option<String>) -> Self {
+        match source {
+            Some(why) => Self {
+                late: None,
+                starting: Some(why),
+                ..self
+            },
+            None => self,
+        }
+    }
+
     /// `/livez`: whether it makes sense to let the agent go on.
     #[must_use]
     pub const fn is_live(&self) -> bool {
@@ -258,6 +272,16 @@ mod tests {
             assert_eq!(verdict.reason().is_none(), healthy, "{verdict:?}");
             assert_eq!(verdict.node_eligible, !leaves);
         }
+    }
+
+    /// F1, F7: a server that is away at the start keeps the node from being ready, and the agent alive.
+    #[test]
+    fn who_waits_for_its_source_is_live_but_not_healthy() {
+        let verdict = Verdict::new(&Progress::new(at(0)), true, false, at(100));
+        assert!(!verdict.is_live());
+        let verdict = verdict.waiting_for(Some("nobody answers".to_owned()));
+        assert!(verdict.is_live() && !verdict.is_healthy());
+        assert_eq!(verdict.reason(), Some("nobody answers"));
     }
 
     /// kube-proxy's habit: `lastUpdated` is the present while all is well.

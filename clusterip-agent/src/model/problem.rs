@@ -134,17 +134,20 @@ impl fmt::Display for Problem {
             value,
             message,
         } = self;
-        write!(f, "{file}:{line}:{column}:")?;
+        // What no file defines has no place in one.
+        if !file.is_empty() {
+            write!(f, "{file}:{line}:{column}: ")?;
+        }
         if !object.is_empty() {
-            write!(f, " {object}:")?;
+            write!(f, "{object}: ")?;
         }
         if !field.is_empty() {
-            write!(f, " {field}:")?;
+            write!(f, "{field}: ")?;
         }
         if !value.is_empty() {
-            write!(f, " {value:?}:")?;
+            write!(f, "{value:?}: ")?;
         }
-        write!(f, " {message}")
+        f.write_str(message)
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     event::Event,
     exposure::Exposure,
     inside::inside,
-    node_ports::NodePorts,
+    node_ports::{KeptPorts, NodePorts},
     object::{Kind, ObjectName},
     problem::{Fault, Problem},
     range::ServiceRange,
@@ -51,6 +51,8 @@ pub struct Resolver {
     served: ServedAddresses,
     /// Services that an event touched and that were not resolved since.
     touched: BTreeSet<ObjectName>,
+    /// What services got is this node's own word, hence kept.
+    keeps: bool,
 }
 
 impl Resolver {
@@ -85,6 +87,7 @@ impl Resolver {
             },
             served: ServedAddresses::new(),
             touched: BTreeSet::new(),
+            keeps: true,
         }
     }
 
@@ -95,6 +98,16 @@ impl Resolver {
         let family = self.allocator.ranges().first().map(ServiceRange::family);
         self.pool = Allocator::of_balancers(exposure.pool.clone(), family);
         self.exposure = exposure;
+        self
+    }
+
+    /// The same where an API server gives addresses and node ports out: a service has those that it names, and nothing else
+    /// (after [`Resolver::exposed`]).
+    #[must_use]
+    pub fn of_api_server(mut self) -> Self {
+        self.allocator = Allocator::of_api_server(self.allocator.ranges().to_vec());
+        self.node_ports = NodePorts::new(1..=u16::MAX, KeptPorts::new());
+        self.keeps = false;
         self
     }
 
@@ -142,7 +155,7 @@ impl Resolver {
         // Not kept: `plan` alone has a pool so far, and keeps nothing.
         self.pool.settle(&self.cluster, &mut self.touched);
         let is_changed = self.allocator.is_changed() || self.node_ports.is_changed();
-        is_changed.then(|| Allocations {
+        (self.keeps && is_changed).then(|| Allocations {
             addresses: self.allocator.kept(),
             resting: self.allocator.resting(),
             node_ports: self.node_ports.kept(),

@@ -16,6 +16,8 @@ pub(super) enum Purpose {
     /// A service's own.
     #[default]
     Service,
+    /// The same where somebody else gave it already.
+    Given,
     /// Those of load balancers; the family of a service that says none.
     Balancer(Option<Family>),
 }
@@ -24,6 +26,10 @@ impl Purpose {
     pub(super) fn wish(self, service: &Service, ranges: &[ServiceRange]) -> Wish {
         match self {
             Self::Service => Wish::of(service, ranges),
+            Self::Given => Wish {
+                automatic: Vec::new(),
+                ..Wish::of(service, ranges)
+            },
             Self::Balancer(default) => Wish::of_balancer(service, ranges, default),
         }
     }
@@ -31,7 +37,7 @@ impl Purpose {
     /// What the range is called.
     pub(super) const fn range(self) -> &'static str {
         match self {
-            Self::Service => "service range",
+            Self::Service | Self::Given => "service range",
             Self::Balancer(_) => "pool of load balancers",
         }
     }
@@ -39,7 +45,7 @@ impl Purpose {
     /// The option that says it.
     pub(super) const fn flag(self) -> &'static str {
         match self {
-            Self::Service => "--service-cidr",
+            Self::Service | Self::Given => "--service-cidr",
             Self::Balancer(_) => "--load-balancer-pool",
         }
     }
@@ -47,7 +53,7 @@ impl Purpose {
     /// Where an address would stand if it were named.
     pub(super) const fn field(self) -> &'static str {
         match self {
-            Self::Service => "spec.clusterIP",
+            Self::Service | Self::Given => "spec.clusterIP",
             Self::Balancer(_) => "spec.loadBalancerIP",
         }
     }

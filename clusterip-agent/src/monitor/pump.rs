@@ -83,7 +83,8 @@ async fn serve(
 ) {
     let published = around.published.borrow_and_update().clone();
     let devices = around.attached.borrow_and_update().clone();
-    let names = Names::of(&published, &Selection::default());
+    let everything = Selection::default();
+    let names = Names::of(&published, &everything);
     let begun = Instant::now();
     let mut renewed: Option<Instant> = None;
     while !clients.is_empty() {

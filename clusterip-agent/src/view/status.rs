@@ -1,10 +1,11 @@
 //! `status`
 
 use clusterip_common::abi::{Outcome, Traffic, maps};
+use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::VERSION;
-use crate::{model::problem::Problem, reconcile::Published};
+use crate::{model::problem::Problem, reconcile::Published, source::kubernetes::Connection};
 
 /// The document of `status -o json`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -59,16 +60,32 @@ pub struct AgentFacts {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceView {
-    /// manifests
+    /// manifests or kubernetes
     pub kind: String,
-    /// The directory.
+    /// The directory, the kubeconfig file, or `in-cluster`.
     pub place: String,
+    /// The API server that answered last; empty for manifests, and before the first answer.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub server: String,
+    /// Why the API server is not reached, if it is not: what it said before stays in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<LostView>,
     /// Whether everything was listed once.
     pub synced: bool,
     /// Services in it.
     pub services: usize,
     /// Addresses of pods in it.
     pub pod_addresses: usize,
+}
+
+/// An API server that is not reached.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LostView {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, and what can be done.
+    pub reason: String,
 }
 
 /// Whether the maps follow.
@@ -83,6 +100,9 @@ pub struct DataplaneView {
     pub frontends: usize,
     /// Endpoints, each for each service port it is behind.
     pub backends: usize,
+    /// Services with addresses or ports towards the outside, which are not in the maps yet.
+    #[serde(default)]
+    pub unserved: usize,
 }
 
 /// A map.
@@ -126,6 +146,8 @@ pub struct Read<'a> {
     pub entries: &'a [(&'static str, u64)],
     /// Counters by outcome.
     pub outcomes: Vec<(Outcome, Traffic)>,
+    /// How the API server is reached, where objects come from one.
+    pub connection: Option<Connection>,
 }
 
 /// How everything is.
@@ -141,6 +163,7 @@ pub fn status(
         capacity,
         entries,
         outcomes,
+        connection,
     } = read;
     let (mut frontends, mut backends, mut addresses) = (0, 0, std::collections::BTreeSet::new());
     for place in published.index.services.values().flat_map(|all| all.iter()) {
@@ -161,7 +184,18 @@ pub fn status(
         waiting: published.waiting,
         frontends,
         backends,
+        unserved: published
+            .snapshot
+            .services
+            .values()
+            .filter(|service| !service.external.is_empty())
+            .count(),
     };
+    let connection = connection.unwrap_or_default();
+    let lost = connection.lost().map(|(since, why)| LostView {
+        since,
+        reason: why.to_owned(),
+    });
     Status {
         version: VERSION,
         healthy: published.synced
@@ -172,6 +206,8 @@ pub fn status(
         source: SourceView {
             kind: kind.to_owned(),
             place: place.to_owned(),
+            server: connection.server,
+            lost,
             synced: published.synced,
             services: published.snapshot.services.size(),
             pod_addresses: published.snapshot.pods.size(),

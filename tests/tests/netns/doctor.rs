@@ -136,8 +136,8 @@ fn devices_that_do_not_forward_or_do_not_match() -> Result<()> {
     let node = lab.node.namespace().clone();
     wrong(
         &lab,
-        &["--pod-interfaces", "veth*,cali*"],
-        "interfaces      nothing matches cali*",
+        &["--pod-interfaces", "veth*,eni*"],
+        "interfaces      nothing matches eni*",
     )?;
     let set = |file: &str, value: &str| {
         let path = format!("/proc/sys/net/{file}");

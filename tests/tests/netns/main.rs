@@ -6,9 +6,11 @@
 )]
 
 mod api;
+mod beside;
 mod bulk;
 mod changes;
 mod choosing;
+mod cluster;
 mod dataplane;
 mod demo;
 mod doctor;
@@ -17,6 +19,7 @@ mod faults;
 mod forwarding;
 mod hairpin;
 mod health;
+mod kubernetes;
 mod lifecycle;
 mod listeners;
 mod live_trace;

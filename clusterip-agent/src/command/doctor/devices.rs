@@ -1,10 +1,12 @@
 //! The pods' devices, and whether the node forwards between them.
 
-use super::{Finding, machine::Machine, netdev::NetDevice};
+use super::{Finding, cni, machine::Machine, netdev::NetDevice};
+use crate::config::POD_INTERFACES;
 
 pub(super) fn findings(machine: &Machine, globs: &[String]) -> Vec<Finding> {
     let devices = machine.devices(globs);
     let mut findings = vec![
+        cni::finding(machine, globs),
         interfaces(machine, globs, &devices),
         forwarding(
             machine,
@@ -27,8 +29,11 @@ pub(super) fn findings(machine: &Machine, globs: &[String]) -> Vec<Finding> {
     findings
 }
 
-/// Each glob by itself: one that matches nothing may be a slip.
+/// Each glob by itself: one that matches nothing may be a slip. The default has one for each of several plugins.
 fn interfaces(machine: &Machine, globs: &[String], devices: &[&NetDevice]) -> Finding {
+    if globs.join(",") == POD_INTERFACES && !devices.is_empty() {
+        return Finding::good("interfaces", format!("{} match", devices.len()));
+    }
     let idle: Vec<&str> = globs
         .iter()
         .filter(|glob| machine.devices(std::slice::from_ref(glob)).is_empty())

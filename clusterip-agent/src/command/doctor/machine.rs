@@ -1,9 +1,8 @@
 //! The kernel, what this process may do, and the file systems it needs.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use clusterip_common::abi;
@@ -16,6 +15,7 @@ use super::{
 use crate::{
     dataplane::{cgroup, pins::Pins},
     interfaces::Globs,
+    kube_proxy::{Chain, Installed, ProgramError, Programs},
 };
 
 /// Lowest kernel, and the one that has TCX.
@@ -90,17 +90,7 @@ impl Machine {
 
     /// What a program prints; None if it is not there or fails.
     pub(super) fn output(&self, program: &str, arguments: &[&str]) -> Option<String> {
-        if !self.runs {
-            return None;
-        }
-        let output = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .output()
-            .ok()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        output.status.success().then_some(text)
+        self.run(program, arguments, "").ok()
     }
 
     /// The devices that match.
@@ -108,6 +98,22 @@ impl Machine {
         let globs = Globs::new(globs);
         let all = self.devices.iter();
         all.filter(|device| globs.fit(&device.name)).collect()
+    }
+}
+
+impl Programs for Machine {
+    fn run(&self, program: &str, arguments: &[&str], input: &str) -> Result<String, ProgramError> {
+        if self.runs {
+            return Installed.run(program, arguments, input);
+        }
+        Err(ProgramError::Missing(program.to_owned()))
+    }
+
+    fn chains(&self) -> io::Result<Vec<Chain>> {
+        if self.runs {
+            return Installed.chains();
+        }
+        Ok(Vec::new())
     }
 }
 

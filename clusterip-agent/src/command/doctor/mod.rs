@@ -1,5 +1,6 @@
 //! `clusterip doctor`: whether this machine can do what the agent wants of it. Needs no agent.
 
+mod cni;
 mod devices;
 mod machine;
 mod netdev;
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 use self::machine::Machine;
 use super::output::{self, Format};
+use crate::config::POD_INTERFACES;
 
 /// What is looked at.
 #[derive(Args, Clone, Debug)]
@@ -33,7 +35,7 @@ pub(super) struct DoctorArgs {
         value_name = "GLOB[,GLOB]",
         env = "CLUSTERIP_POD_INTERFACES",
         value_delimiter = ',',
-        default_value = "veth*"
+        default_value = POD_INTERFACES
     )]
     pod_interfaces: Vec<String>,
     /// Devices that lead to the outside, to be looked at too: names with * and ?

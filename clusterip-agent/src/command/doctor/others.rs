@@ -1,46 +1,40 @@
 //! Who else handles the packets: what kube-proxy left.
 
 use super::{Finding, machine::Machine};
+use crate::kube_proxy::{self, Leftovers};
 
 pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
-    vec![kube_proxy(machine)]
+    vec![kube_proxy(
+        &kube_proxy::running(),
+        &kube_proxy::find(machine),
+    )]
 }
 
-fn kube_proxy(machine: &Machine) -> Finding {
+/// Whether kube-proxy runs, what it left, and what was not seen of it.
+pub(super) fn kube_proxy(running: &[u32], left: &Leftovers) -> Finding {
     let check = "kube-proxy";
-    let mut found = Vec::new();
-    for program in ["iptables-save", "ip6tables-save"] {
-        let rules = machine.output(program, &[]).unwrap_or_default();
-        let count = service_rules(&rules);
-        found.extend((count > 0).then(|| format!("{count} rules in {program}")));
+    let unseen = match left.unseen.as_slice() {
+        [] => String::new(),
+        unseen => format!("; not seen: {}", unseen.join(", ")),
+    };
+    if !running.is_empty() {
+        let processes: Vec<String> = running.iter().map(ToString::to_string).collect();
+        return Finding::bad(
+            check,
+            format!(
+                "it runs (process {}), with {left}{unseen}",
+                processes.join(", ")
+            ),
+            "one service proxy to a node: take kube-proxy from it, then `clusterip cleanup --kube-proxy` (docs/kubernetes.md)",
+        );
     }
-    let tables = machine
-        .output("nft", &["list", "tables"])
-        .unwrap_or_default();
-    found.extend(
-        tables
-            .contains("kube-proxy")
-            .then(|| "a table of nftables".to_owned()),
-    );
-    let has_ipvs = !machine.devices(&["kube-ipvs0".to_owned()]).is_empty();
-    found.extend(has_ipvs.then(|| "the device kube-ipvs0".to_owned()));
-    if found.is_empty() {
-        return Finding::good(check, "it left nothing here");
+    if left.is_empty() {
+        return Finding::good(check, format!("it left nothing here{unseen}"));
     }
     Finding::bad(
         check,
-        format!("it left {}", found.join(", ")),
-        "stop it, then `kube-proxy --cleanup`: packets that the agent passes on would be translated by its rules",
+        format!("it left {left}{unseen}"),
+        "its rules would translate what the agent passes on: `clusterip cleanup --kube-proxy --dry-run` shows what goes, \
+         without --dry-run it goes",
     )
-}
-
-/// Rules of its chains in the output of `iptables-save`.
-pub(super) fn service_rules(rules: &str) -> usize {
-    let of_services = rules.lines().filter(|line| {
-        line.starts_with("-A")
-            && ["KUBE-SERVICES", "KUBE-SVC-", "KUBE-SEP-"]
-                .iter()
-                .any(|chain| line.contains(chain))
-    });
-    of_services.count()
 }

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use super::{devices, lines, machine, machine::Machine, netdev::NetDevice, others, programs, *};
+use crate::kube_proxy::Leftovers;
 
 fn marks(findings: &[Finding]) -> Vec<(&str, bool)> {
     findings.iter().map(|it| (it.check, it.good)).collect()
@@ -68,6 +69,7 @@ fn devices_are_looked_at_one_by_one() {
     assert_eq!(
         marks(&good),
         [
+            ("network plugin", true),
             ("interfaces", true),
             ("forwarding", true),
             ("rp_filter", true),
@@ -82,11 +84,12 @@ fn devices_are_looked_at_one_by_one() {
     let machine = Machine::of_files(root.path(), &uneven);
     write("proc/sys/net/ipv4/ip_forward", "0\n");
     write("proc/sys/net/ipv6/conf/all/forwarding", "1\n");
-    let globs = ["veth*".to_owned(), "cali*".to_owned()];
+    let globs = ["veth*".to_owned(), "eni*".to_owned()];
     let bad = devices::findings(&machine, &globs);
     assert_eq!(
         marks(&bad),
         [
+            ("network plugin", true),
             ("interfaces", false),
             ("forwarding", false),
             ("forwarding v6", true),
@@ -96,7 +99,7 @@ fn devices_are_looked_at_one_by_one() {
     );
     let text = lines(&bad, false).expect("a text");
     assert!(
-        text.contains("✗ interfaces     nothing matches cali*\n"),
+        text.contains("✗ interfaces      nothing matches eni*\n"),
         "{text}"
     );
     assert!(
@@ -104,7 +107,7 @@ fn devices_are_looked_at_one_by_one() {
         "{text}"
     );
     assert!(
-        text.contains("✗ mtu            1400 at vethB, 1500 at vethA\n"),
+        text.contains("✗ mtu             1400 at vethB, 1500 at vethA\n"),
         "{text}"
     );
     assert!(text.ends_with("3 things need a look\n"), "{text}");
@@ -117,7 +120,36 @@ fn programs_and_rules_of_others_are_found_in_what_the_tools_print() {
                    filter protocol all pref 1 bpf chain 0 handle 0x1 cil_from_container direct-action not_in_hw id 5\n";
     let found: Vec<&str> = programs::foreign_filters(filters).collect();
     assert_eq!(found, ["cil_from_container"]);
-    let rules = "*nat\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j KUBE-SERVICES\n-A KUBE-SVC-X -j KUBE-SEP-Y\n\
-                 -A INPUT -j ACCEPT\nCOMMIT\n";
-    assert_eq!(others::service_rules(rules), 2);
+}
+
+#[test]
+fn kube_proxy_is_named_where_it_runs_and_what_it_left_where_it_ran() {
+    let none = Leftovers::default();
+    let good = others::kube_proxy(&[], &none);
+    assert!(
+        good.good && good.found == "it left nothing here",
+        "{good:?}"
+    );
+    let blind = Leftovers {
+        unseen: vec!["tables of nftables: nft is not installed here".into()],
+        ..Leftovers::default()
+    };
+    let found = others::kube_proxy(&[], &blind);
+    assert!(
+        found.good && found.found.ends_with("nft is not installed here"),
+        "{found:?}"
+    );
+    let left = Leftovers {
+        tables: vec![("ip".into(), 12)],
+        ..Leftovers::default()
+    };
+    let found = others::kube_proxy(&[], &left);
+    assert_eq!(
+        found.found,
+        "it left the nftables table ip kube-proxy with 12 rules"
+    );
+    assert!(!found.good && found.hint.contains("cleanup --kube-proxy --dry-run"));
+    let found = others::kube_proxy(&[7, 8], &none);
+    assert_eq!(found.found, "it runs (process 7, 8), with nothing");
+    assert!(!found.good);
 }

@@ -131,8 +131,7 @@ impl Allocator {
     /// that it is served for, if that is still there and may have it. Otherwise it rests, until its flows are dead.
     pub fn remember(&mut self, served: &ServedAddresses, cluster: &Cluster) {
         let is_new = |address: &IpAddr| {
-            let range = self.range(Family::of(*address));
-            let is_ours = range.is_some_and(|range| range.check(*address).is_ok());
+            let is_ours = self.fits(*address).is_ok();
             is_ours && !self.owners.contains_key(address) && !self.resting.contains_key(address)
         };
         let unknown: Vec<(IpAddr, Owner)> = served
@@ -179,6 +178,16 @@ impl Allocator {
         Self {
             purpose: Purpose::Balancer(default),
             ranges: pool,
+            ..Self::default()
+        }
+    }
+
+    /// Somebody else gives out the addresses: services have what they name, from wherever it is, and nothing is kept.
+    #[must_use]
+    pub fn of_api_server(ranges: Vec<ServiceRange>) -> Self {
+        Self {
+            purpose: Purpose::Given,
+            ranges,
             ..Self::default()
         }
     }
@@ -340,10 +349,7 @@ impl Allocator {
                     wish.automatic.contains(&family)
                         && !kept.iter().any(|kept| Family::of(kept.address) == family)
                 });
-            let is_usable = self
-                .range(family)
-                .is_some_and(|range| range.check(held.address).is_ok());
-            if is_wanted && is_usable {
+            if is_wanted && self.fits(held.address).is_ok() {
                 held.automatic = !is_named;
                 kept.push(held);
             } else {
@@ -370,26 +376,15 @@ impl Allocator {
             return;
         };
         for Asked { address, field } in wish.explicit.clone() {
-            let verdict = match (
-                self.range(Family::of(address))
-                    .map(|range| (range, range.check(address))),
-                self.owners.get(&address),
-            ) {
-                (_, Some(owner)) if owner == name => continue,
-                (None, _) => Err(self.no_range(Family::of(address))),
-                (Some((range, Err(Unusable::Outside))), _) => Err(format!(
-                    "is outside the {} {range} ({})",
-                    self.purpose.range(),
-                    self.purpose.flag()
-                )),
-                (Some((range, Err(Unusable::Reserved))), _) => Err(format!(
-                    "is the first or last address of the {} {range} and cannot be a service's",
-                    self.purpose.range()
-                )),
-                (Some((_, Ok(()))), Some(owner)) => Err(format!(
-                    "is taken by Service {owner}: choose another address"
-                )),
-                (Some((_, Ok(()))), None) => Ok(()),
+            let verdict = match self.owners.get(&address) {
+                Some(owner) if owner == name => continue,
+                owner => self.fits(address).and_then(|()| {
+                    owner.map_or(Ok(()), |owner| {
+                        Err(format!(
+                            "is taken by Service {owner}: choose another address"
+                        ))
+                    })
+                }),
             };
             match verdict {
                 Ok(()) => self.take(name, address, false, false),
@@ -444,6 +439,26 @@ impl Allocator {
     fn is_free(&self, name: &ObjectName, address: IpAddr) -> bool {
         let resting = self.resting.get(&address);
         !self.owners.contains_key(&address) && resting.is_none_or(|it| it.owner == *name)
+    }
+
+    /// Whether a service may have this address at all.
+    fn fits(&self, address: IpAddr) -> Result<(), String> {
+        if self.purpose == Purpose::Given {
+            return Ok(());
+        }
+        let family = Family::of(address);
+        let range = self.range(family).ok_or_else(|| self.no_range(family))?;
+        range.check(address).map_err(|why| match why {
+            Unusable::Outside => format!(
+                "is outside the {} {range} ({})",
+                self.purpose.range(),
+                self.purpose.flag()
+            ),
+            Unusable::Reserved => format!(
+                "is the first or last address of the {} {range} and cannot be a service's",
+                self.purpose.range()
+            ),
+        })
     }
 
     fn no_range(&self, family: Family) -> String {

@@ -5,6 +5,7 @@
 
 mod clock;
 pub mod cluster;
+mod kubernetes;
 mod process;
 mod programming;
 mod report;
@@ -88,6 +89,7 @@ pub fn run(rounds: usize, is_quick: bool) -> Result<()> {
         programming::changing,
         process::memory,
         process::latency,
+        kubernetes::api_server,
     ] {
         let printed = rows.len();
         part(&scale, &mut rows)?;

@@ -25,9 +25,9 @@ use super::{
 use crate::{Agent, Node, agent::BPFFS, manifests::Manifests};
 
 /// Looks at the map so often.
-const PAUSE: Duration = Duration::from_micros(200);
+pub(super) const PAUSE: Duration = Duration::from_micros(200);
 /// A change that takes longer than this was lost.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How the manifests lie in their folder.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,15 +125,20 @@ fn write(cluster: &Cluster, folder: &Path, layout: Layout, form: Form) -> Result
 }
 
 fn started(node: &Node, cluster: &Cluster, manifests: &Manifests) -> Result<Agent> {
-    let services = (cluster.services * 3).next_power_of_two().to_string();
-    let endpoints = cluster.services * cluster.endpoints * 3 / 2;
-    let backends = endpoints.next_power_of_two().to_string();
+    let [services, backends] = room(cluster);
     let more = ["--max-services", &services, "--max-backends", &backends];
     Agent::start(node, manifests.path(), &more)
 }
 
+/// How many services and backends the maps have room for.
+pub(super) fn room(cluster: &Cluster) -> [String; 2] {
+    let services = cluster.services * 3;
+    let endpoints = cluster.services * cluster.endpoints * 3 / 2;
+    [services, endpoints].map(|it| it.next_power_of_two().to_string())
+}
+
 /// A figure of a process, in MiB.
-fn status(id: u32, name: &str) -> Result<f64> {
+pub(super) fn status(id: u32, name: &str) -> Result<f64> {
     let text = fs::read_to_string(format!("/proc/{id}/status"))?;
     let found = text.lines().find_map(|line| line.strip_prefix(name));
     let words = found.and_then(|rest| rest.strip_prefix(':'));

@@ -1,0 +1,107 @@
+//! Where the objects of `clusterip run` come from.
+
+use std::fmt;
+
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    clock::Clock,
+    config::{Config, Source},
+    model::event::Event,
+    reconcile::Published,
+    source::{
+        kubernetes::{self, Connection, Scope, Servers, Tally},
+        manifests::{Kept, Reload, Watch},
+    },
+};
+
+/// Where objects come from.
+pub(super) enum Origin {
+    /// A directory.
+    Manifests(Box<Watch>, String),
+    /// An API server.
+    Kubernetes(Box<kubernetes::Source>, Servers),
+}
+
+impl Origin {
+    /// What the configuration says. A directory is read, an API server is not asked yet: it may be away.
+    pub(super) async fn open(config: &Config, clock: Clock) -> anyhow::Result<Self> {
+        let source = config.source();
+        if let Source::Manifests(directory) = source {
+            let last_good = Kept::open(&config.state_dir.join("manifests"));
+            let watch = Watch::start(directory, super::rules(config), last_good)?;
+            return Ok(Self::Manifests(
+                Box::new(watch),
+                directory.display().to_string(),
+            ));
+        }
+        let servers = Servers::open(source, &config.kube_api_servers).await?;
+        let scope = Scope::new(&config.node_name, !config.dns_listen.is_empty());
+        let source = kubernetes::Source::new(servers.clone(), scope, clock);
+        Ok(Self::Kubernetes(Box::new(source), servers))
+    }
+
+    /// How the API server is reached, if there is one.
+    pub(super) fn connection(&self) -> Option<watch::Receiver<Connection>> {
+        match self {
+            Self::Manifests(..) => None,
+            Self::Kubernetes(source, _) => Some(source.connection()),
+        }
+    }
+
+    /// What makes it be read at once, if it is not told of everything anyway.
+    pub(super) fn reload(&self) -> Option<Reload> {
+        match self {
+            Self::Manifests(watch, _) => Some(watch.reload()),
+            Self::Kubernetes(..) => None,
+        }
+    }
+
+    /// Shows what is counted of it.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        if let Self::Kubernetes(source, _) = self {
+            let ours = registry.sub_registry_with_prefix("clusterip");
+            source.tally().register(ours);
+        }
+    }
+
+    /// Tells the API server, if there is one, of problems with its objects, for as long as anything is published.
+    pub(super) fn announcing(
+        &self,
+        node: &str,
+        clock: Clock,
+        published: watch::Receiver<Published>,
+    ) -> impl Future<Output = ()> + use<> {
+        let told: Option<(Servers, Tally)> = match self {
+            Self::Manifests(..) => None,
+            Self::Kubernetes(source, servers) => Some((servers.clone(), source.tally().clone())),
+        };
+        let node = node.to_owned();
+        async move {
+            if let Some((servers, tally)) = told {
+                kubernetes::announce(servers, tally, node, clock, published).await;
+            }
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Sends what it says until nobody listens.
+    pub(super) async fn run(self, events: mpsc::Sender<Vec<Event>>) {
+        match self {
+            Self::Manifests(watch, _) => watch.run(events).await,
+            Self::Kubernetes(source, _) => source.run(events).await,
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Manifests(_, directory) => write!(f, "manifests {directory}"),
+            Self::Kubernetes(_, servers) => {
+                write!(f, "kubernetes {}", servers.addresses().join(", "))
+            }
+        }
+    }
+}
