@@ -144,10 +144,8 @@ impl Allocator {
             return false;
         };
         let family = Family::of(address);
-        let held = self.held.get(name).into_iter().flatten();
-        let has_one = held
-            .map(|held| held.address)
-            .any(|it| Family::of(it) == family);
+        let mut held = self.held.get(name).into_iter().flatten();
+        let has_one = held.any(|held| Family::of(held.address) == family);
         let wish = self.purpose.wish(service, &self.ranges);
         !has_one && (wish.names(address) || wish.automatic.contains(&family))
     }
@@ -399,12 +397,8 @@ impl Allocator {
             return;
         };
         for family in wish.automatic.clone() {
-            let has_one = self
-                .held
-                .get(name)
-                .into_iter()
-                .flatten()
-                .any(|held| Family::of(held.address) == family);
+            let mut held = self.held.get(name).into_iter().flatten();
+            let has_one = held.any(|held| Family::of(held.address) == family);
             if has_one {
                 continue;
             }
