@@ -87,7 +87,9 @@ fn rewritten(text: &str, heading: &str, steps: &[Step]) -> String {
             if line.starts_with("$ ")
                 && let Some(step) = steps.next()
             {
-                new.push_str(&format!("$ {}\n{}", step.command, step.output));
+                for part in ["$ ", &step.command, "\n", &step.output] {
+                    new.push_str(part);
+                }
             }
         } else {
             new.push_str(line);
@@ -159,7 +161,7 @@ fn output(lab: &Lab, command: &str) -> Result<String> {
         .env("PATH", format!("{}:{paths}", program.display()));
     let output = shell.output().context("run sh")?;
     let code = output.status.code();
-    ensure!(matches!(code, Some(0 | 1)), "{command}: {:?}", output);
+    ensure!(matches!(code, Some(0 | 1)), "{command}: {output:?}");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     Ok(text.replace(&place, MANIFESTS))
 }

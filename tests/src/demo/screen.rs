@@ -60,6 +60,10 @@ impl Screen {
         format!("\x1b[{code}m{text}\x1b[0m")
     }
 
+    #[expect(
+        clippy::unused_self,
+        reason = "one writes at a time: whoever has the screen"
+    )]
     pub(super) fn line(&mut self, text: impl Display) -> Result<()> {
         let mut out = io::stdout().lock();
         writeln!(out, "{text}")?;
