@@ -154,12 +154,17 @@ impl Resolver {
         self.node_ports.settle(&self.cluster, &mut self.touched);
         // Not kept: `plan` alone has a pool so far, and keeps nothing.
         self.pool.settle(&self.cluster, &mut self.touched);
+        if !self.keeps {
+            // Else they would add up, and each event would look at all of them (F5).
+            self.saved();
+            return None;
+        }
         let mut changes = Changes {
             node_ports: self.node_ports.changes(),
             ..Changes::default()
         };
         self.allocator.changes(&mut changes);
-        (self.keeps && !changes.is_empty()).then_some(changes)
+        (!changes.is_empty()).then_some(changes)
     }
 
     /// All that is to be kept on disk.
