@@ -1,10 +1,11 @@
-//! A file that is replaced at one stroke: whoever reads it sees the old text or the new one, whenever this was cut off.
+//! Files that are whole whenever this was cut off: one that is replaced at one stroke, of which a reader sees the old text or the
+//! new one, and one that only grows.
 
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -73,6 +74,57 @@ pub fn replace_soon(path: &Path, text: &[u8]) -> io::Result<()> {
     let draft = draft_of(path);
     let [write, _, name, _] = steps(path, &draft, text);
     carry_out(path, &[write, name])
+}
+
+/// A file that only grows. It is open no longer than it takes: its file system may be made read-only at any time.
+#[derive(Debug)]
+pub struct Growing {
+    path: PathBuf,
+    /// As far as it is known to be good.
+    length: u64,
+}
+
+impl Growing {
+    /// Begins one with a text, in the place of another file of that name.
+    ///
+    /// # Errors
+    /// As for [`replace`].
+    pub fn begin(path: &Path, text: &[u8]) -> io::Result<Self> {
+        replace(path, text)?;
+        Ok(Self {
+            path: path.to_owned(),
+            length: size(text),
+        })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How long it is, in bytes.
+    #[must_use]
+    pub const fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Adds a text, so that it survives a crash of the machine.
+    ///
+    /// # Errors
+    /// What failed; a part of the text may be there until the next one, which takes its place.
+    pub fn append(&mut self, text: &[u8]) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(&self.path)?;
+        file.set_len(self.length)?;
+        file.write_all_at(text, self.length)?;
+        file.sync_data()?;
+        self.length += size(text);
+        Ok(())
+    }
+}
+
+fn size(text: &[u8]) -> u64 {
+    u64::try_from(text.len()).unwrap_or(u64::MAX)
 }
 
 fn carry_out(path: &Path, steps: &[Step<'_>]) -> io::Result<()> {

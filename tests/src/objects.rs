@@ -2,19 +2,19 @@
 
 use std::{net::IpAddr, path::Path};
 
+use crate::server::Protocol;
 use anyhow::{Context as _, Result};
 use clusterip_agent::{
     model::{
         event::Event,
+        facts,
         object::{Object, ObjectName, Spec},
         problem::Problem,
+        service,
         validate::Rules,
     },
     source::manifests,
 };
-use k8s_openapi::api::core::v1 as api;
-
-use crate::server::Protocol;
 
 /// What the demo wants to know of a Pod object.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -64,54 +64,40 @@ impl PodObject {
             return None;
         };
         let ObjectName { namespace, name } = &object.key.name;
-        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-        let ports = containers.flat_map(|container| container.ports.iter().flatten());
+        let containers = pod.containers.iter().filter(|it| !it.is_sidecar);
+        let ports = containers.flat_map(|container| &container.ports);
         Some(Self {
             name: match &**namespace {
                 "default" => name.to_string(),
                 namespace => format!("{namespace}/{name}"),
             },
-            addresses: addresses(pod.status.as_ref()),
+            addresses: addresses(pod),
             ports: ports.filter_map(ContainerPort::of).collect(),
         })
     }
 }
 
 impl ContainerPort {
-    fn of(port: &api::ContainerPort) -> Option<Self> {
+    fn of(port: &facts::ContainerPort) -> Option<Self> {
         Some(Self {
-            name: port.name.clone().unwrap_or_default(),
-            protocol: match port.protocol.as_deref() {
-                None | Some("" | "TCP") => Protocol::Tcp,
-                Some("UDP") => Protocol::Udp,
+            name: port.name.to_string(),
+            protocol: match port.protocol? {
+                service::Protocol::Tcp => Protocol::Tcp,
+                service::Protocol::Udp => Protocol::Udp,
                 // The demo has no server for it.
-                Some(_) => return None,
+                service::Protocol::Sctp => return None,
             },
-            number: port.container_port.try_into().ok()?,
+            number: port.number?,
         })
     }
 }
 
-/// The first address of each family; `podIP` counts where `podIPs` is missing.
-fn addresses(status: Option<&api::PodStatus>) -> Vec<IpAddr> {
-    let Some(status) = status else {
-        return Vec::new();
-    };
-    let listed = status
-        .pod_ips
-        .iter()
-        .flatten()
-        .map(|entry| entry.ip.as_str());
+/// The first address of each family.
+fn addresses(pod: &facts::Pod) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = Vec::new();
-    for address in listed
-        .chain(status.pod_ip.as_deref())
-        .filter_map(|text| text.parse().ok())
-    {
-        let address: IpAddr = address;
-        if !addresses
-            .iter()
-            .any(|known| known.is_ipv4() == address.is_ipv4())
-        {
+    for address in pod.addresses.iter().filter_map(facts::Written::address) {
+        let is_same = |known: &IpAddr| known.is_ipv4() == address.is_ipv4();
+        if !addresses.iter().any(is_same) {
             addresses.push(address);
         }
     }

@@ -54,8 +54,7 @@ fn state() -> State {
     let ips: Vec<&str> = ips.iter().map(String::as_str).collect();
     let mut endpoints = slice("many", "many", &ips);
     if let crate::model::object::Spec::EndpointSlice(slice) = &mut endpoints.spec {
-        let port = &mut Arc::make_mut(slice).ports.as_mut().unwrap()[0];
-        port.name = Some("http".into());
+        Arc::make_mut(slice).ports[0].name = "http".into();
     }
     let headless = json!({ "clusterIP": "None", "ports": [{ "name": "http", "port": 80 }] });
     let objects: [Object; 4] = [

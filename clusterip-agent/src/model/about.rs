@@ -2,11 +2,14 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_openapi::jiff::Timestamp;
 
 use super::{
-    allocate::Assigned, categorise::Policy, endpoints::PortSpec, node_ports::AssignedPort,
-    resolve::Given, service::parse_address,
+    allocate::Assigned,
+    endpoints::PortSpec,
+    facts::{Service, TrafficPolicy, Written},
+    node_ports::AssignedPort,
+    resolve::Given,
 };
 
 /// What makes a service reachable.
@@ -72,37 +75,35 @@ pub struct About {
 
 impl About {
     /// What an object says, with what it was given.
-    pub(super) fn of(service: &Service, ports: Vec<PortSpec>, given: &Given) -> Self {
-        let created = &service.metadata.creation_timestamp;
-        let spec = service.spec.clone().unwrap_or_default();
-        let is_local = |policy: &Option<String>| Policy::parse(policy.as_deref()) == Policy::Local;
-        Self {
-            service_type: ServiceType::parse(spec.type_.as_deref()),
-            created: created.as_ref().map(|time| time.0.as_second()),
+    pub(super) fn of(service: &Service, given: &Given) -> Self {
+        let of_object = Self {
+            created: service.created.map(Timestamp::as_second),
             addresses: given.addresses.clone(),
             node_ports: given.node_ports.clone(),
-            external: external(service, &spec, given),
-            external_name: spec.external_name.as_deref().unwrap_or_default().into(),
-            internal_local: is_local(&spec.internal_traffic_policy),
-            external_local: is_local(&spec.external_traffic_policy),
-            ports,
+            external: external(service, given),
+            ..Self::default()
+        };
+        let Some(spec) = &service.spec else {
+            return of_object;
+        };
+        Self {
+            service_type: spec.service_type,
+            external_name: spec.external_name.clone(),
+            internal_local: spec.internal_policy == TrafficPolicy::Local,
+            external_local: spec.external_policy == TrafficPolicy::Local,
+            ports: spec.ports().cloned().collect(),
+            ..of_object
         }
     }
 }
 
-fn external(service: &Service, spec: &ServiceSpec, given: &Given) -> Vec<IpAddr> {
-    let status = service.status.as_ref();
-    let balancer = status.and_then(|status| status.load_balancer.as_ref());
-    let ingress = balancer
-        .into_iter()
-        .flat_map(|it| it.ingress.iter().flatten());
-    let mut all: Vec<IpAddr> = ingress
-        .filter_map(|ingress| ingress.ip.as_deref())
-        .chain(spec.external_ips.iter().flatten().map(String::as_str))
-        .filter_map(parse_address)
-        .collect();
-    all.splice(0..0, given.balancers.iter().map(|it| it.address));
-    all
+/// Those of the pool, those that somebody else gave, and those that it asks for.
+fn external(service: &Service, given: &Given) -> Vec<IpAddr> {
+    let pooled = given.balancers.iter().map(|it| it.address);
+    let ingress = service.ingress.iter().filter_map(|it| it.address);
+    let texts = service.spec.iter().flat_map(|spec| &spec.external_ips);
+    let asked = texts.filter_map(|text| Written::parse(text).address());
+    pooled.chain(ingress).chain(asked).collect()
 }
 
 #[cfg(test)]

@@ -2,29 +2,10 @@
 
 use super::{
     endpoints::Candidate,
+    facts::TrafficPolicy,
     resolve::NodeInfo,
     service::{Action, Endpoint, Role},
 };
-
-/// Which endpoints a traffic policy lets a client reach.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Policy {
-    /// Those of the whole cluster, near ones first where there are hints (A8).
-    Cluster,
-    /// Those of this node alone; hints have no say (A7).
-    Local,
-}
-
-impl Policy {
-    /// As Kubernetes writes it; absent is Cluster.
-    pub(super) fn parse(text: Option<&str>) -> Self {
-        if text == Some("Local") {
-            Self::Local
-        } else {
-            Self::Cluster
-        }
-    }
-}
 
 /// How near the endpoints are that new flows go to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,14 +35,14 @@ fn reach(found: &[Candidate]) -> Reach {
 /// among the endpoints of this node (A7), and traffic is dropped where only other nodes have some (B8).
 pub(super) fn categorise(
     found: &[Candidate],
-    policy: Policy,
+    policy: TrafficPolicy,
     node: &NodeInfo,
 ) -> (Vec<Endpoint>, Action) {
     let reach = match policy {
-        Policy::Cluster => reach(found),
-        Policy::Local => Reach::All,
+        TrafficPolicy::Cluster => reach(found),
+        TrafficPolicy::Local => Reach::All,
     };
-    let is_eligible = |it: &Candidate| policy == Policy::Cluster || *it.node == *node.name;
+    let is_eligible = |it: &Candidate| policy == TrafficPolicy::Cluster || *it.node == *node.name;
     let is_near = |it: &Candidate| match reach {
         Reach::Node => it.hints.node == Some(true),
         Reach::Zone => it.hints.zone == Some(true),
@@ -166,7 +147,7 @@ mod tests {
         }
     }
 
-    fn chosen(found: &[Candidate], policy: Policy) -> (Vec<u8>, Action) {
+    fn chosen(found: &[Candidate], policy: TrafficPolicy) -> (Vec<u8>, Action) {
         let (endpoints, action) = categorise(found, policy, &node());
         let last = |it: &Endpoint| it.address.to_string().rsplit('.').next().map(str::parse);
         let all = endpoints.iter().filter(|it| it.role == Role::Chosen);
@@ -181,13 +162,16 @@ mod tests {
     fn the_ready_ones_else_those_that_serve_and_terminate_never_those_that_do_not_serve() {
         let leaving_two = [leaving(2, "", true), leaving(3, "", false)];
         let both = [ready(1, ""), leaving(2, "", true), leaving(3, "", false)];
-        assert_eq!(chosen(&both, Policy::Cluster), (vec![1], Action::Balance));
         assert_eq!(
-            chosen(&leaving_two, Policy::Cluster),
+            chosen(&both, TrafficPolicy::Cluster),
+            (vec![1], Action::Balance)
+        );
+        assert_eq!(
+            chosen(&leaving_two, TrafficPolicy::Cluster),
             (vec![2], Action::Balance)
         );
         assert_eq!(
-            chosen(&leaving_two[1..], Policy::Cluster),
+            chosen(&leaving_two[1..], TrafficPolicy::Cluster),
             (vec![], Action::Reject)
         );
     }
@@ -195,7 +179,7 @@ mod tests {
     /// A7, B8
     #[test]
     fn a_local_policy_decides_among_the_endpoints_of_the_node() {
-        let local = |found: &[Candidate]| chosen(found, Policy::Local);
+        let local = |found: &[Candidate]| chosen(found, TrafficPolicy::Local);
         assert_eq!(
             local(&[ready(1, "here"), ready(2, "there")]),
             (vec![1], Action::Balance)
@@ -223,7 +207,7 @@ mod tests {
     /// A8, A9
     #[test]
     fn hints_count_if_every_ready_endpoint_has_one_and_one_points_here() {
-        let near = |found: &[Candidate]| chosen(found, Policy::Cluster).0;
+        let near = |found: &[Candidate]| chosen(found, TrafficPolicy::Cluster).0;
         let (yes, no) = (Some(true), Some(false));
         for (found, wanted, why) in [
             (

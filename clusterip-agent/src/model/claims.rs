@@ -5,14 +5,12 @@ use std::{
     net::IpAddr,
 };
 
-use k8s_openapi::api::core::v1::Pod;
-
-use super::{endpoints::has_ended, object::ObjectName, problem::Fault, service::parse_address};
+use super::{facts::Pod, group::Group, object::ObjectName, problem::Fault};
 
 /// The addresses of pods that are alive and have a network of their own.
 #[derive(Default, Debug)]
 pub(super) struct Claims {
-    pods: HashMap<IpAddr, BTreeSet<ObjectName>>,
+    pods: HashMap<IpAddr, Group>,
     contested: BTreeSet<IpAddr>,
     changed: bool,
 }
@@ -22,7 +20,9 @@ impl Claims {
     pub(super) fn add(&mut self, name: &ObjectName, pod: &Pod) {
         for address in addresses(pod) {
             let pods = self.pods.entry(address).or_default();
-            if pods.insert(name.clone()) && pods.len() > 1 {
+            let before = pods.len();
+            pods.insert(name.clone());
+            if pods.len() > before.max(1) {
                 self.contested.insert(address);
                 self.changed = true;
             }
@@ -55,8 +55,8 @@ impl Claims {
     pub(super) fn faults(&self) -> BTreeMap<&ObjectName, Vec<Fault>> {
         let mut faults: BTreeMap<&ObjectName, Vec<Fault>> = BTreeMap::new();
         for address in &self.contested {
-            let pods = self.pods.get(address).into_iter().flatten();
-            let pods: Vec<&ObjectName> = pods.collect();
+            let pods = self.pods.get(address).into_iter();
+            let pods: Vec<&ObjectName> = pods.flat_map(Group::iter).collect();
             for name in &pods {
                 let others = pods.iter().filter(|it| *it != name);
                 let others: Vec<String> = others.map(|it| format!("Pod {it}")).collect();
@@ -74,21 +74,9 @@ impl Claims {
     }
 }
 
-/// The addresses that a pod has to itself: none on the node's network, and none after its end.
-pub(super) fn own_addresses(pod: &Pod) -> impl Iterator<Item = IpAddr> {
-    let on_host = pod.spec.as_ref().and_then(|spec| spec.host_network);
-    let has_own = !on_host.unwrap_or_default() && !has_ended(pod);
-    let status = pod.status.as_ref().filter(|_| has_own);
-    let several = status.and_then(|status| status.pod_ips.as_ref());
-    let several = several.into_iter().flatten().map(|it| it.ip.as_str());
-    let single = status.and_then(|status| status.pod_ip.as_deref());
-    several.chain(single).filter_map(parse_address)
-}
-
-/// None of a pod on its way out either, whose successor may have them.
-fn addresses(pod: &Pod) -> BTreeSet<IpAddr> {
-    let is_leaving = pod.metadata.deletion_timestamp.is_some();
-    own_addresses(pod).filter(|_| !is_leaving).collect()
+/// The addresses that a pod has to itself; none of a pod on its way out, whose successor may have them.
+fn addresses(pod: &Pod) -> impl Iterator<Item = IpAddr> {
+    pod.own_addresses().filter(|_| pod.deleted.is_none())
 }
 
 #[cfg(test)]

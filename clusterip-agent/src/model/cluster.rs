@@ -1,23 +1,20 @@
 //! The cluster as it was given, and which services an event touches.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     net::IpAddr,
+    sync::Arc,
 };
 
-use k8s_openapi::{
-    api::{
-        core::v1::{Node, Pod, Service},
-        discovery::v1::EndpointSlice,
-    },
-    apimachinery::pkg::apis::meta::v1::Time,
-};
+use k8s_openapi::{api::core::v1::Node, jiff::Timestamp};
 use rpds::RedBlackTreeSetSync;
 
 use super::{
-    claims::{Claims, own_addresses},
+    claims::Claims,
     event::Event,
-    labels::{Labels, selects},
+    facts::{EndpointSlice, Pod, Service},
+    group::Group,
+    labels::Labels,
     object::{Kind, Object, ObjectKey, ObjectName, Spec},
     problem::Problem,
 };
@@ -28,18 +25,22 @@ pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
 /// One pair of a selector or of a pod's labels, in one namespace.
-type Pair = (String, String, String);
+type Pair = (Arc<str>, Arc<str>, Arc<str>);
 
 /// The objects as they were given.
 #[derive(Default, Debug)]
 pub struct Cluster {
-    objects: BTreeMap<ObjectKey, Object>,
-    slices_of: HashMap<ObjectName, BTreeSet<ObjectName>>,
-    pods_with: HashMap<Pair, BTreeSet<ObjectName>>,
+    objects: HashMap<ObjectKey, Object>,
+    /// The nodes among them, in order.
+    nodes: BTreeSet<Arc<str>>,
+    slices_of: HashMap<ObjectName, Group>,
+    pods_with: HashMap<Pair, Group>,
     /// Pods by their own addresses.
     pods_at: RedBlackTreeSetSync<(IpAddr, ObjectName)>,
     /// Services by the first pair of their selector: a pod that lacks it is not selected.
-    services_by: HashMap<Pair, BTreeSet<ObjectName>>,
+    services_by: HashMap<Pair, Group>,
+    /// Zones of nodes; none of those that say none.
+    zones: HashMap<Arc<str>, Arc<str>>,
     /// What was put since `Reset`.
     listing: Option<BTreeSet<ObjectKey>>,
     synced: bool,
@@ -135,10 +136,8 @@ impl Cluster {
 
     /// What puts older services before younger ones; those of unknown age come last.
     #[must_use]
-    pub fn age(&self, name: &ObjectName) -> (bool, Option<Time>) {
-        let created = self
-            .service(name)
-            .and_then(|(_, service)| service.metadata.creation_timestamp.clone());
+    pub fn age(&self, name: &ObjectName) -> (bool, Option<Timestamp>) {
+        let created = self.service(name).and_then(|(_, service)| service.created);
         (created.is_none(), created)
     }
 
@@ -150,6 +149,12 @@ impl Cluster {
             Spec::Pod(pod) => Some((object, pod)),
             _ => None,
         }
+    }
+
+    /// A pod by `namespace/name`.
+    pub(super) fn pod_called(&self, text: &str) -> Option<(&Object, &Pod)> {
+        let (namespace, name) = text.split_once('/')?;
+        self.pod(&ObjectName::new(namespace, name))
     }
 
     /// The pods that have an address of their own, by it. Cloning costs nothing.
@@ -169,28 +174,20 @@ impl Cluster {
 
     /// All nodes, by name.
     pub fn nodes(&self) -> impl Iterator<Item = (&str, &Node)> {
-        let first = ObjectKey {
-            kind: Kind::Node,
-            name: ObjectName::new("", ""),
-        };
-        let nodes = self.objects.range(first..);
-        let nodes = nodes.take_while(|(key, _)| key.kind == Kind::Node);
-        nodes.filter_map(|(key, object)| match &object.spec {
-            Spec::Node(node) => Some((&*key.name.name, &**node)),
-            _ => None,
-        })
+        let nodes = self.nodes.iter();
+        nodes.filter_map(|name| Some((&**name, self.node(name)?)))
     }
 
     /// The zone of a node; empty if it is not known.
     #[must_use]
-    pub fn zone(&self, node: &str) -> &str {
-        self.node(node).map_or("", zone_of)
+    pub fn zone(&self, node: &str) -> Arc<str> {
+        self.zones.get(node).cloned().unwrap_or_default()
     }
 
     /// The slices of a service, by name.
     pub fn slices(&self, service: &ObjectName) -> impl Iterator<Item = (&Object, &EndpointSlice)> {
-        let names = self.slices_of.get(service).into_iter().flatten();
-        names.filter_map(|name| {
+        let names = self.slices_of.get(service).into_iter();
+        names.flat_map(Group::iter).filter_map(|name| {
             let object = self.object(Kind::EndpointSlice, name)?;
             match &object.spec {
                 Spec::EndpointSlice(slice) => Some((object, &**slice)),
@@ -202,22 +199,19 @@ impl Cluster {
     /// The pods a selector picks, by name.
     pub fn selected(
         &self,
-        namespace: &str,
+        namespace: &Arc<str>,
         selector: &Labels,
     ) -> impl Iterator<Item = (&Object, &Pod)> {
         let names = first_pair(namespace, selector)
             .and_then(|pair| self.pods_with.get(&pair))
             .into_iter()
-            .flatten();
-        names.filter_map(|name| self.pod(name)).filter(|(_, pod)| {
-            pod.metadata
-                .labels
-                .as_ref()
-                .is_some_and(|labels| selects(selector, labels))
-        })
+            .flat_map(Group::iter);
+        names
+            .filter_map(|name| self.pod(name))
+            .filter(|(_, pod)| selector.selects(&pod.labels))
     }
 
-    /// All services, by name.
+    /// All services.
     pub fn services(&self) -> impl Iterator<Item = &ObjectName> {
         self.objects
             .keys()
@@ -233,15 +227,8 @@ impl Cluster {
         if old == Some(&object) {
             return;
         }
-        if let (Spec::Node(new), old) = (&object.spec, old) {
-            let before = match old.map(|old| &old.spec) {
-                Some(Spec::Node(node)) => zone_of(node),
-                _ => "",
-            };
-            if before != zone_of(new) {
-                let node = object.key.name.name.clone();
-                self.touch_node(&node, touched);
-            }
+        if let Spec::Node(node) = &object.spec {
+            self.set_zone(&object.key.name.name, zone_of(node), touched);
         }
         self.unlink(&object.key, touched);
         self.link(&object, touched);
@@ -249,8 +236,8 @@ impl Cluster {
     }
 
     fn remove(&mut self, key: &ObjectKey, touched: &mut BTreeSet<ObjectName>) {
-        if key.kind == Kind::Node && !self.zone(&key.name.name).is_empty() {
-            self.touch_node(&key.name.name.clone(), touched);
+        if key.kind == Kind::Node {
+            self.set_zone(&key.name.name, "", touched);
         }
         self.unlink(key, touched);
         self.objects.remove(key);
@@ -281,12 +268,15 @@ impl Cluster {
                 for pair in label_pairs(name, pod) {
                     self.pods_with.entry(pair).or_default().insert(name.clone());
                 }
-                for address in own_addresses(pod) {
+                for address in pod.own_addresses() {
                     self.pods_at.insert_mut((address, name.clone()));
                 }
                 self.touch_selecting(name, pod, touched);
             }
-            Spec::Namespace(_) | Spec::Node(_) => {}
+            Spec::Node(_) => {
+                self.nodes.insert(name.name.clone());
+            }
+            Spec::Namespace(_) => {}
         }
     }
 
@@ -314,45 +304,55 @@ impl Cluster {
                 for pair in label_pairs(name, &pod) {
                     detach(&mut self.pods_with, &pair, name);
                 }
-                for address in own_addresses(&pod) {
+                for address in pod.own_addresses() {
                     self.pods_at.remove_mut(&(address, name.clone()));
                 }
                 self.touch_selecting(name, &pod, touched);
             }
-            Spec::Namespace(_) | Spec::Node(_) => {}
+            Spec::Node(_) => {
+                self.nodes.remove(&name.name);
+            }
+            Spec::Namespace(_) => {}
         }
     }
 
     /// The services that select a pod.
     fn touch_selecting(&self, name: &ObjectName, pod: &Pod, touched: &mut BTreeSet<ObjectName>) {
-        let Some(labels) = &pod.metadata.labels else {
-            return;
-        };
         for pair in label_pairs(name, pod) {
-            for service in self.services_by.get(&pair).into_iter().flatten() {
-                let selector = self
-                    .service(service)
-                    .and_then(|(_, service)| service.spec.as_ref()?.selector.as_ref());
-                if selector.is_some_and(|selector| selects(selector, labels)) {
+            let services = self.services_by.get(&pair).into_iter();
+            for service in services.flat_map(Group::iter) {
+                let spec = self.service(service).and_then(|(_, it)| it.spec.as_ref());
+                if spec.is_some_and(|spec| spec.selector.selects(&pod.labels)) {
                     touched.insert(service.clone());
                 }
             }
         }
     }
 
+    fn set_zone(&mut self, node: &Arc<str>, zone: &str, touched: &mut BTreeSet<ObjectName>) {
+        if *self.zone(node) == *zone {
+            return;
+        }
+        if zone.is_empty() {
+            self.zones.remove(node);
+        } else {
+            self.zones.insert(node.clone(), zone.into());
+        }
+        self.touch_node(node, touched);
+    }
+
     /// The services that show a node's zone. Walks all pods and slices: a node seldom moves.
     fn touch_node(&self, node: &str, touched: &mut BTreeSet<ObjectName>) {
         for object in self.objects.values() {
             match &object.spec {
-                Spec::Pod(pod) if node_of(pod) == node => {
+                Spec::Pod(pod) if *pod.node == *node => {
                     self.touch_selecting(&object.key.name, pod, touched);
                 }
                 Spec::EndpointSlice(slice)
                     if slice
                         .endpoints
                         .iter()
-                        .flatten()
-                        .any(|endpoint| endpoint.node_name.as_deref() == Some(node)) =>
+                        .any(|endpoint| *endpoint.node == *node) =>
                 {
                     touched.extend(service_of(&object.key.name, slice));
                 }
@@ -360,15 +360,6 @@ impl Cluster {
             }
         }
     }
-}
-
-/// The node a pod runs on; empty if it runs on none.
-#[must_use]
-pub fn node_of(pod: &Pod) -> &str {
-    pod.spec
-        .as_ref()
-        .and_then(|spec| spec.node_name.as_deref())
-        .unwrap_or_default()
 }
 
 fn zone_of(node: &Node) -> &str {
@@ -379,32 +370,27 @@ fn zone_of(node: &Node) -> &str {
 }
 
 fn service_of(name: &ObjectName, slice: &EndpointSlice) -> Option<ObjectName> {
-    let service = slice.metadata.labels.as_ref()?.get(SERVICE_NAME_LABEL)?;
     Some(ObjectName {
         namespace: name.namespace.clone(),
-        name: service.as_str().into(),
+        name: slice.service.clone()?,
     })
 }
 
-fn first_pair(namespace: &str, labels: &Labels) -> Option<Pair> {
-    let (key, value) = labels.first_key_value()?;
-    Some((namespace.to_owned(), key.clone(), value.clone()))
+fn first_pair(namespace: &Arc<str>, labels: &Labels) -> Option<Pair> {
+    let (key, value) = labels.first()?;
+    Some((namespace.clone(), key.clone(), value.clone()))
 }
 
 fn selector_pair(name: &ObjectName, service: &Service) -> Option<Pair> {
-    first_pair(&name.namespace, service.spec.as_ref()?.selector.as_ref()?)
+    first_pair(&name.namespace, &service.spec.as_ref()?.selector)
 }
 
 fn label_pairs<'a>(name: &'a ObjectName, pod: &'a Pod) -> impl Iterator<Item = Pair> + 'a {
-    let labels = pod.metadata.labels.iter().flatten();
-    labels.map(|(key, value)| (name.namespace.to_string(), key.clone(), value.clone()))
+    let labels = pod.labels.iter();
+    labels.map(|(key, value)| (name.namespace.clone(), key.clone(), value.clone()))
 }
 
-fn detach<K: std::hash::Hash + Eq>(
-    index: &mut HashMap<K, BTreeSet<ObjectName>>,
-    key: &K,
-    name: &ObjectName,
-) {
+fn detach<K: std::hash::Hash + Eq>(index: &mut HashMap<K, Group>, key: &K, name: &ObjectName) {
     if let Some(names) = index.get_mut(key) {
         names.remove(name);
         if names.is_empty() {
@@ -473,7 +459,7 @@ mod tests {
         assert_eq!(touched(&mut cluster, put_node("east")), ["one"]);
         assert_eq!(touched(&mut cluster, put_node("east")), [""; 0]);
         assert_eq!(touched(&mut cluster, put_node("west")), ["one"]);
-        assert_eq!(cluster.zone("node-a"), "west");
+        assert_eq!(&*cluster.zone("node-a"), "west");
         let gone = vec![remove(&node("node-a", "west"))];
         assert_eq!(touched(&mut cluster, gone), ["one"]);
     }

@@ -2,20 +2,12 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use k8s_openapi::{
-    api::{
-        core::v1::{ContainerPort, Pod, Service},
-        discovery::v1::{Endpoint as SliceEndpoint, EndpointHints, EndpointSlice},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
-
 use super::{
-    cluster::node_of,
+    facts::{self, Distribution, EndpointSlice, Pod, ServiceSpec, SliceEndpoint, Written},
     object::{Object, ObjectName},
     problem::{Fault, Problem},
     resolve::{Context, NodeInfo},
-    service::{Family, Protocol, Target, parse_address},
+    service::{Family, Protocol, Target},
 };
 
 /// Annotation of a slice: when the oldest change in it happened (F8).
@@ -59,26 +51,9 @@ pub(super) struct Hints {
     pub(super) zone: Option<bool>,
 }
 
-/// What a service asks of the traffic to its pods; slices say it themselves, in their hints (A9).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Distribution {
-    Anywhere,
-    SameZone,
-    SameNode,
-}
-
 impl Distribution {
-    fn of(service: &Service) -> Self {
-        let spec = service.spec.as_ref();
-        match spec.and_then(|spec| spec.traffic_distribution.as_deref()) {
-            Some("PreferClose" | "PreferSameZone") => Self::SameZone,
-            Some("PreferSameNode") => Self::SameNode,
-            _ => Self::Anywhere,
-        }
-    }
-
     /// The hints of a pod: its own zone, and its own node too where the node is preferred.
-    fn hints(self, context: &Context<'_>, node: &str, zone: &str) -> Hints {
+    pub(super) fn hints(self, context: &Context<'_>, node: &str, zone: &str) -> Hints {
         let here = context.node;
         let zone = (self != Self::Anywhere && !zone.is_empty()).then_some(*here.zone == *zone);
         let node = (self == Self::SameNode && !node.is_empty()).then_some(*here.name == *node);
@@ -89,29 +64,21 @@ impl Distribution {
 /// Every endpoint of a service port in one family, each ip:port once, by address as a number and port.
 pub(super) fn candidates(
     context: &Context<'_>,
-    (name, service): (&ObjectName, &Service),
+    (name, spec): (&ObjectName, &ServiceSpec),
     port: &PortSpec,
     family: Family,
     problems: &mut Vec<Problem>,
 ) -> Vec<Candidate> {
-    let publishes_all = service
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.publish_not_ready_addresses)
-        .unwrap_or_default();
     let mut found = Vec::new();
     let mut slices = context.cluster.slices(name).peekable();
     if slices.peek().is_some() {
         for (object, slice) in slices {
             from_slice(context, (object, slice), port, problems, &mut found);
         }
-    } else if let Some(selector) = service
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.selector.as_ref())
-    {
-        let wish = Distribution::of(service);
-        for (object, pod) in context.cluster.selected(&name.namespace, selector) {
+    } else {
+        let selected = context.cluster.selected(&name.namespace, &spec.selector);
+        for (object, pod) in selected {
+            let wish = spec.distribution;
             from_pod(context, wish, (object, pod), port, problems, &mut found);
         }
     }
@@ -120,7 +87,7 @@ pub(super) fn candidates(
         if Family::of(candidate.address) != family {
             continue;
         }
-        candidate.ready |= publishes_all;
+        candidate.ready |= spec.publishes_all;
         let target = (candidate.address, candidate.port);
         match by_target.get(&target) {
             Some(other) if !is_better(&candidate, other) => {}
@@ -145,67 +112,52 @@ fn from_slice(
     problems: &mut Vec<Problem>,
     found: &mut Vec<Candidate>,
 ) {
-    if slice.address_type == "FQDN" {
+    if &*slice.address_type == "FQDN" {
         return;
     }
-    let number = slice.ports.iter().flatten().find_map(|it| {
-        let is_it = it.name.as_deref().unwrap_or_default() == &*port.name
-            && Protocol::parse(it.protocol.as_deref()) == Some(port.protocol);
-        is_it.then_some(it.port).flatten()
-    });
-    let Some(number) = number.and_then(port_number) else {
+    let is_it = |it: &&facts::SlicePort| it.name == port.name && it.protocol == Some(port.protocol);
+    let Some(number) = slice.ports.iter().find(is_it).and_then(|it| it.port) else {
         return;
     };
-    for (index, endpoint) in slice.endpoints.iter().flatten().enumerate() {
+    for (index, endpoint) in slice.endpoints.iter().enumerate() {
         let SliceEndpoint {
-            addresses,
-            conditions,
-            node_name,
-            target_ref,
+            address,
+            ready,
+            serving,
+            terminating,
+            node,
             zone,
-            deprecated_topology: _,
-            hints,
+            pod,
+            uid,
             hostname: _,
+            hints,
         } = endpoint;
-        let Some(text) = addresses.first() else {
-            continue;
+        let address = match address {
+            None => continue,
+            Some(Written::Address(address)) => *address,
+            Some(Written::Other(text)) => {
+                let field = format!("endpoints[{index}].addresses[0]");
+                problems.push(not_an_address(field, text).at(&object.key, &object.origin));
+                continue;
+            }
         };
-        let Some(address) = parse_address(text) else {
-            let field = format!("endpoints[{index}].addresses[0]");
-            problems.push(not_an_address(field, text).at(&object.key, &object.origin));
-            continue;
-        };
-        let condition =
-            |get: fn(&k8s_openapi::api::discovery::v1::EndpointConditions) -> Option<bool>| {
-                conditions.as_ref().and_then(get)
-            };
-        let pod = target_ref
-            .as_ref()
-            .filter(|target| target.kind.as_deref().is_none_or(|kind| kind == "Pod"))
-            .and_then(|target| target.name.as_deref())
-            .map(|pod| ObjectName::new(&object.key.name.namespace, pod));
-        let known = pod.as_ref().and_then(|pod| context.cluster.pod(pod));
-        let identity = target_ref
-            .as_ref()
-            .and_then(|target| target.uid.as_deref().map(Arc::from))
-            .or_else(|| known.map(|(object, pod)| identity_of(&object.key.name, &pod.metadata)))
-            .or_else(|| pod.as_ref().map(|pod| pod.to_string().into()));
-        let node = node_name.as_deref().unwrap_or_default();
+        let known = pod.as_ref().and_then(|pod| context.cluster.pod_called(pod));
+        let identity = uid
+            .clone()
+            .or_else(|| known.and_then(|(_, pod)| pod.uid.clone()))
+            .or_else(|| pod.clone());
         found.push(Candidate {
             address,
             port: number,
-            weight: known.map_or(1, |(object, pod)| weight(object, &pod.metadata, problems)),
-            ready: condition(|it| it.ready).unwrap_or(true),
-            serving: condition(|it| it.serving).unwrap_or(true),
-            terminating: condition(|it| it.terminating).unwrap_or(false),
+            weight: known.map_or(1, |(object, pod)| weight(object, pod, problems)),
+            ready: ready.unwrap_or(true),
+            serving: serving.unwrap_or(true),
+            terminating: terminating.unwrap_or(false),
             hints: hints
                 .as_ref()
                 .map_or_else(Hints::default, |hints| given_hints(context.node, hints)),
-            node: node.into(),
-            zone: zone
-                .as_deref()
-                .unwrap_or_else(|| context.cluster.zone(node))
-                .into(),
+            node: node.clone(),
+            zone: zone.clone().unwrap_or_else(|| context.cluster.zone(node)),
             identity,
         });
     }
@@ -219,71 +171,38 @@ fn from_pod(
     problems: &mut Vec<Problem>,
     found: &mut Vec<Candidate>,
 ) {
-    if has_ended(pod) {
+    if pod.has_ended() {
         return;
     }
     let Some(number) = target_number(pod, port) else {
         return;
     };
-    let serving = is_serving(pod);
-    let terminating = pod.metadata.deletion_timestamp.is_some();
-    let node = node_of(pod);
-    let zone = context.cluster.zone(node);
+    let serving = pod.is_serving();
+    let terminating = pod.deleted.is_some();
+    let zone = context.cluster.zone(&pod.node);
     for address in first_addresses(object, pod, problems) {
         found.push(Candidate {
             address,
             port: number,
-            weight: weight(object, &pod.metadata, problems),
+            weight: weight(object, pod, problems),
             ready: serving && !terminating,
             serving,
             terminating,
-            hints: wish.hints(context, node, zone),
-            node: node.into(),
-            zone: zone.into(),
-            identity: Some(identity_of(&object.key.name, &pod.metadata)),
+            hints: wish.hints(context, &pod.node, &zone),
+            node: pod.node.clone(),
+            zone: zone.clone(),
+            identity: Some(identity_of(&object.key.name, pod)),
         });
     }
 }
 
-/// Whether it runs no more and never will again.
-pub(super) fn has_ended(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
-    matches!(phase, Some("Failed" | "Succeeded"))
-}
-
-/// Whether it passes its checks, on its way out or not.
-pub(super) fn is_serving(pod: &Pod) -> bool {
-    let status = pod.status.as_ref();
-    let phase = status.and_then(|status| status.phase.as_deref());
-    let condition = status
-        .and_then(|status| status.conditions.as_ref())
-        .and_then(|all| all.iter().find(|it| it.type_ == "Ready"))
-        .map(|it| it.status == "True");
-    // A pod in a manifest may have no condition: then it is ready once it runs (I1).
-    condition.unwrap_or(matches!(phase, None | Some("Running"))) && passes_gates(pod)
-}
-
-/// Whether every readiness gate is true (I4).
-fn passes_gates(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|it| it.conditions.as_ref());
-    let gates = pod.spec.as_ref().and_then(|it| it.readiness_gates.as_ref());
-    gates.into_iter().flatten().all(|gate| {
-        let mut all = conditions.into_iter().flatten();
-        all.any(|it| it.type_ == gate.condition_type && it.status == "True")
-    })
-}
-
 /// A list without an entry is no hint.
-fn given_hints(node: &NodeInfo, hints: &EndpointHints) -> Hints {
-    let EndpointHints {
-        for_nodes,
-        for_zones,
-    } = hints;
-    let nodes = for_nodes.as_ref().filter(|all| !all.is_empty());
-    let zones = for_zones.as_ref().filter(|all| !all.is_empty());
+fn given_hints(node: &NodeInfo, hints: &facts::Hints) -> Hints {
+    let facts::Hints { nodes, zones } = hints;
+    let points = |all: &[Arc<str>], here: &Arc<str>| (!all.is_empty()).then(|| all.contains(here));
     Hints {
-        node: nodes.map(|all| all.iter().any(|it| *it.name == *node.name)),
-        zone: zones.map(|all| all.iter().any(|it| *it.name == *node.zone)),
+        node: points(nodes, &node.name),
+        zone: points(zones, &node.zone),
     }
 }
 
@@ -293,27 +212,19 @@ pub(super) fn first_addresses(
     pod: &Pod,
     problems: &mut Vec<Problem>,
 ) -> Vec<IpAddr> {
-    let Some(status) = &pod.status else {
-        return Vec::new();
-    };
-    let several = status.pod_ips.iter().flatten().enumerate();
-    let mut texts: Vec<(String, &str)> = several
-        .map(|(index, it)| (format!("status.podIPs[{index}].ip"), it.ip.as_str()))
-        .collect();
-    if texts.is_empty() {
-        let single = status.pod_ip.as_deref();
-        texts.extend(single.map(|text| ("status.podIP".to_owned(), text)));
-    }
     let mut all: Vec<IpAddr> = Vec::new();
-    for (field, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
-        match parse_address(text) {
-            Some(address) => {
-                let family = Family::of(address);
+    for (index, written) in pod.addresses.iter().enumerate() {
+        match written {
+            Written::Address(address) => {
+                let family = Family::of(*address);
                 if all.iter().all(|other| Family::of(*other) != family) {
-                    all.push(address);
+                    all.push(*address);
                 }
             }
-            None => problems.push(not_an_address(field, text).at(&object.key, &object.origin)),
+            Written::Other(text) => {
+                let field = pod.address_field(index);
+                problems.push(not_an_address(field, text).at(&object.key, &object.origin));
+            }
         }
     }
     all
@@ -325,40 +236,19 @@ pub(super) fn target_number(pod: &Pod, port: &PortSpec) -> Option<u16> {
         Target::Number(number) => return Some(*number),
         Target::Name(name) => name,
     };
-    let spec = pod.spec.as_ref()?;
-    let sidecars = spec
-        .init_containers
-        .iter()
-        .flatten()
-        .filter(|container| container.restart_policy.as_deref() == Some("Always"));
-    let is_it = |it: &&ContainerPort| {
-        it.name.as_deref() == Some(name)
-            && Protocol::parse(it.protocol.as_deref()) == Some(port.protocol)
-    };
-    let found = spec
-        .containers
-        .iter()
-        .chain(sidecars)
-        .flat_map(|container| container.ports.iter().flatten())
-        .find(is_it)?;
-    port_number(found.container_port)
-}
-
-pub(super) fn port_number(number: i32) -> Option<u16> {
-    u16::try_from(number).ok().filter(|number| *number > 0)
+    let mut ports = pod.containers.iter().flat_map(|container| &container.ports);
+    let found = ports.find(|it| it.name == *name && it.protocol == Some(port.protocol));
+    found?.number
 }
 
 /// Which pod this is: another pod with the same address is another endpoint (C10).
-fn identity_of(name: &ObjectName, metadata: &ObjectMeta) -> Arc<str> {
-    match metadata.uid.as_deref().filter(|uid| !uid.is_empty()) {
-        Some(uid) => uid.into(),
-        None => name.to_string().into(),
-    }
+fn identity_of(name: &ObjectName, pod: &Pod) -> Arc<str> {
+    let uid = pod.uid.clone();
+    uid.unwrap_or_else(|| name.to_string().into())
 }
 
-fn weight(object: &Object, metadata: &ObjectMeta, problems: &mut Vec<Problem>) -> u32 {
-    let annotations = metadata.annotations.as_ref();
-    let Some(text) = annotations.and_then(|all| all.get(WEIGHT_ANNOTATION)) else {
+fn weight(object: &Object, pod: &Pod, problems: &mut Vec<Problem>) -> u32 {
+    let Some(text) = &pod.weight else {
         return 1;
     };
     if let Ok(weight @ 1..=MAX_WEIGHT) = text.parse() {
@@ -366,7 +256,7 @@ fn weight(object: &Object, metadata: &ObjectMeta, problems: &mut Vec<Problem>) -
     }
     let fault = Fault {
         field: format!("metadata.annotations[{WEIGHT_ANNOTATION}]"),
-        value: text.clone(),
+        value: text.to_string(),
         message: format!("is not a number from 1 to {MAX_WEIGHT}; 1 is used"),
     };
     problems.push(fault.at(&object.key, &object.origin));

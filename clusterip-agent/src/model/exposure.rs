@@ -4,12 +4,14 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{LoadBalancerIngress, Node, Service, ServiceSpec};
+use k8s_openapi::api::core::v1::Node;
 
 use super::{
+    about::ServiceType,
     allocate::Assigned,
     cluster::Cluster,
     endpoints::PortSpec,
+    facts::{Service, ServiceSpec},
     inside::pod_ranges,
     node_ports::AssignedPort,
     object::Object,
@@ -107,7 +109,7 @@ pub(super) fn frontends(
             addresses.map(|it| frontend(*it, *node_port, FrontendKind::NodePort, *provisional)),
         );
     }
-    if spec.type_.as_deref() == Some("LoadBalancer") {
+    if spec.service_type == ServiceType::LoadBalancer {
         let addresses = balancer_addresses(service);
         all.extend(addresses.map(|it| frontend(it, port.port, FrontendKind::LoadBalancer, false)));
     }
@@ -132,21 +134,8 @@ pub(super) fn frontends(
 
 /// What the load balancer says it is reachable by; one that proxies is not this dataplane's (E5).
 fn balancer_addresses(service: &Service) -> impl Iterator<Item = IpAddr> {
-    let balancer = service
-        .status
-        .as_ref()
-        .and_then(|status| status.load_balancer.as_ref());
-    let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref());
-    ingress.into_iter().flatten().filter_map(|ingress| {
-        let LoadBalancerIngress {
-            ip,
-            ip_mode,
-            hostname: _,
-            ports: _,
-        } = ingress;
-        let is_proxy = ip_mode.as_deref() == Some("Proxy");
-        ip.as_deref().filter(|_| !is_proxy).and_then(parse_address)
-    })
+    let own = service.ingress.iter().filter(|it| !it.is_proxy);
+    own.filter_map(|ingress| ingress.address)
 }
 
 /// External addresses, where they are allowed; never one that is somebody's in the cluster (E6).
@@ -157,7 +146,7 @@ fn external_addresses(
     problems: &mut Vec<Problem>,
 ) -> Vec<IpAddr> {
     let mut all = Vec::new();
-    for (index, text) in spec.external_ips.iter().flatten().enumerate() {
+    for (index, text) in spec.external_ips.iter().enumerate() {
         let Some(address) = parse_address(text) else {
             continue;
         };
@@ -172,7 +161,7 @@ fn external_addresses(
             Some(message) => {
                 let fault = Fault {
                     field: format!("spec.externalIPs[{index}]"),
-                    value: text.clone(),
+                    value: text.to_string(),
                     message,
                 };
                 problems.push(fault.at(&object.key, &object.origin));

@@ -8,6 +8,8 @@ pub mod cluster;
 pub mod endpoints;
 pub mod event;
 pub mod exposure;
+pub mod facts;
+mod group;
 pub mod inside;
 pub mod labels;
 pub mod naming;

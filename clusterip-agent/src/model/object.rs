@@ -3,11 +3,17 @@
 use std::{fmt, sync::Arc};
 
 use k8s_openapi::api::{
-    core::v1::{Namespace, Node, Pod, Service},
-    discovery::v1::EndpointSlice,
+    core::v1::{self as core, Namespace, Node},
+    discovery::v1 as discovery,
 };
 
-use super::problem::Origin;
+use super::{
+    facts::{EndpointSlice, Names, Pod, Service},
+    problem::Origin,
+};
+
+/// The namespace of an object that names none.
+pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// Namespace and name; the namespace is empty for objects that have none.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -87,7 +93,8 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-/// What an object says, as the API types have it. Validated (rules H) before it comes into the model.
+/// What an object says: what is read of it, or, of kinds of which there are few, the type of the API. Validated (rules H) before it
+/// comes into the model.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Spec {
     /// v1 Namespace
@@ -100,6 +107,58 @@ pub enum Spec {
     EndpointSlice(Arc<EndpointSlice>),
     /// v1 Pod
     Pod(Arc<Pod>),
+}
+
+impl From<core::Service> for Spec {
+    fn from(service: core::Service) -> Self {
+        Self::service(&service, &mut Names::default())
+    }
+}
+
+impl From<core::Pod> for Spec {
+    fn from(pod: core::Pod) -> Self {
+        Self::pod(&pod, &mut Names::default())
+    }
+}
+
+impl From<discovery::EndpointSlice> for Spec {
+    fn from(slice: discovery::EndpointSlice) -> Self {
+        Self::endpoint_slice(&slice, &mut Names::default())
+    }
+}
+
+impl From<Node> for Spec {
+    fn from(node: Node) -> Self {
+        Self::Node(node.into())
+    }
+}
+
+impl From<Namespace> for Spec {
+    fn from(namespace: Namespace) -> Self {
+        Self::Namespace(namespace.into())
+    }
+}
+
+impl Spec {
+    /// What a Service says, its texts shared with others'.
+    #[must_use]
+    pub fn service(service: &core::Service, names: &mut Names) -> Self {
+        Self::Service(Service::of(service, names).into())
+    }
+
+    /// What a Pod says, its texts shared with others'.
+    #[must_use]
+    pub fn pod(pod: &core::Pod, names: &mut Names) -> Self {
+        Self::Pod(Pod::of(pod, names).into())
+    }
+
+    /// What an `EndpointSlice` says, its texts shared with others'.
+    #[must_use]
+    pub fn endpoint_slice(slice: &discovery::EndpointSlice, names: &mut Names) -> Self {
+        let namespace = slice.metadata.namespace.as_deref();
+        let namespace = namespace.unwrap_or(DEFAULT_NAMESPACE);
+        Self::EndpointSlice(EndpointSlice::of(slice, namespace, names).into())
+    }
 }
 
 /// A valid object and where it came from.

@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::{
+    core::v1::{Pod, Service},
+    discovery::v1::EndpointSlice,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -23,7 +27,7 @@ fn object(kind: Kind, namespace: &str, name: &str, spec: Spec) -> Object {
 /// The service `default/NAME`.
 pub(crate) fn service(name: &str, spec: &Value) -> Object {
     let value = json!({ "metadata": { "name": name }, "spec": spec });
-    let spec = Spec::Service(serde_json::from_value(value).unwrap());
+    let spec = serde_json::from_value::<Service>(value).unwrap().into();
     object(Kind::Service, "default", name, spec)
 }
 
@@ -40,7 +44,7 @@ pub(crate) fn pod(name: &str, app: &str, ip: &str) -> Object {
         "spec": { "containers": [{ "name": "main" }], "nodeName": "node-a" },
         "status": { "phase": "Running", "podIP": ip },
     });
-    let spec = Spec::Pod(serde_json::from_value(value).unwrap());
+    let spec = serde_json::from_value::<Pod>(value).unwrap().into();
     object(Kind::Pod, "default", name, spec)
 }
 
@@ -52,7 +56,8 @@ pub(crate) fn slice(name: &str, service: &str, ips: &[&str]) -> Object {
         "ports": [{ "port": 80 }],
         "endpoints": ips.iter().map(|ip| json!({ "addresses": [ip] })).collect::<Vec<_>>(),
     });
-    let spec = Spec::EndpointSlice(serde_json::from_value(value).unwrap());
+    let spec = serde_json::from_value::<EndpointSlice>(value).unwrap();
+    let spec = spec.into();
     object(Kind::EndpointSlice, "default", name, spec)
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     fmt,
+    hash::Hash,
     sync::Arc,
 };
 
@@ -31,13 +32,15 @@ pub struct Origin {
 /// Paths of fields in their order, as Kubernetes writes them: `spec.ports[0].port`.
 type Shape = Arc<[Box<str>]>;
 
-/// Where the fields of an object stand. Objects that are written alike share their paths, which is most of what an object
-/// takes otherwise.
+/// Where the fields of an object stand. Objects that are written alike share their paths, and those that are laid out alike
+/// the places too: most of what an object takes otherwise.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Fields {
     shape: Shape,
-    /// One for each path.
-    positions: Box<[Position]>,
+    /// One for each path, its line counted from `line`.
+    places: Arc<[Position]>,
+    /// The line of the first one.
+    line: u32,
 }
 
 impl Fields {
@@ -45,7 +48,11 @@ impl Fields {
     #[must_use]
     pub fn get(&self, path: &str) -> Option<Position> {
         let place = self.shape.binary_search_by(|known| (**known).cmp(path));
-        self.positions.get(place.ok()?).copied()
+        let Position { line, column } = *self.places.get(place.ok()?)?;
+        Some(Position {
+            line: self.line + line,
+            column,
+        })
     }
 }
 
@@ -53,6 +60,7 @@ impl Fields {
 #[derive(Debug, Default)]
 pub struct Shapes {
     known: HashSet<Shape>,
+    places: HashSet<Arc<[Position]>>,
     /// How many there were when the last look for those that nobody has any more was over.
     kept: usize,
 }
@@ -64,27 +72,39 @@ impl Shapes {
     /// The same fields, sharing what others have already.
     #[must_use]
     pub fn share(&mut self, fields: BTreeMap<String, Position>) -> Fields {
+        let line = fields.values().map(|it| it.line).min().unwrap_or_default();
         let mut paths = Vec::with_capacity(fields.len());
-        let mut positions = Vec::with_capacity(fields.len());
+        let mut places = Vec::with_capacity(fields.len());
         for (path, position) in fields {
             paths.push(path.into_boxed_str());
-            positions.push(position);
+            places.push(Position {
+                line: position.line - line,
+                ..position
+            });
         }
-        let known = self.known.get(paths.as_slice()).cloned();
-        let shape = known.unwrap_or_else(|| {
-            let shape: Shape = paths.into();
-            self.known.insert(shape.clone());
-            shape
-        });
-        if self.known.len() > Self::FEW.max(self.kept * 2) {
+        let shape = shared(&mut self.known, paths);
+        let places = shared(&mut self.places, places);
+        if self.known.len() + self.places.len() > Self::FEW.max(self.kept * 2) {
             self.known.retain(|shape| Arc::strong_count(shape) > 1);
-            self.kept = self.known.len();
+            self.places.retain(|places| Arc::strong_count(places) > 1);
+            self.kept = self.known.len() + self.places.len();
         }
         Fields {
             shape,
-            positions: positions.into(),
+            places,
+            line,
         }
     }
+}
+
+/// The one that is there already, else this one.
+fn shared<T: Eq + Hash>(known: &mut HashSet<Arc<[T]>>, new: Vec<T>) -> Arc<[T]> {
+    if let Some(known) = known.get(new.as_slice()) {
+        return known.clone();
+    }
+    let new: Arc<[T]> = new.into();
+    known.insert(new.clone());
+    new
 }
 
 impl Origin {
@@ -213,6 +233,7 @@ mod tests {
             .map(|(line, path)| shapes.share(fields(&["metadata", path], line)));
         assert!(Arc::ptr_eq(&a.shape, &b.shape));
         assert!(!Arc::ptr_eq(&a.shape, &c.shape));
+        assert!(Arc::ptr_eq(&a.places, &b.places));
         assert_eq!(a.get("spec").map(|it| it.line), Some(1));
         assert_eq!(b.get("spec").map(|it| it.line), Some(9));
     }
@@ -224,11 +245,8 @@ mod tests {
         for number in 0..10_000 {
             drop(shapes.share(fields(&[&format!("field-{number}")], 1)));
         }
-        assert!(
-            shapes.known.len() <= Shapes::FEW + 1,
-            "{}",
-            shapes.known.len()
-        );
+        let count = shapes.known.len() + shapes.places.len();
+        assert!(count <= Shapes::FEW + 2, "{count}");
         assert!(shapes.known.contains(&kept.shape));
     }
 }

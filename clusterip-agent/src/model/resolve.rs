@@ -2,27 +2,20 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use k8s_openapi::{
-    api::core::v1::{Service, ServicePort, ServiceSpec},
-    apimachinery::pkg::util::intstr::IntOrString,
-};
-
 use super::{
     about::About,
     allocate::Assigned,
-    categorise::{Policy, categorise},
+    categorise::categorise,
     cluster::Cluster,
-    endpoints::{PortSpec, candidates, port_number},
+    endpoints::{PortSpec, candidates},
     exposure::{self, Exposure},
+    facts::{Service, ServiceSpec, TrafficPolicy},
     naming::naming,
     node_ports::AssignedPort,
     object::{Object, ObjectName},
     problem::{Fault, Problem},
     range::ServiceRange,
-    service::{
-        Algorithm, Balancer, Family, Frontend, FrontendKind, Protocol, ResolvedService, Scope,
-        Target,
-    },
+    service::{Algorithm, Balancer, Family, Frontend, FrontendKind, ResolvedService, Scope},
     wish::has_address,
 };
 
@@ -32,7 +25,6 @@ pub const ALGORITHM_ANNOTATION: &str = "clusterip.dev/algorithm";
 pub const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 /// Label of a service that has no entry in any dataplane (A13).
 pub const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
-const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
 
 /// The node a snapshot is for.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -96,9 +88,9 @@ pub fn resolve(
         .as_ref()
         .filter(|spec| has_entry(service, spec))
     {
-        for port in ports(spec) {
+        for port in spec.ports() {
             for family in [Family::V4, Family::V6] {
-                let inside = frontends(&port, family, &given.addresses);
+                let inside = frontends(port, family, &given.addresses);
                 // A family that it has no address of is not its own, towards the outside either.
                 if inside.is_empty() {
                     continue;
@@ -106,12 +98,12 @@ pub fn resolve(
                 let outside = exposure::frontends(
                     context,
                     (object, service),
-                    &port,
+                    port,
                     family,
                     given,
                     &mut problems,
                 );
-                let found = candidates(context, (name, service), &port, family, &mut problems);
+                let found = candidates(context, (name, spec), port, family, &mut problems);
                 let seen = |policy, frontends| {
                     let (endpoints, action) = categorise(&found, policy, context.node);
                     Balancer {
@@ -124,31 +116,27 @@ pub fn resolve(
                         action,
                     }
                 };
-                let policy = Policy::parse(spec.internal_traffic_policy.as_deref());
-                balancers.push(seen(policy, inside));
+                balancers.push(seen(spec.internal_policy, inside));
                 if !outside.is_empty() {
-                    let policy = Policy::parse(spec.external_traffic_policy.as_deref());
-                    external.extend(views(outside, policy, seen));
+                    external.extend(views(outside, spec.external_policy, seen));
                 }
             }
         }
     }
-    let all: Vec<PortSpec> = service.spec.iter().flat_map(ports).collect();
-    let naming = naming(context, (name, service), &all, &given.addresses);
+    let naming = naming(context, (name, service), &given.addresses);
     let algorithm = algorithm(context, object, service, &mut problems);
     problems.sort();
     problems.dedup();
     Some(Arc::new(ResolvedService {
         name: name.clone(),
         algorithm,
-        affinity_seconds: affinity(service),
+        affinity_seconds: service
+            .spec
+            .as_ref()
+            .map_or(0, |spec| spec.affinity_seconds),
         balancers,
         external,
-        about: About::of(
-            service,
-            service.spec.iter().flat_map(ports).collect(),
-            given,
-        ),
+        about: About::of(service, given),
         naming,
         health_check_node_port: given.health_check_node_port,
         problems,
@@ -159,14 +147,14 @@ pub fn resolve(
 /// is another set: all endpoints, whatever that policy says (E3).
 fn views(
     outside: Vec<Frontend>,
-    policy: Policy,
-    seen: impl Fn(Policy, Vec<Frontend>) -> Balancer,
+    policy: TrafficPolicy,
+    seen: impl Fn(TrafficPolicy, Vec<Frontend>) -> Balancer,
 ) -> Vec<Balancer> {
     let inside = outside.iter().map(|frontend| Frontend {
         scope: Scope::Internal,
         ..frontend.clone()
     });
-    let short_circuit = seen(Policy::Cluster, inside.collect());
+    let short_circuit = seen(TrafficPolicy::Cluster, inside.collect());
     let from_outside = seen(policy, outside);
     let is_same = from_outside.action == short_circuit.action
         && from_outside.chosen().eq(short_circuit.chosen());
@@ -179,36 +167,7 @@ fn views(
 
 /// Whether a service has an entry in the dataplane (A13).
 fn has_entry(service: &Service, spec: &ServiceSpec) -> bool {
-    let labels = service.metadata.labels.as_ref();
-    let is_foreign = labels.is_some_and(|labels| {
-        labels.contains_key(PROXY_NAME_LABEL) || labels.contains_key(HEADLESS_LABEL)
-    });
-    has_address(spec) && !is_foreign
-}
-
-fn ports(spec: &ServiceSpec) -> impl Iterator<Item = PortSpec> {
-    spec.ports.iter().flatten().filter_map(|port| {
-        let ServicePort {
-            name,
-            port: number,
-            protocol,
-            target_port,
-            app_protocol: _,
-            node_port: _,
-        } = port;
-        let number = port_number(*number)?;
-        Some(PortSpec {
-            name: name.as_deref().unwrap_or_default().into(),
-            protocol: Protocol::parse(protocol.as_deref())?,
-            port: number,
-            target: match target_port {
-                None | Some(IntOrString::Int(0)) => Target::Number(number),
-                Some(IntOrString::Int(target)) => Target::Number(port_number(*target)?),
-                Some(IntOrString::String(name)) if name.is_empty() => Target::Number(number),
-                Some(IntOrString::String(name)) => Target::Name(name.as_str().into()),
-            },
-        })
-    })
+    has_address(spec) && !service.is_foreign
 }
 
 fn frontends(port: &PortSpec, family: Family, addresses: &[Assigned]) -> Vec<Frontend> {
@@ -231,14 +190,13 @@ fn algorithm(
     service: &Service,
     problems: &mut Vec<Problem>,
 ) -> Algorithm {
-    let annotations = service.metadata.annotations.as_ref();
-    let Some(text) = annotations.and_then(|all| all.get(ALGORITHM_ANNOTATION)) else {
+    let Some(text) = &service.algorithm else {
         return context.algorithm;
     };
     Algorithm::parse(text).unwrap_or_else(|| {
         let fault = Fault {
             field: format!("metadata.annotations[{ALGORITHM_ANNOTATION}]"),
-            value: text.clone(),
+            value: text.to_string(),
             message: format!(
                 "must be {}; {} is used",
                 Algorithm::NAMES,
@@ -248,17 +206,4 @@ fn algorithm(
         problems.push(fault.at(&object.key, &object.origin));
         context.algorithm
     })
-}
-
-/// How long a client keeps its endpoint (B3).
-fn affinity(service: &Service) -> u32 {
-    let Some(spec) = &service.spec else { return 0 };
-    if spec.session_affinity.as_deref() != Some("ClientIP") {
-        return 0;
-    }
-    spec.session_affinity_config
-        .as_ref()
-        .and_then(|config| config.client_ip.as_ref()?.timeout_seconds)
-        .and_then(|seconds| u32::try_from(seconds).ok())
-        .unwrap_or(DEFAULT_AFFINITY_SECONDS)
 }

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Taint};
 
 use super::{
-    allocate::{Allocations, Allocator},
+    allocate::{Allocations, Allocator, Changes},
     cluster::Cluster,
     event::Event,
     exposure::Exposure,
@@ -146,7 +146,7 @@ impl Resolver {
 
     /// Gives the touched services their addresses; nothing before the source is synced. Returns what is to be kept on
     /// disk before it is programmed, if that changed.
-    pub fn allocate(&mut self) -> Option<Allocations> {
+    pub fn allocate(&mut self) -> Option<Changes> {
         if !self.is_synced() {
             return None;
         }
@@ -154,12 +154,22 @@ impl Resolver {
         self.node_ports.settle(&self.cluster, &mut self.touched);
         // Not kept: `plan` alone has a pool so far, and keeps nothing.
         self.pool.settle(&self.cluster, &mut self.touched);
-        let is_changed = self.allocator.is_changed() || self.node_ports.is_changed();
-        (self.keeps && is_changed).then(|| Allocations {
+        let mut changes = Changes {
+            node_ports: self.node_ports.changes(),
+            ..Changes::default()
+        };
+        self.allocator.changes(&mut changes);
+        (self.keeps && !changes.is_empty()).then_some(changes)
+    }
+
+    /// All that is to be kept on disk.
+    #[must_use]
+    pub fn allocations(&self) -> Allocations {
+        Allocations {
             addresses: self.allocator.kept(),
             resting: self.allocator.resting(),
             node_ports: self.node_ports.kept(),
-        })
+        }
     }
 
     /// The dataplane holds what the snapshot says, and at least a second has passed since the last time: released
@@ -254,7 +264,7 @@ impl Resolver {
         let addresses = node.map(|node| self.exposure.node_port_addresses.of(node));
         let seen = NodeInfo {
             name: self.snapshot.node.name.clone(),
-            zone: self.cluster.zone(&self.snapshot.node.name).into(),
+            zone: self.cluster.zone(&self.snapshot.node.name),
             node_port_addresses: addresses.unwrap_or_default().into(),
             is_leaving: self.snapshot.node.is_leaving,
         };

@@ -63,6 +63,14 @@ impl Family {
         }
     }
 
+    /// As Kubernetes writes it; anything else is none.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::V4, Self::V6]
+            .into_iter()
+            .find(|it| it.name() == text)
+    }
+
     /// As Kubernetes writes it.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Service, ServiceSpec};
-
 use super::{
+    about::ServiceType,
+    facts::{FamilyPolicy, Service, ServiceSpec},
     problem::Fault,
     range::ServiceRange,
     service::{Family, parse_address},
@@ -91,15 +91,12 @@ impl Wish {
     /// or shall do so.
     fn of_balancer(service: &Service, pool: &[ServiceRange], default: Option<Family>) -> Self {
         let is_balancer = |spec: &&ServiceSpec| {
-            spec.type_.as_deref() == Some("LoadBalancer") && spec.load_balancer_class.is_none()
+            spec.service_type == ServiceType::LoadBalancer && spec.load_balancer_class.is_none()
         };
-        let status = service.status.as_ref();
-        let balancer = status.and_then(|status| status.load_balancer.as_ref());
-        let given = balancer.and_then(|balancer| balancer.ingress.as_ref());
         let Some(spec) = service.spec.as_ref().filter(is_balancer) else {
             return Self::default();
         };
-        if pool.is_empty() || given.is_some_and(|given| !given.is_empty()) {
+        if pool.is_empty() || !service.ingress.is_empty() {
             return Self::default();
         }
         let own = texts(spec).into_iter();
@@ -110,9 +107,7 @@ impl Wish {
             families.extend(default);
         }
         let named = spec.load_balancer_ip.as_deref();
-        let named = named
-            .filter(|text| !text.is_empty())
-            .map(|text| ("spec.loadBalancerIP".to_owned(), text));
+        let named = named.map(|text| ("spec.loadBalancerIP".to_owned(), text));
         Self::among(spec, named.into_iter().collect(), pool, &families)
     }
 
@@ -142,7 +137,7 @@ impl Wish {
             .iter()
             .map(|asked| Family::of(asked.address))
             .collect();
-        wish.order = families(spec);
+        wish.order = spec.ip_families.to_vec();
         if wish.order.is_empty() {
             wish.order.extend_from_slice(known);
         }
@@ -157,14 +152,16 @@ impl Wish {
         };
         let second = first.other();
         let has_second = ranges.iter().any(|range| range.family() == second);
-        match spec.ip_family_policy.as_deref() {
-            Some("RequireDualStack") => wish.order = vec![first, second],
-            Some("PreferDualStack") if has_second => wish.order = vec![first, second],
-            _ => wish.order.truncate(named.len().max(1)),
+        let policy = spec.ip_family_policy.unwrap_or(FamilyPolicy::Single);
+        match policy {
+            FamilyPolicy::Require => wish.order = vec![first, second],
+            FamilyPolicy::Prefer if has_second => wish.order = vec![first, second],
+            FamilyPolicy::Single | FamilyPolicy::Prefer => {
+                wish.order.truncate(named.len().max(1));
+            }
         }
         // An address that is no address is not replaced by one nobody asked for.
-        let is_single = spec.ip_family_policy.as_deref().unwrap_or("SingleStack") == "SingleStack";
-        if (named.is_empty() && wish.faults.is_empty()) || !is_single {
+        if (named.is_empty() && wish.faults.is_empty()) || policy != FamilyPolicy::Single {
             wish.automatic = wish
                 .order
                 .iter()
@@ -190,12 +187,9 @@ impl Wish {
 
 /// Whether a service has an address of its own at all: headless and external names have none (A13).
 pub(super) fn has_address(spec: &ServiceSpec) -> bool {
-    let is_headless = spec.cluster_ip.as_deref() == Some("None")
-        || spec
-            .cluster_ips
-            .as_ref()
-            .is_some_and(|all| all.iter().any(|text| text == "None"));
-    spec.type_.as_deref() != Some("ExternalName") && !is_headless
+    let mut texts = spec.cluster_ip.iter().chain(&spec.cluster_ips);
+    let is_headless = texts.any(|text| **text == *"None");
+    spec.service_type != ServiceType::ExternalName && !is_headless
 }
 
 /// The families of a service that has no address of its own.
@@ -207,29 +201,16 @@ fn texts(spec: &ServiceSpec) -> Vec<(String, &str)> {
     let all: Vec<(String, &str)> = spec
         .cluster_ips
         .iter()
-        .flatten()
         .enumerate()
-        .map(|(index, text)| (format!("spec.clusterIPs[{index}]"), text.as_str()))
+        .map(|(index, text)| (format!("spec.clusterIPs[{index}]"), &**text))
         .filter(|(_, text)| !text.is_empty())
         .collect();
     if !all.is_empty() {
         return all;
     }
-    let single = spec.cluster_ip.as_deref().filter(|text| !text.is_empty());
+    let single = spec.cluster_ip.as_deref();
     single
         .map(|text| ("spec.clusterIP".to_owned(), text))
         .into_iter()
-        .collect()
-}
-
-fn families(spec: &ServiceSpec) -> Vec<Family> {
-    spec.ip_families
-        .iter()
-        .flatten()
-        .filter_map(|text| match text.as_str() {
-            "IPv4" => Some(Family::V4),
-            "IPv6" => Some(Family::V6),
-            _ => None,
-        })
         .collect()
 }

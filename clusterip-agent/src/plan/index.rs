@@ -60,20 +60,22 @@ impl Layout {
                     protocol,
                     family,
                 } = key;
+                let members = placed.members.values();
+                let mut backends: Vec<(BackendId, Backend)> = members
+                    .filter_map(|member| {
+                        let backend = self.tables().backends.get(&member.id)?;
+                        Some((member.id, *backend))
+                    })
+                    .collect();
+                // It stays for as long as the service does.
+                backends.shrink_to_fit();
                 Some(Placement {
                     port_name: name.clone(),
                     protocol: *protocol,
                     family: *family,
                     id: *id,
                     frontends: placed.frontends.iter().copied().collect(),
-                    backends: placed
-                        .members
-                        .values()
-                        .filter_map(|member| {
-                            let backend = self.tables().backends.get(&member.id)?;
-                            Some((member.id, *backend))
-                        })
-                        .collect(),
+                    backends,
                 })
             })
             .collect()

@@ -7,17 +7,16 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::{
-        Container, ExecAction, GRPCAction, HTTPGetAction, Pod, Probe, TCPSocketAction,
-    },
+    api::core::v1::{ExecAction, GRPCAction, HTTPGetAction, Probe, TCPSocketAction},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
 use super::{grpc, state::Thresholds};
-use crate::model::{cluster::node_of, service::parse_address};
+use crate::model::{
+    facts::{Container, NETNS_ANNOTATION, Pod, Written},
+    service::parse_address,
+};
 
-/// Annotation of a pod: its network namespace, in which `exec` probes run; a name of `ip netns`, or a path.
-pub const NETNS_ANNOTATION: &str = "clusterip.dev/netns";
 /// Where `ip netns` keeps its names.
 const NETNS_FOLDER: &str = "/run/netns";
 
@@ -113,32 +112,24 @@ pub struct Definition {
 /// The probes of a pod that can be asked: it runs and has an address. `node` is where this agent is.
 #[must_use]
 pub fn definitions(pod: &Pod, node: &str) -> Vec<Definition> {
-    let status = pod.status.as_ref();
-    let phase = status.and_then(|status| status.phase.as_deref());
-    let (Some(spec), Some(address)) = (&pod.spec, address(pod)) else {
+    // It is asked at its first address.
+    let Some(address) = pod.addresses.first().and_then(Written::address) else {
         return Vec::new();
     };
-    if !matches!(phase, None | Some("Running")) || pod.metadata.deletion_timestamp.is_some() {
+    if !pod.phase.may_run() || pod.deleted.is_some() {
         return Vec::new();
     }
-    let sidecars = spec.init_containers.iter().flatten().enumerate();
-    let sidecars = sidecars
-        .filter(|(_, container)| container.restart_policy.as_deref() == Some("Always"))
-        .map(|(index, container)| (format!("spec.initContainers[{index}]"), container));
-    let containers = spec.containers.iter().enumerate();
-    let containers =
-        containers.map(|(index, container)| (format!("spec.containers[{index}]"), container));
     let mut all = Vec::new();
-    for (field, container) in containers.chain(sidecars) {
+    for container in &pod.containers {
         for (purpose, probe) in [
-            (Purpose::Startup, &container.startup_probe),
-            (Purpose::Readiness, &container.readiness_probe),
-            (Purpose::Liveness, &container.liveness_probe),
+            (Purpose::Startup, &container.startup),
+            (Purpose::Readiness, &container.readiness),
+            (Purpose::Liveness, &container.liveness),
         ] {
             let Some(probe) = probe else { continue };
             all.push(Definition {
-                container: container.name.as_str().into(),
-                field: format!("{field}.{}", purpose.field()).into(),
+                container: container.name.clone(),
+                field: format!("{}.{}", container.field(), purpose.field()).into(),
                 purpose,
                 check: check(pod, container, address, probe, node),
                 timing: timing(probe),
@@ -154,16 +145,6 @@ pub fn definitions(pod: &Pod, node: &str) -> Vec<Definition> {
         }
     }
     all
-}
-
-/// Where a pod is asked: its first address.
-fn address(pod: &Pod) -> Option<IpAddr> {
-    let status = pod.status.as_ref()?;
-    let first = status.pod_ips.iter().flatten().next();
-    let text = first
-        .map(|it| it.ip.as_str())
-        .or(status.pod_ip.as_deref())?;
-    parse_address(text)
 }
 
 /// Absent and 0 are the default.
@@ -293,16 +274,13 @@ fn target(
             .ok_or_else(|| format!("host {host:?} must be an address, or left out"))?,
     };
     let number = match port {
-        IntOrString::Int(number) => Some(*number),
+        IntOrString::Int(number) => u16::try_from(*number).ok(),
         IntOrString::String(name) => {
-            let mut ports = container.ports.iter().flatten();
-            let named = ports.find(|port| port.name.as_deref() == Some(name));
-            named
-                .map(|port| port.container_port)
-                .or_else(|| name.parse().ok())
+            let mut ports = container.ports.iter();
+            let named = ports.find(|port| *port.name == **name && !name.is_empty());
+            named.map_or_else(|| name.parse().ok(), |port| port.number)
         }
     };
-    let number = number.and_then(|number| u16::try_from(number).ok());
     match number.filter(|number| *number > 0) {
         Some(number) => Ok(SocketAddr::new(address, number)),
         None => Err("port must be a number, or the name of a port of this container".to_owned()),
@@ -315,23 +293,20 @@ fn exec_check(pod: &Pod, exec: &ExecAction, node: &str) -> Result<Check, String>
     if command.first().is_none_or(String::is_empty) {
         return Err("command must name a program".to_owned());
     }
-    let home = node_of(pod);
+    let home = &*pod.node;
     if !home.is_empty() && home != node {
         return Err(format!(
             "exec runs on the pod's own node {home} only; say the pod's state by a Ready condition in its status"
         ));
     }
-    let annotations = pod.metadata.annotations.as_ref();
-    let netns = annotations
-        .and_then(|all| all.get(NETNS_ANNOTATION))
-        .filter(|netns| !netns.is_empty());
+    let netns = pod.netns.as_deref().filter(|netns| !netns.is_empty());
     let Some(netns) = netns else {
         return Err(format!(
             "exec needs the annotation {NETNS_ANNOTATION}: the name or path of the pod's network namespace"
         ));
     };
     let path = if netns.starts_with('/') {
-        netns.clone()
+        netns.to_owned()
     } else if netns.contains('/') || netns == "." || netns == ".." {
         return Err(format!(
             "{NETNS_ANNOTATION} {netns:?} must be a name of `ip netns`, or an absolute path"

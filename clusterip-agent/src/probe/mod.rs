@@ -13,6 +13,7 @@ mod check;
 mod definition;
 mod exec;
 mod grpc;
+mod leaving;
 mod pods;
 mod results;
 mod schedule;
@@ -24,7 +25,8 @@ mod tls;
 mod tracked;
 
 pub use agenda::ProbeId;
-pub use definition::{Check, Definition, NETNS_ANNOTATION, Purpose, Timing, definitions};
+pub use definition::{Check, Definition, Purpose, Timing, definitions};
+pub use leaving::{Leaver, Leavers, Leaving};
 pub use pods::{Job, Pods};
 pub use results::Results;
 pub use schedule::run;

@@ -6,11 +6,10 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::Pod;
-
 use super::{
     agenda::{Agenda, ProbeId, again},
     definition::{Check, Definition, Purpose, definitions},
+    leaving::{Leaver, Leavers},
     results::Results,
     standings::{self, Standings},
     tracked::{Probe, Tracked},
@@ -19,6 +18,7 @@ use crate::{
     clock::Now,
     model::{
         event::Event,
+        facts::Pod,
         object::{Kind, Object, ObjectKey, ObjectName, Spec},
         problem::{Fault, Problem},
     },
@@ -51,6 +51,10 @@ pub struct Pods {
     is_synced: bool,
     agenda: Agenda<ProbeId>,
     ends: Agenda<ObjectName>,
+    /// The pods in it.
+    leaving: Leavers,
+    /// Pods that terminated when an earlier agent ended, until the first listing is complete.
+    expected: Leavers,
     incarnations: u64,
     /// What the source said last.
     problems: Vec<Problem>,
@@ -72,11 +76,26 @@ impl Pods {
             is_synced: false,
             agenda: Agenda::new(),
             ends: Agenda::new(),
+            leaving: Leavers::new(),
+            expected: Leavers::new(),
             incarnations: 0,
             problems: Vec::new(),
             impossible: BTreeMap::new(),
             standings: Standings::default(),
         }
+    }
+
+    /// The same, after an agent under which these terminated.
+    #[must_use]
+    pub fn after(mut self, leaving: Leavers) -> Self {
+        self.expected = leaving;
+        self
+    }
+
+    /// The pods that terminate.
+    #[must_use]
+    pub const fn leaving(&self) -> &Leavers {
+        &self.leaving
     }
 
     /// What the cluster shall see of what a source says.
@@ -108,6 +127,7 @@ impl Pods {
                 Event::Remove(key) => out.push(Event::Remove(key)),
                 Event::Synced => {
                     self.complete(&mut out, now);
+                    self.resume(&mut out, now);
                     if self.is_synced || !self.waits_for_results() {
                         self.is_synced = true;
                         out.push(Event::Synced);
@@ -193,7 +213,7 @@ impl Pods {
             self.results
                 .count(&id.pod, &probe.definition, result.is_ok());
             if probe.verdict.observe(result.is_ok()) {
-                tell(&id.pod, probe, result.err().as_deref());
+                probe.tell(&id.pod, result.err().as_deref());
                 if probe.is_for(Purpose::Startup) {
                     self.open(&id.pod, now);
                 }
@@ -232,10 +252,11 @@ impl Pods {
         let known = self.tracked.remove(&name);
         if let Some(ends) = known.as_ref().and_then(|known| known.ends) {
             self.ends.remove(ends, name.clone());
+            self.leaving.remove(&name);
         }
         let is_same = known.as_ref().is_some_and(|known| {
             let uid = |object: &Object| match &object.spec {
-                Spec::Pod(pod) => pod.metadata.uid.clone(),
+                Spec::Pod(pod) => pod.uid.clone(),
                 _ => None,
             };
             known.ends.is_none()
@@ -340,6 +361,8 @@ impl Pods {
             let ends = now.elapsed + grace;
             tracked.ends = Some(ends);
             self.ends.add(ends, name.clone());
+            let leaver = Leaver::new(&tracked.shown, ends, now);
+            self.leaving.insert(name.clone(), leaver);
             self.impossible.remove(name);
         }
         Event::Put(Box::new(tracked.shown.clone()))
@@ -358,6 +381,26 @@ impl Pods {
             .collect();
         for name in gone {
             out.push(self.end(pod_key(name), now));
+        }
+    }
+
+    /// Pods that an earlier agent saw end, and that are not back, go on ending.
+    fn resume(&mut self, out: &mut Vec<Event>, now: Now) {
+        for (name, leaver) in std::mem::take(&mut self.expected) {
+            if self.tracked.contains_key(&name) {
+                continue;
+            }
+            self.incarnations += 1;
+            let tracked = Tracked::leaving(&leaver.object, self.incarnations);
+            let Some(ends) = leaver.ends(tracked.grace(), now) else {
+                continue;
+            };
+            self.ends.add(ends, name.clone());
+            let ends = Some(ends);
+            self.tracked
+                .insert(name.clone(), Tracked { ends, ..tracked });
+            out.push(Event::Put(Box::new(leaver.object.clone())));
+            self.leaving.insert(name, leaver);
         }
     }
 
@@ -413,6 +456,7 @@ impl Pods {
         if let Some(ends) = known.and_then(|tracked| tracked.ends) {
             self.ends.remove(ends, name.clone());
         }
+        self.leaving.remove(name);
         self.impossible.remove(name);
         self.note_standing(name);
     }
@@ -441,17 +485,4 @@ fn impossible(object: &Object, definition: &Definition) -> Option<Problem> {
         message: format!("is never a success: {reason}"),
     };
     Some(fault.at(&object.key, &object.origin))
-}
-
-fn tell(pod: &ObjectName, probe: &Probe, reason: Option<&str>) {
-    let Definition {
-        container, purpose, ..
-    } = &probe.definition;
-    let probe_name = purpose.field();
-    if probe.verdict.passes() {
-        log::info!(pod:% = pod, container:%, probe:% = probe_name; "probe succeeds");
-    } else {
-        let reason = reason.unwrap_or_default();
-        log::warn!(pod:% = pod, container:%, probe:% = probe_name, reason:%; "probe fails");
-    }
 }

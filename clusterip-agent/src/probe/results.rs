@@ -75,15 +75,16 @@ fn labels(pod: &ObjectName, probe: &Definition, is_success: bool) -> Labels {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Pod;
     use prometheus_client::encoding::text::encode;
     use serde_json::json;
 
     use super::*;
-    use crate::probe::definitions;
+    use crate::{model::facts, probe::definitions};
 
     #[test]
     fn results_are_counted_until_the_pod_is_gone() {
-        let pod = serde_json::from_value(json!({
+        let pod = serde_json::from_value::<Pod>(json!({
             "metadata": { "name": "web-1", "namespace": "shop" },
             "spec": { "containers": [{
                 "name": "main",
@@ -92,7 +93,8 @@ mod tests {
             }] },
             "status": { "podIP": "10.1.0.1" },
         }));
-        let (pod, name) = (pod.unwrap(), ObjectName::new("shop", "web-1"));
+        let pod = facts::Pod::of(&pod.unwrap(), &mut facts::Names::default());
+        let name = ObjectName::new("shop", "web-1");
         let results = Results::default();
         let mut registry = Registry::default();
         results.register(&mut registry);

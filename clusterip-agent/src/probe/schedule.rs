@@ -12,6 +12,7 @@ use super::{
     agenda::ProbeId,
     check::check,
     definition::Check,
+    leaving::Leaving,
     pods::{Job, Pods},
     results::Results,
     standings::Standings,
@@ -31,13 +32,14 @@ type Done = (ProbeId, Result<(), String>);
 pub async fn run(
     node: &str,
     results: Results,
+    mut leaving: Leaving,
     mut inbox: mpsc::Receiver<Vec<Event>>,
     outbox: mpsc::Sender<Vec<Event>>,
     standings: watch::Sender<Standings>,
 ) {
     let clock = Clock::start();
     let now = || clock.now();
-    let mut pods = Pods::new(node, results);
+    let mut pods = Pods::new(node, results).after(leaving.load());
     let mut running: JoinSet<Done> = JoinSet::new();
     let connections = Arc::new(Semaphore::new(AT_ONCE));
     let commands = Arc::new(Semaphore::new(COMMANDS_AT_ONCE));
@@ -67,6 +69,7 @@ pub async fn run(
             };
             running.spawn(carry_out(job, limit.clone()));
         }
+        leaving.follow(pods.leaving());
         standings.send_if_modified(|seen| {
             seen.clone_from(pods.standings());
             false

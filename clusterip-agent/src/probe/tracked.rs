@@ -2,20 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::{
-    api::core::v1::PodCondition, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp,
-};
+use k8s_openapi::jiff::Timestamp;
 
 use super::{
     definition::{Check, Definition, Purpose},
     state::Verdict,
 };
-use crate::model::object::{Object, Spec};
+use crate::model::object::{Object, ObjectName, Spec};
 
 /// The API's default for `terminationGracePeriodSeconds`.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
-/// The condition of a pod that gets new flows.
-const READY: &str = "Ready";
 
 #[derive(Clone, Debug)]
 pub(super) struct Probe {
@@ -63,18 +59,45 @@ impl Probe {
     pub(super) fn is_for(&self, purpose: Purpose) -> bool {
         self.definition.purpose == purpose
     }
+
+    /// Says in the log what its verdict is now.
+    pub(super) fn tell(&self, pod: &ObjectName, reason: Option<&str>) {
+        let Definition {
+            container, purpose, ..
+        } = &self.definition;
+        let probe = purpose.field();
+        if self.verdict.passes() {
+            log::info!(pod:% = pod, container:%, probe; "probe succeeds");
+        } else {
+            let reason = reason.unwrap_or_default();
+            log::warn!(pod:% = pod, container:%, probe, reason:%; "probe fails");
+        }
+    }
 }
 
 impl Tracked {
+    /// A pod that terminates, as an earlier agent showed it.
+    pub(super) fn leaving(shown: &Object, incarnation: u64) -> Self {
+        let mut object = shown.clone();
+        if let Spec::Pod(pod) = &mut object.spec {
+            Arc::make_mut(pod).deleted = None;
+        }
+        Self {
+            object,
+            shown: shown.clone(),
+            probes: Vec::new(),
+            incarnation,
+            ends: None,
+        }
+    }
+
     /// Whether probes say if the pod is ready: its status does not say it itself.
     pub(super) fn decides_readiness(&self) -> bool {
         let Spec::Pod(pod) = &self.object.spec else {
             return false;
         };
-        let conditions = pod.status.as_ref().and_then(|it| it.conditions.as_ref());
-        let says_itself = conditions.is_some_and(|all| all.iter().any(|it| it.type_ == READY));
         let is_asked = |probe: &Probe| !probe.is_for(Purpose::Liveness);
-        !says_itself && self.probes.iter().any(is_asked)
+        pod.ready.is_none() && self.probes.iter().any(is_asked)
     }
 
     /// Whether it is not known yet if the pod is ready: a probe that could tell has not been asked.
@@ -113,18 +136,12 @@ impl Tracked {
         let Spec::Pod(pod) = &self.object.spec else {
             return Duration::ZERO;
         };
-        let status = pod.status.as_ref();
-        let phase = status.and_then(|status| status.phase.as_deref());
-        let has_address =
-            status.is_some_and(|status| status.pod_ip.is_some() || status.pod_ips.is_some());
-        let runs = matches!(phase, None | Some("Running")) && has_address;
-        if !runs || pod.metadata.deletion_timestamp.is_some() {
+        let runs = pod.phase.may_run() && !pod.addresses.is_empty();
+        if !runs || pod.deleted.is_some() {
             return Duration::ZERO;
         }
         let seconds = pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.termination_grace_period_seconds)
+            .grace_seconds
             .map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or_default()));
         seconds.unwrap_or(DEFAULT_GRACE)
     }
@@ -135,14 +152,7 @@ impl Tracked {
         if self.decides_readiness()
             && let Spec::Pod(pod) = &mut shown.spec
         {
-            let status = Arc::make_mut(pod).status.get_or_insert_default();
-            let conditions = status.conditions.get_or_insert_default();
-            conditions.push(PodCondition {
-                type_: READY.to_owned(),
-                status: if self.is_ready() { "True" } else { "False" }.to_owned(),
-                reason: Some("Probed".to_owned()),
-                ..PodCondition::default()
-            });
+            Arc::make_mut(pod).ready = Some(self.is_ready());
         }
         shown
     }
@@ -151,7 +161,7 @@ impl Tracked {
     pub(super) fn as_terminating(&self, since: Timestamp) -> Object {
         let mut shown = self.shown.clone();
         if let Spec::Pod(pod) = &mut shown.spec {
-            Arc::make_mut(pod).metadata.deletion_timestamp = Some(Time(since));
+            Arc::make_mut(pod).deleted = Some(since);
         }
         shown
     }

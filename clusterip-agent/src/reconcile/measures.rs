@@ -18,7 +18,6 @@ use super::Report;
 use crate::{
     clock::Now,
     model::{
-        endpoints::TRIGGER_TIME_ANNOTATION,
         event::Event,
         object::{Kind, Spec},
         service::Family,
@@ -304,10 +303,7 @@ fn trigger(event: &Event) -> Option<Timestamp> {
     match event {
         Event::Changed(time) => Some(*time),
         Event::Put(object) => match &object.spec {
-            Spec::EndpointSlice(slice) => {
-                let annotations = slice.metadata.annotations.as_ref()?;
-                annotations.get(TRIGGER_TIME_ANNOTATION)?.parse().ok()
-            }
+            Spec::EndpointSlice(slice) => slice.changed,
             Spec::Namespace(_) | Spec::Node(_) | Spec::Service(_) | Spec::Pod(_) => None,
         },
         Event::Reset | Event::Remove(_) | Event::Synced | Event::Problems(_) => None,
@@ -332,9 +328,8 @@ mod tests {
     fn changed(text: &str) -> Event {
         let mut object: Object = slice("web", "web", &["10.1.0.1"]);
         if let Spec::EndpointSlice(slice) = &mut object.spec {
-            let metadata = &mut Arc::make_mut(slice).metadata;
-            let annotations = metadata.annotations.get_or_insert_default();
-            annotations.insert(TRIGGER_TIME_ANNOTATION.to_owned(), text.to_owned());
+            let slice = Arc::make_mut(slice);
+            (slice.says_when, slice.changed) = (true, text.parse().ok());
         }
         put(object)
     }

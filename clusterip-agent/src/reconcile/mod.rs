@@ -244,11 +244,13 @@ impl<D: Dataplane> Reconciler<D> {
     /// Keeps new allocations before they are programmed. If that fails the services work all the same; their addresses
     /// are provisional until it succeeds.
     fn allocate(&mut self) {
-        let Some(allocations) = self.resolver.allocate() else {
+        let Some(changes) = self.resolver.allocate() else {
             return;
         };
-        let Some(store) = &self.store else { return };
-        match store.save(&allocations) {
+        let Some(store) = &mut self.store else {
+            return;
+        };
+        match store.save(&changes, || self.resolver.allocations()) {
             Ok(()) => {
                 if std::mem::take(&mut self.save_failed) {
                     log::info!("allocations are kept again");

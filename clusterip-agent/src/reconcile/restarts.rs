@@ -206,7 +206,12 @@ fn g4_an_address_that_was_released_while_no_agent_ran_rests() {
     let ranges = || vec![ServiceRange::new("10.96.0.0/30".parse().unwrap())];
     let start = |dataplane, kept| {
         let resolver = Resolver::new("node-a", Algorithm::default(), ranges(), kept);
-        Reconciler::new(dataplane, resolver, Some(store.clone()), LIMITS)
+        Reconciler::new(
+            dataplane,
+            resolver,
+            Some(Store::new(directory.path())),
+            LIMITS,
+        )
     };
     let mut first = start(Memory::new(LIMITS), kept(&store));
     first.handle(listing([app("one"), app("two")]));
@@ -267,8 +272,8 @@ fn f3_the_api_servers_own_service_keeps_its_endpoints_over_a_restart() {
         let mut object = slice("kubernetes", "kubernetes", ips);
         if let crate::model::object::Spec::EndpointSlice(slice) = &mut object.spec {
             let mut changed = slice.as_ref().clone();
-            for port in changed.ports.iter_mut().flatten() {
-                port.name = Some("https".to_owned());
+            for port in &mut changed.ports {
+                port.name = "https".into();
                 port.port = Some(6443);
             }
             *slice = changed.into();

@@ -243,7 +243,7 @@ fn allocations_are_kept_before_they_are_programmed_and_survive() {
         Reconciler::new(
             dataplane,
             resolver(Some(store)),
-            Some(store.clone()),
+            Some(Store::new(directory.path())),
             LIMITS,
         )
     };

@@ -74,20 +74,12 @@ impl KubeDns {
         }
         let slices = reachable.iter().enumerate();
         Some(Self {
-            service: object(
-                Kind::Service,
-                NAME.1,
-                Spec::Service(service(&ranges).into()),
-            ),
+            service: object(Kind::Service, NAME.1, service(&ranges).into()),
             slices: slices
                 .map(|(index, listener)| {
                     let name = format!("{}-agent-{index}", NAME.1);
                     let slice = slice(&name, *listener, metrics);
-                    object(
-                        Kind::EndpointSlice,
-                        &name,
-                        Spec::EndpointSlice(slice.into()),
-                    )
+                    object(Kind::EndpointSlice, &name, slice.into())
                 })
                 .collect(),
             given: None,
@@ -128,13 +120,11 @@ impl KubeDns {
         match &object.spec {
             Spec::Service(service) if is_it(&object.key.name) => {
                 let spec = service.spec.as_ref();
-                let selector = spec.and_then(|spec| spec.selector.as_ref());
-                self.given = Some(selector.is_some_and(|selector| !selector.is_empty()));
+                self.given = Some(spec.is_some_and(|spec| !spec.selector.is_empty()));
             }
             Spec::EndpointSlice(slice) => {
-                let labels = slice.metadata.labels.as_ref();
-                let service = labels.and_then(|labels| labels.get(SERVICE_NAME_LABEL));
-                if *object.key.name.namespace == *NAME.0 && service.is_some_and(|it| it == NAME.1) {
+                let service = slice.service.as_deref();
+                if *object.key.name.namespace == *NAME.0 && service == Some(NAME.1) {
                     self.given_slices.insert(object.key.name.clone());
                 } else {
                     self.given_slices.remove(&object.key.name);
@@ -300,6 +290,8 @@ fn slice(name: &str, listener: SocketAddr, metrics: Option<SocketAddr>) -> Endpo
 mod tests {
     use super::*;
     use crate::model::{
+        facts::Names,
+        labels::Labels,
         objects_for_tests::{app, listing, put, remove},
         resolver::{Resolver, snapshot_of},
         service::Algorithm,
@@ -355,8 +347,9 @@ mod tests {
         if let Spec::Service(service) = &mut object.spec {
             let spec = Arc::make_mut(service).spec.as_mut().unwrap();
             spec.cluster_ip = Some("10.96.0.77".into());
-            spec.cluster_ips = None;
-            spec.selector = selector.then(|| [("k8s-app".into(), "kube-dns".into())].into());
+            spec.cluster_ips = Box::default();
+            let labels = [("k8s-app".to_owned(), "kube-dns".to_owned())].into();
+            spec.selector = Labels::of(selector.then_some(&labels), &mut Names::default());
         }
         object
     }
@@ -399,7 +392,7 @@ mod tests {
             panic!("no service");
         };
         let spec = service.spec.as_ref().unwrap();
-        let addresses = spec.cluster_ips.as_ref().unwrap();
-        assert_eq!(*addresses, ["10.96.0.10", "fd00:10:96::a"]);
+        let addresses = spec.cluster_ips.iter().map(|it| &**it);
+        assert!(addresses.eq(["10.96.0.10", "fd00:10:96::a"]));
     }
 }

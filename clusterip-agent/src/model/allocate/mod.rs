@@ -1,19 +1,21 @@
 //! Which service has which address (G). A function of the objects and of who had what before, not of their order.
 
+mod kept;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     hash::Hasher,
     net::IpAddr,
 };
 
 use siphasher::sip::SipHasher24;
 
+pub use self::kept::{Allocations, Changes};
 use super::{
     cluster::Cluster,
-    node_ports::KeptPorts,
+    group::Group,
     object::ObjectName,
     problem::Fault,
     range::{ServiceRange, Unusable},
@@ -31,29 +33,6 @@ pub struct Assigned {
     pub automatic: bool,
     /// Chosen automatically, and not kept on disk yet.
     pub provisional: bool,
-}
-
-/// Who has what, as it is kept across restarts.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Allocations {
-    /// Addresses.
-    pub addresses: BTreeMap<ObjectName, Vec<IpAddr>>,
-    /// Released addresses that only their last owner may have already.
-    pub resting: BTreeMap<IpAddr, ObjectName>,
-    /// Node ports.
-    pub node_ports: KeptPorts,
-}
-
-impl Allocations {
-    /// Nobody has anything.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            addresses: BTreeMap::new(),
-            resting: BTreeMap::new(),
-            node_ports: KeptPorts::new(),
-        }
-    }
 }
 
 /// How long a released address rests, in advances of the reconciler. The write that removes a service frees its
@@ -81,19 +60,20 @@ struct Held {
 pub struct Allocator {
     purpose: Purpose,
     ranges: Vec<ServiceRange>,
-    owners: BTreeMap<IpAddr, ObjectName>,
-    held: BTreeMap<ObjectName, Vec<Held>>,
-    wishes: BTreeMap<ObjectName, Wish>,
+    owners: HashMap<IpAddr, ObjectName>,
+    held: HashMap<ObjectName, Vec<Held>>,
+    wishes: HashMap<ObjectName, Wish>,
     /// Who asks for an address by name, with or without success.
-    claims: BTreeMap<IpAddr, BTreeSet<ObjectName>>,
+    claims: HashMap<IpAddr, Group>,
     /// Who found its range full.
     waiting: BTreeSet<ObjectName>,
-    faults: BTreeMap<ObjectName, Vec<Fault>>,
+    faults: HashMap<ObjectName, Vec<Fault>>,
     /// Who had what when this began; until the first `settle`.
-    loaded: BTreeMap<IpAddr, ObjectName>,
+    loaded: HashMap<IpAddr, ObjectName>,
     /// Released addresses that nobody else gets yet (G4).
     resting: BTreeMap<IpAddr, Resting>,
-    changed: bool,
+    /// Services that may have other addresses than is kept on disk, and addresses that may rest or not.
+    unkept: (BTreeSet<ObjectName>, BTreeSet<IpAddr>),
 }
 
 impl Allocator {
@@ -123,7 +103,7 @@ impl Allocator {
             allocator.loaded.entry(address).or_insert(owner.clone());
             allocator.rest(address, owner);
         }
-        allocator.changed = false;
+        allocator.unkept = Default::default();
         allocator
     }
 
@@ -220,10 +200,17 @@ impl Allocator {
         &self.ranges
     }
 
-    /// Whether something changed since [`Allocator::saved`].
-    #[must_use]
-    pub const fn is_changed(&self) -> bool {
-        self.changed
+    /// Adds what changed since [`Allocator::saved`].
+    pub fn changes(&self, changes: &mut Changes) {
+        let (names, addresses) = &self.unkept;
+        changes.addresses.extend(names.iter().map(|name| {
+            let held = self.held.get(name).into_iter().flatten();
+            (name.clone(), held.map(|held| held.address).collect())
+        }));
+        changes.resting.extend(addresses.iter().map(|address| {
+            let resting = self.resting.get(address);
+            (*address, resting.map(|resting| resting.owner.clone()))
+        }));
     }
 
     /// Who has what now.
@@ -249,29 +236,35 @@ impl Allocator {
     /// wait for one are added to `touched`.
     pub fn advance(&mut self, touched: &mut BTreeSet<ObjectName>) {
         let before = self.resting.len();
-        self.resting.retain(|_, resting| {
+        let (_, unkept) = &mut self.unkept;
+        self.resting.retain(|address, resting| {
             resting.left = resting.left.saturating_sub(1);
+            if resting.left == 0 {
+                unkept.insert(*address);
+            }
             resting.left > 0
         });
         if self.resting.len() < before {
-            self.changed = true;
             touched.append(&mut self.waiting);
         }
     }
 
     fn rest(&mut self, address: IpAddr, owner: ObjectName) {
         let left = REST;
+        self.unkept.1.insert(address);
         self.resting.insert(address, Resting { owner, left });
     }
 
     /// All is kept on disk now; adds those to `touched` that have an address which was provisional until now.
     pub fn saved(&mut self, touched: &mut BTreeSet<ObjectName>) {
-        self.changed = false;
-        for (name, all) in &mut self.held {
-            for held in all {
-                if !std::mem::replace(&mut held.saved, true) && held.automatic {
-                    touched.insert(name.clone());
-                }
+        let (names, _) = std::mem::take(&mut self.unkept);
+        for name in names {
+            let mut is_kept = false;
+            for held in self.held.get_mut(&name).into_iter().flatten() {
+                is_kept |= !std::mem::replace(&mut held.saved, true) && held.automatic;
+            }
+            if is_kept {
+                touched.insert(name);
             }
         }
     }
@@ -302,7 +295,8 @@ impl Allocator {
             self.replace_wish(name, wish, &mut released);
         }
         for address in &released {
-            touched.extend(self.claims.get(address).into_iter().flatten().cloned());
+            let claims = self.claims.get(address).into_iter();
+            touched.extend(claims.flat_map(Group::iter).cloned());
         }
         if !released.is_empty() {
             touched.append(&mut self.waiting);
@@ -319,7 +313,7 @@ impl Allocator {
             }
         }
         let mut by_age: Vec<&ObjectName> = touched.iter().collect();
-        by_age.sort_by_key(|name| cluster.age(name));
+        by_age.sort_by_cached_key(|name| cluster.age(name));
         for name in by_age {
             self.grant_explicit(name);
         }
@@ -330,6 +324,10 @@ impl Allocator {
 
     /// Takes back what is no longer asked for.
     fn replace_wish(&mut self, name: &ObjectName, wish: Option<Wish>, released: &mut Vec<IpAddr>) {
+        // All that it asks for was seen to when it asked for it.
+        if wish.is_some() && wish.as_ref() == self.wishes.get(name) {
+            return;
+        }
         if let Some(old) = self.wishes.remove(name) {
             for asked in &old.explicit {
                 if let Some(names) = self.claims.get_mut(&asked.address) {
@@ -355,7 +353,7 @@ impl Allocator {
             } else {
                 self.owners.remove(&held.address);
                 self.rest(held.address, name.clone());
-                self.changed = true;
+                self.unkept.0.insert(name.clone());
                 released.push(held.address);
             }
         }
@@ -367,7 +365,10 @@ impl Allocator {
                 let names = self.claims.entry(asked.address).or_default();
                 names.insert(name.clone());
             }
-            self.wishes.insert(name.clone(), wish);
+            // Most ask nothing of a pool.
+            if wish != Wish::default() {
+                self.wishes.insert(name.clone(), wish);
+            }
         }
     }
 
@@ -472,8 +473,10 @@ impl Allocator {
 
     fn take(&mut self, name: &ObjectName, address: IpAddr, automatic: bool, saved: bool) {
         self.owners.insert(address, name.clone());
-        self.resting.remove(&address);
-        self.changed = true;
+        if self.resting.remove(&address).is_some() {
+            self.unkept.1.insert(address);
+        }
+        self.unkept.0.insert(name.clone());
         self.held.entry(name.clone()).or_default().push(Held {
             address,
             automatic,

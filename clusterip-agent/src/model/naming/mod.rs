@@ -9,14 +9,11 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::{
-    core::v1::{Pod, Service, ServiceSpec},
-    discovery::v1::EndpointSlice,
-};
-
 use super::{
+    about::ServiceType,
     allocate::Assigned,
-    endpoints::{PortSpec, first_addresses, has_ended, is_serving, port_number, target_number},
+    endpoints::{PortSpec, first_addresses, target_number},
+    facts::{EndpointSlice, Pod, Service, ServiceSpec, Written},
     object::{Object, ObjectName},
     problem::Problem,
     resolve::Context,
@@ -94,19 +91,18 @@ impl Naming {
 pub(super) fn naming(
     context: &Context<'_>,
     (name, service): (&ObjectName, &Service),
-    ports: &[PortSpec],
     given: &[Assigned],
 ) -> Naming {
     let Some(spec) = &service.spec else {
         return Naming::Members(Vec::new());
     };
-    if spec.type_.as_deref() == Some("ExternalName") {
-        return Naming::Alias(spec.external_name.as_deref().unwrap_or_default().into());
+    if spec.service_type == ServiceType::ExternalName {
+        return Naming::Alias(spec.external_name.clone());
     }
     if !wish::has_address(spec) {
-        return Naming::Members(members(context, name, spec, ports));
+        return Naming::Members(members(context, name, spec));
     }
-    let named = ports.iter().filter(|port| !port.name.is_empty());
+    let named = named_ports(spec);
     Naming::Own {
         addresses: given.iter().map(|assigned| assigned.address).collect(),
         ports: named
@@ -119,29 +115,27 @@ pub(super) fn naming(
     }
 }
 
+fn named_ports(spec: &ServiceSpec) -> impl Iterator<Item = &PortSpec> {
+    spec.ports().filter(|port| !port.name.is_empty())
+}
+
 /// A label and an address; whether the label is a hostname, and the ports.
 type Found = BTreeMap<(Arc<str>, IpAddr), (bool, BTreeSet<NamedPort>)>;
 
-fn members(
-    context: &Context<'_>,
-    name: &ObjectName,
-    spec: &ServiceSpec,
-    ports: &[PortSpec],
-) -> Vec<Member> {
-    let publishes_all = spec.publish_not_ready_addresses.unwrap_or_default();
+fn members(context: &Context<'_>, name: &ObjectName, spec: &ServiceSpec) -> Vec<Member> {
+    let publishes_all = spec.publishes_all;
     let mut found = Found::new();
     let mut slices = context.cluster.slices(name).peekable();
     if slices.peek().is_some() {
         for (_, slice) in slices {
             from_slice(slice, publishes_all, &mut found);
         }
-    } else if let Some(selector) = &spec.selector {
+    } else {
         let families = wish::families_without_address(spec, context.ranges);
-        for (object, pod) in context.cluster.selected(&name.namespace, selector) {
-            let is_published =
-                publishes_all || (is_serving(pod) && pod.metadata.deletion_timestamp.is_none());
-            if is_published && !has_ended(pod) {
-                from_pod(name, (object, pod), ports, &families, &mut found);
+        for (object, pod) in context.cluster.selected(&name.namespace, &spec.selector) {
+            let is_published = publishes_all || (pod.is_serving() && pod.deleted.is_none());
+            if is_published && !pod.has_ended() {
+                from_pod(name, (object, pod), spec, &families, &mut found);
             }
         }
     }
@@ -157,27 +151,26 @@ fn members(
 }
 
 fn from_slice(slice: &EndpointSlice, publishes_all: bool, found: &mut Found) {
-    if slice.address_type == "FQDN" {
+    if &*slice.address_type == "FQDN" {
         return;
     }
     let ports: Vec<NamedPort> = slice
         .ports
         .iter()
-        .flatten()
+        .filter(|port| !port.name.is_empty())
         .filter_map(|port| {
-            let name = port.name.as_deref().filter(|name| !name.is_empty())?;
             Some(NamedPort {
-                name: name.into(),
-                protocol: Protocol::parse(port.protocol.as_deref())?,
-                port: port.port.and_then(port_number)?,
+                name: port.name.clone(),
+                protocol: port.protocol?,
+                port: port.port?,
             })
         })
         .collect();
-    for endpoint in slice.endpoints.iter().flatten() {
-        let ready = endpoint.conditions.as_ref().and_then(|it| it.ready);
+    for endpoint in &slice.endpoints {
+        let is_published = publishes_all || endpoint.ready.unwrap_or(true);
         // Addresses that are none are told beside the service's ports, or by the object's own check.
-        let address = endpoint.addresses.first().and_then(|it| parse_address(it));
-        if let Some(address) = address.filter(|_| publishes_all || ready.unwrap_or(true)) {
+        let address = endpoint.address.as_ref().and_then(Written::address);
+        if let Some(address) = address.filter(|_| is_published) {
             let hostname = endpoint.hostname.as_deref();
             add(found, hostname, address, ports.iter().cloned());
         }
@@ -187,17 +180,13 @@ fn from_slice(slice: &EndpointSlice, publishes_all: bool, found: &mut Found) {
 fn from_pod(
     name: &ObjectName,
     (object, pod): (&Object, &Pod),
-    ports: &[PortSpec],
+    spec: &ServiceSpec,
     families: &[Family],
     found: &mut Found,
 ) {
-    let spec = pod.spec.as_ref();
-    let subdomain = spec.and_then(|spec| spec.subdomain.as_deref());
-    let hostname = spec
-        .and_then(|spec| spec.hostname.as_deref())
-        .filter(|_| subdomain == Some(&*name.name));
-    let named = ports.iter().filter(|port| !port.name.is_empty());
-    let numbers: Vec<NamedPort> = named
+    let hostname = pod.hostname.as_deref();
+    let hostname = hostname.filter(|_| pod.subdomain.as_ref() == Some(&name.name));
+    let numbers: Vec<NamedPort> = named_ports(spec)
         .filter_map(|port| {
             Some(NamedPort {
                 name: port.name.clone(),

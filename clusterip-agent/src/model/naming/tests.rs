@@ -35,9 +35,9 @@ fn leads_back(snapshot: &Snapshot, address: &str) -> Vec<String> {
 
 fn with_hostname(mut pod: Object, hostname: &str, subdomain: &str) -> Object {
     if let Spec::Pod(pod) = &mut pod.spec {
-        let spec = Arc::make_mut(pod).spec.as_mut().unwrap();
-        spec.hostname = Some(hostname.into());
-        spec.subdomain = Some(subdomain.into());
+        let pod = Arc::make_mut(pod);
+        pod.hostname = Some(hostname.into());
+        pod.subdomain = Some(subdomain.into());
     }
     pod
 }
@@ -89,9 +89,8 @@ fn pods_are_found_by_addresses_of_their_own() {
     let mut on_host = pod("proxy", "proxy", "10.1.0.9");
     let mut ended = pod("job", "job", "10.1.0.8");
     if let (Spec::Pod(on_host), Spec::Pod(ended)) = (&mut on_host.spec, &mut ended.spec) {
-        Arc::make_mut(on_host).spec.as_mut().unwrap().host_network = Some(true);
-        let status = Arc::make_mut(ended).status.as_mut().unwrap();
-        status.phase = Some("Succeeded".into());
+        Arc::make_mut(on_host).on_host = true;
+        Arc::make_mut(ended).phase = crate::model::facts::Phase::Ended;
     }
     let client = pod("client", "client", "10.1.0.1");
     let mut resolver = resolver(listing([app("web"), client, on_host, ended]));

@@ -4,15 +4,18 @@
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::RangeInclusive,
 };
 
-use k8s_openapi::api::core::v1::{Service, ServiceSpec};
-
 use super::{
-    allocate::place_of, cluster::Cluster, endpoints::port_number, object::ObjectName,
-    problem::Fault, service::Protocol,
+    about::ServiceType,
+    allocate::place_of,
+    cluster::Cluster,
+    facts::{Service, ServiceSpec, TrafficPolicy},
+    object::ObjectName,
+    problem::Fault,
+    service::Protocol,
 };
 
 /// Which port of a service a node port is for.
@@ -68,15 +71,16 @@ struct Held {
 pub struct NodePorts {
     range: RangeInclusive<u16>,
     /// Who has a number, and for which service port: one service may use it with several protocols.
-    owners: BTreeMap<u16, (ObjectName, u16)>,
-    held: BTreeMap<ObjectName, BTreeMap<PortKey, Held>>,
-    wishes: BTreeMap<ObjectName, Wish>,
+    owners: HashMap<u16, (ObjectName, u16)>,
+    held: HashMap<ObjectName, BTreeMap<PortKey, Held>>,
+    wishes: HashMap<ObjectName, Wish>,
     /// Who asks for a number, with or without success.
     claims: BTreeMap<u16, BTreeSet<ObjectName>>,
     /// Who found the range full.
     waiting: BTreeSet<ObjectName>,
-    faults: BTreeMap<ObjectName, Vec<Fault>>,
-    changed: bool,
+    faults: HashMap<ObjectName, Vec<Fault>>,
+    /// Services that may have other numbers than is kept on disk.
+    unkept: BTreeSet<ObjectName>,
     /// Whether what was kept has been compared with the objects.
     is_settled: bool,
 }
@@ -90,13 +94,13 @@ impl NodePorts {
     pub fn new(range: RangeInclusive<u16>, kept: KeptPorts) -> Self {
         let mut all = Self {
             range,
-            owners: BTreeMap::new(),
-            held: BTreeMap::new(),
-            wishes: BTreeMap::new(),
+            owners: HashMap::new(),
+            held: HashMap::new(),
+            wishes: HashMap::new(),
             claims: BTreeMap::new(),
             waiting: BTreeSet::new(),
-            faults: BTreeMap::new(),
-            changed: false,
+            faults: HashMap::new(),
+            unkept: BTreeSet::new(),
             is_settled: false,
         };
         for (name, ports) in kept {
@@ -106,7 +110,7 @@ impl NodePorts {
                 }
             }
         }
-        all.changed = false;
+        all.unkept.clear();
         all
     }
 
@@ -138,19 +142,17 @@ impl NodePorts {
         self.faults.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether something changed since [`NodePorts::saved`].
+    /// What changed since [`NodePorts::saved`]: the numbers of those services now.
     #[must_use]
-    pub const fn is_changed(&self) -> bool {
-        self.changed
+    pub fn changes(&self) -> KeptPorts {
+        let numbers = |name: &ObjectName| self.held.get(name).map(numbers).unwrap_or_default();
+        let names = self.unkept.iter();
+        names.map(|name| (name.clone(), numbers(name))).collect()
     }
 
     /// Who has which now.
     #[must_use]
     pub fn kept(&self) -> KeptPorts {
-        let numbers = |held: &BTreeMap<PortKey, Held>| {
-            let all = held.iter().map(|(key, held)| (*key, held.node_port));
-            all.collect()
-        };
         self.held
             .iter()
             .map(|(name, held)| (name.clone(), numbers(held)))
@@ -159,12 +161,18 @@ impl NodePorts {
 
     /// All is kept on disk now; adds those to `touched` that have a number which was provisional until now.
     pub fn saved(&mut self, touched: &mut BTreeSet<ObjectName>) {
-        self.changed = false;
-        for (name, ports) in &mut self.held {
-            for held in ports.values_mut() {
-                if !std::mem::replace(&mut held.saved, true) && held.automatic {
-                    touched.insert(name.clone());
-                }
+        for name in std::mem::take(&mut self.unkept) {
+            let mut is_kept = false;
+            for held in self
+                .held
+                .get_mut(&name)
+                .into_iter()
+                .flat_map(BTreeMap::values_mut)
+            {
+                is_kept |= !std::mem::replace(&mut held.saved, true) && held.automatic;
+            }
+            if is_kept {
+                touched.insert(name);
             }
         }
     }
@@ -192,7 +200,7 @@ impl NodePorts {
             touched.append(&mut self.waiting);
         }
         let mut by_age: Vec<&ObjectName> = touched.iter().collect();
-        by_age.sort_by_key(|name| cluster.age(name));
+        by_age.sort_by_cached_key(|name| cluster.age(name));
         for name in &by_age {
             self.waiting.remove(name);
             self.faults.remove(name);
@@ -224,7 +232,9 @@ impl NodePorts {
             });
             is_wanted && self.range.contains(&held.node_port)
         });
-        self.changed |= held.len() < count;
+        if held.len() < count {
+            self.unkept.insert(name.clone());
+        }
         for number in before {
             if held.values().all(|held| held.node_port != number) {
                 self.owners.remove(&number);
@@ -318,7 +328,7 @@ impl NodePorts {
         node_port: u16,
         (automatic, saved): (bool, bool),
     ) {
-        self.changed = true;
+        self.unkept.insert(name.clone());
         self.owners.insert(node_port, (name.clone(), key.port));
         let held = Held {
             node_port,
@@ -360,13 +370,18 @@ fn candidates(range: &RangeInclusive<u16>, seed: u64) -> impl Iterator<Item = u1
         .filter_map(|number| u16::try_from(number).ok())
 }
 
+fn numbers(held: &BTreeMap<PortKey, Held>) -> BTreeMap<PortKey, u16> {
+    let all = held.iter().map(|(key, held)| (*key, held.node_port));
+    all.collect()
+}
+
 fn wish_of(service: &Service) -> Wish {
     let Some(spec) = service.spec.as_ref() else {
         return Wish::new();
     };
-    let ports = spec.ports.iter().flatten().enumerate();
+    let ports = spec.ports.iter().enumerate();
     let health_check = needs_health_check(spec).then(|| {
-        let number = spec.health_check_node_port.and_then(port_number);
+        let number = spec.health_check_node_port;
         let asked = Asked {
             number,
             index: None,
@@ -375,11 +390,12 @@ fn wish_of(service: &Service) -> Wish {
     });
     ports
         .filter_map(|(index, port)| {
+            let of_service = port.spec.as_ref()?;
             let key = PortKey {
-                port: port_number(port.port)?,
-                protocol: Protocol::parse(port.protocol.as_deref())?,
+                port: of_service.port,
+                protocol: of_service.protocol,
             };
-            let number = port.node_port.and_then(port_number);
+            let number = port.node_port;
             let is_wanted = has_node_ports(spec, number.is_some());
             let index = Some(index);
             is_wanted.then_some((key, Asked { number, index }))
@@ -390,15 +406,14 @@ fn wish_of(service: &Service) -> Wish {
 
 /// A load balancer asks which nodes have an endpoint of their own only where that matters.
 fn needs_health_check(spec: &ServiceSpec) -> bool {
-    spec.type_.as_deref() == Some("LoadBalancer")
-        && spec.external_traffic_policy.as_deref() == Some("Local")
+    spec.service_type == ServiceType::LoadBalancer && spec.external_policy == TrafficPolicy::Local
 }
 
 /// A load balancer may do without, unless a number is asked for.
-fn has_node_ports(spec: &ServiceSpec, is_asked: bool) -> bool {
-    match spec.type_.as_deref() {
-        Some("NodePort") => true,
-        Some("LoadBalancer") => is_asked || spec.allocate_load_balancer_node_ports.unwrap_or(true),
-        _ => false,
+const fn has_node_ports(spec: &ServiceSpec, is_asked: bool) -> bool {
+    match spec.service_type {
+        ServiceType::NodePort => true,
+        ServiceType::LoadBalancer => is_asked || spec.allocates_node_ports,
+        ServiceType::ClusterIp | ServiceType::ExternalName => false,
     }
 }

@@ -15,7 +15,8 @@ fn settle(ports: &mut NodePorts, cluster: &mut Cluster, events: Vec<Event>) -> V
     }
     ports.settle(cluster, &mut touched);
     let numbers = |name| ports.of(name).iter().map(|it| it.node_port).collect();
-    cluster.services().map(numbers).collect()
+    let names: BTreeSet<&ObjectName> = cluster.services().collect();
+    names.into_iter().map(numbers).collect()
 }
 
 fn fresh(range: RangeInclusive<u16>) -> (NodePorts, Cluster) {

@@ -1,12 +1,11 @@
 //! What may not change while an object lives (rules H: immutable).
 
-use k8s_openapi::api::{
-    core::v1::{Service, ServiceSpec},
-    discovery::v1::EndpointSlice,
+use super::{Faults, address};
+use crate::model::{
+    about::ServiceType,
+    facts::{EndpointSlice, FamilyPolicy, Service, ServiceSpec, TrafficPolicy},
+    problem::Fault,
 };
-
-use super::{Faults, address, given, service::Type};
-use crate::model::problem::Fault;
 
 /// The faults of a service as the successor of what it was. An address that is taken out of the object is not one: the
 /// service keeps what it has.
@@ -16,15 +15,14 @@ pub fn service_change(before: &Service, after: &Service) -> Vec<Fault> {
     let (Some(before), Some(after)) = (&before.spec, &after.spec) else {
         return faults.0;
     };
-    let (was, is) = (Type::of(before), Type::of(after));
+    let (was, is) = (before.service_type, after.service_type);
     // An ExternalName service has no address: it gives it back and gets one (G4).
-    if was != Some(Type::ExternalName) && is != Some(Type::ExternalName) {
+    if was != ServiceType::ExternalName && is != ServiceType::ExternalName {
         addresses(&mut faults, before, after);
         families(&mut faults, before, after);
     }
-    let class =
-        |spec: &'_ ServiceSpec| given(spec.load_balancer_class.as_deref()).map(str::to_owned);
-    let is_balancer = was == Some(Type::LoadBalancer) && is == Some(Type::LoadBalancer);
+    let class = |spec: &'_ ServiceSpec| spec.load_balancer_class.clone();
+    let is_balancer = was == ServiceType::LoadBalancer && is == ServiceType::LoadBalancer;
     if is_balancer && class(before) != class(after) {
         faults.add(
             "spec.loadBalancerClass",
@@ -42,10 +40,9 @@ pub fn service_change(before: &Service, after: &Service) -> Vec<Fault> {
 /// A load balancer asks at the number that it was told at the beginning.
 fn health_check(faults: &mut Faults, before: &ServiceSpec, after: &ServiceSpec) {
     let number = |spec: &ServiceSpec| {
-        let is_asked = Type::of(spec) == Some(Type::LoadBalancer)
-            && spec.external_traffic_policy.as_deref() == Some("Local");
-        spec.health_check_node_port
-            .filter(|number| is_asked && *number != 0)
+        let is_asked = spec.service_type == ServiceType::LoadBalancer
+            && spec.external_policy == TrafficPolicy::Local;
+        spec.health_check_node_port.filter(|_| is_asked)
     };
     if let (Some(was), Some(is)) = (number(before), number(after))
         && was != is
@@ -80,18 +77,20 @@ const AGAIN: &str = "take the object away, save, and add it again";
 
 /// The addresses an object names, first one first.
 fn named(spec: &ServiceSpec) -> Vec<&str> {
-    match spec.cluster_ips.as_deref() {
-        Some(list) if !list.is_empty() => list.iter().map(String::as_str).collect(),
-        _ => given(spec.cluster_ip.as_deref()).into_iter().collect(),
-    }
+    let list = if spec.cluster_ips.is_empty() {
+        spec.cluster_ip.as_slice()
+    } else {
+        &spec.cluster_ips
+    };
+    list.iter().map(|text| &**text).collect()
 }
 
 fn addresses(faults: &mut Faults, before: &ServiceSpec, after: &ServiceSpec) {
-    let has_list = after.cluster_ips.as_ref().is_some_and(|l| !l.is_empty());
+    let has_list = !after.cluster_ips.is_empty();
     for (index, (was, is)) in named(before).into_iter().zip(named(after)).enumerate() {
         let is_same = was == is || matches!((address(was), address(is)), (Ok(a), Ok(b)) if a == b);
         if !is_same {
-            let field = if has_list && given(after.cluster_ip.as_deref()) != Some(is) {
+            let field = if has_list && after.cluster_ip.as_deref() != Some(is) {
                 format!("spec.clusterIPs[{index}]")
             } else {
                 "spec.clusterIP".to_owned()
@@ -106,9 +105,8 @@ fn addresses(faults: &mut Faults, before: &ServiceSpec, after: &ServiceSpec) {
 }
 
 fn families(faults: &mut Faults, before: &ServiceSpec, after: &ServiceSpec) {
-    let list = |spec: &'_ ServiceSpec| spec.ip_families.clone().unwrap_or_default();
-    let (was, is) = (list(before), list(after));
-    for (index, (was, is)) in was.iter().zip(&is).enumerate() {
+    let (was, is) = (&before.ip_families, &after.ip_families);
+    for (index, (was, is)) in was.iter().zip(is).enumerate() {
         if was != is {
             faults.add(
                 format!("spec.ipFamilies[{index}]"),
@@ -117,9 +115,8 @@ fn families(faults: &mut Faults, before: &ServiceSpec, after: &ServiceSpec) {
             );
         }
     }
-    let policy = given(after.ip_family_policy.as_deref())
-        .or_else(|| given(before.ip_family_policy.as_deref()))
-        .unwrap_or("SingleStack");
+    let policy = after.ip_family_policy.or(before.ip_family_policy);
+    let policy = policy.unwrap_or(FamilyPolicy::Single);
     let is_reduced = |was: usize, is: usize| was == 2 && is == 1;
     let reduced = if is_reduced(named(before).len(), named(after).len()) {
         Some("address")
@@ -129,11 +126,11 @@ fn families(faults: &mut Faults, before: &ServiceSpec, after: &ServiceSpec) {
         None
     };
     if let Some(what) = reduced
-        && policy != "SingleStack"
+        && policy != FamilyPolicy::Single
     {
         faults.add(
             "spec.ipFamilyPolicy",
-            policy,
+            policy.name(),
             format!("must be SingleStack to give the second {what} back"),
         );
     }
@@ -144,11 +141,13 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::model::facts::Names;
 
     fn fields(before: &Value, after: &Value) -> Vec<String> {
         let service = |spec: &Value| -> Service {
             let object = json!({"metadata": {"name": "web"}, "spec": spec});
-            serde_json::from_value(object).expect("a service")
+            let object = serde_json::from_value(object).expect("a service");
+            Service::of(&object, &mut Names::default())
         };
         let faults = service_change(&service(before), &service(after));
         faults.into_iter().map(|fault| fault.field).collect()
@@ -243,7 +242,7 @@ mod tests {
     #[test]
     fn the_type_of_a_slice_is_immutable() {
         let slice = |kind: &str| EndpointSlice {
-            address_type: kind.to_owned(),
+            address_type: kind.into(),
             ..EndpointSlice::default()
         };
         assert_eq!(

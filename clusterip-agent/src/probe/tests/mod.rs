@@ -1,9 +1,10 @@
+mod leaving;
 mod real;
 mod tls;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use serde_json::{Value, json};
 
 use super::{Check, Job, Pods, Results, definitions};
@@ -49,7 +50,7 @@ fn pod_with(name: &str, container: Value, spec: Value, status: Value) -> Object 
             kind: Kind::Pod,
             name: ObjectName::new("default", name),
         },
-        spec: Spec::Pod(serde_json::from_value(value).unwrap()),
+        spec: serde_json::from_value::<Pod>(value).unwrap().into(),
         origin: std::sync::Arc::default(),
     }
 }
@@ -87,18 +88,12 @@ fn seen(events: &[Event]) -> BTreeMap<String, String> {
                 let Spec::Pod(pod) = &object.spec else {
                     continue;
                 };
-                let conditions = pod.status.as_ref().and_then(|it| it.conditions.as_ref());
-                let mut ready = conditions
-                    .into_iter()
-                    .flatten()
-                    .filter(|it| it.type_ == "Ready");
-                let mut text = match ready.next().map(|it| it.status.as_str()) {
-                    Some("True") => "ready".to_owned(),
-                    Some(_) => "unready".to_owned(),
+                let mut text = match pod.ready {
+                    Some(true) => "ready".to_owned(),
+                    Some(false) => "unready".to_owned(),
                     None => "-".to_owned(),
                 };
-                assert!(ready.next().is_none(), "one condition: {pod:?}");
-                if pod.metadata.deletion_timestamp.is_some() {
+                if pod.deleted.is_some() {
                     text.push_str(" terminating");
                 }
                 all.insert(object.key.name.name.to_string(), text);
@@ -287,8 +282,7 @@ fn a_command_runs_on_the_pods_own_node_where_the_manifest_names_its_namespace() 
         let mut object = pod_with("db", probe.clone(), json!({ "nodeName": node }), json!({}));
         if let Spec::Pod(spec) = &mut object.spec {
             let pod = std::sync::Arc::make_mut(spec);
-            let netns = ("clusterip.dev/netns".to_owned(), netns.to_owned());
-            pod.metadata.annotations = Some(BTreeMap::from([netns]));
+            pod.netns = Some(netns.into());
             return definitions(pod, NODE).remove(0).check;
         }
         panic!("a pod");

@@ -137,6 +137,7 @@ async fn a_pod_becomes_ready_by_its_probe() {
     let running = tokio::spawn(probe::run(
         NODE,
         Results::default(),
+        probe::Leaving::default(),
         given,
         probed,
         watch::Sender::default(),
@@ -171,6 +172,7 @@ async fn thousands_of_probes_run_on_one_thread() {
     let running = tokio::spawn(probe::run(
         NODE,
         Results::default(),
+        probe::Leaving::default(),
         given,
         probed,
         watch::Sender::default(),

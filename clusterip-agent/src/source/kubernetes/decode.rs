@@ -174,7 +174,7 @@ macro_rules! followed {
             }
 
             fn spec(self) -> Spec {
-                Spec::$kind(Arc::new(self))
+                self.into()
             }
         }
     )*};

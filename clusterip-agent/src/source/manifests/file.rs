@@ -13,6 +13,7 @@ use k8s_openapi::{
 use serde::de::DeserializeOwned;
 
 use super::{
+    Shared,
     build::build,
     document,
     kinds::{Known, known},
@@ -21,8 +22,9 @@ use super::{
     typed::{Typed, typed},
 };
 use crate::model::{
-    object::{Kind, Object, ObjectKey, ObjectName, Spec},
-    problem::{Fault, Origin, Position, Problem, Shapes},
+    facts::Names,
+    object::{DEFAULT_NAMESPACE, Kind, Object, ObjectKey, ObjectName, Spec},
+    problem::{Fault, Origin, Position, Problem},
     validate::{self, Rules},
 };
 
@@ -70,11 +72,11 @@ pub(super) struct Ignored {
 }
 
 /// Reads a file.
-pub(super) fn read(file: &Arc<str>, text: &str, rules: &Rules, shapes: &mut Shapes) -> Content {
+pub(super) fn read(file: &Arc<str>, text: &str, rules: &Rules, shared: &mut Shared) -> Content {
     let mut reader = Reader {
         file,
         rules,
-        shapes,
+        shared,
         content: Content::default(),
     };
     let (documents, flaw) = document::split(file, text);
@@ -90,6 +92,7 @@ pub(super) fn read(file: &Arc<str>, text: &str, rules: &Rules, shapes: &mut Shap
     }
     let mut content = reader.content;
     content.found.sort_by(|a, b| a.key.cmp(&b.key));
+    content.found.shrink_to_fit();
     content
 }
 
@@ -120,7 +123,7 @@ struct TypeMeta {
 struct Reader<'a> {
     file: &'a Arc<str>,
     rules: &'a Rules,
-    shapes: &'a mut Shapes,
+    shared: &'a mut Shared,
     content: Content,
 }
 
@@ -273,31 +276,37 @@ impl Reader<'_> {
                 .and_then(|m| m.get("namespace"))
                 .and_then(tree::Node::text)
                 .filter(|n| !n.is_empty())
-                .unwrap_or("default"),
+                .unwrap_or(DEFAULT_NAMESPACE),
         };
         let key = ObjectKey {
             kind,
-            name: ObjectName::new(namespace, name),
+            name: ObjectName {
+                namespace: self.shared.names.share(namespace),
+                name: name.into(),
+            },
         };
         let rules = self.rules;
         match kind {
-            Kind::Service => self.typed(key, node, flaws, Spec::Service, |s: &Service| {
-                validate::service(s, rules)
-            }),
-            Kind::Pod => self.typed(key, node, flaws, Spec::Pod, |p: &Pod| validate::pod(p)),
-            Kind::EndpointSlice => {
-                self.typed(
-                    key,
-                    node,
-                    flaws,
-                    Spec::EndpointSlice,
-                    |s: &EndpointSlice| validate::endpoint_slice(s),
-                );
+            Kind::Service => {
+                let known = |s: Service, names: &mut Names| Spec::service(&s, names);
+                self.typed(key, node, flaws, known, |s| validate::service(s, rules));
             }
-            Kind::Node => self.typed(key, node, flaws, Spec::Node, |n: &Node| validate::node(n)),
-            Kind::Namespace => self.typed(key, node, flaws, Spec::Namespace, |n: &Namespace| {
-                validate::namespace(n)
-            }),
+            Kind::Pod => {
+                let known = |p: Pod, names: &mut Names| Spec::pod(&p, names);
+                self.typed(key, node, flaws, known, validate::pod);
+            }
+            Kind::EndpointSlice => {
+                let known = |s: EndpointSlice, names: &mut Names| Spec::endpoint_slice(&s, names);
+                self.typed(key, node, flaws, known, validate::endpoint_slice);
+            }
+            Kind::Node => {
+                let known = |n: Node, _: &mut Names| Spec::from(n);
+                self.typed(key, node, flaws, known, validate::node);
+            }
+            Kind::Namespace => {
+                let known = |n: Namespace, _: &mut Names| Spec::from(n);
+                self.typed(key, node, flaws, known, validate::namespace);
+            }
         }
     }
 
@@ -306,14 +315,14 @@ impl Reader<'_> {
         key: ObjectKey,
         node: tree::Node,
         mut flaws: Vec<Flaw>,
-        spec: impl FnOnce(Arc<T>) -> Spec,
+        known: impl FnOnce(T, &mut Names) -> Spec,
         faults: impl FnOnce(&T) -> Vec<Fault>,
     ) {
         let position = node.position;
         let origin = Arc::new(Origin {
             file: self.file.clone(),
             start: position,
-            fields: self.shapes.share(node.fields()),
+            fields: self.shared.shapes.share(node.fields()),
         });
         let Typed {
             object,
@@ -340,11 +349,12 @@ impl Reader<'_> {
         self.report(&key.to_string(), flaws);
         let faults = faults.into_iter().map(|fault| fault.at(&key, &origin));
         self.content.problems.extend(faults);
+        let names = &mut self.shared.names;
         self.content.found.push(Found {
             object: object.filter(|_| is_good).map(|object| {
                 Arc::new(Object {
                     key: key.clone(),
-                    spec: spec(Arc::new(object)),
+                    spec: known(object, names),
                     origin,
                 })
             }),

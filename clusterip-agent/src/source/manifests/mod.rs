@@ -37,6 +37,7 @@ pub use watch::{Reload, Watch, WatchError};
 
 use crate::model::{
     event::Event,
+    facts::Names,
     object::{Object, ObjectKey, Spec},
     problem::{Fault, Problem, Shapes},
     validate::{self, Rules},
@@ -46,7 +47,7 @@ use crate::model::{
 #[derive(Debug)]
 pub struct ManifestSource {
     rules: Rules,
-    shapes: Shapes,
+    shared: Shared,
     files: BTreeMap<Arc<str>, File>,
     objects: BTreeMap<ObjectKey, Known>,
     /// Objects that are held though no file defines them any more.
@@ -55,6 +56,13 @@ pub struct ManifestSource {
     conflicts: BTreeMap<ObjectKey, Vec<Problem>>,
     /// What was said last; none before the first listing.
     problems: Option<Vec<Problem>>,
+}
+
+/// What objects share with each other.
+#[derive(Default, Debug)]
+struct Shared {
+    shapes: Shapes,
+    names: Names,
 }
 
 #[derive(Debug)]
@@ -94,7 +102,7 @@ impl ManifestSource {
     pub fn new(rules: Rules) -> Self {
         Self {
             rules,
-            shapes: Shapes::default(),
+            shared: Shared::default(),
             files: BTreeMap::new(),
             objects: BTreeMap::new(),
             orphans: BTreeSet::new(),
@@ -214,7 +222,7 @@ impl ManifestSource {
             }
             self.forget(&name, &mut touched);
             let content = match text {
-                Ok(text) => file::read(&name, &text, &self.rules, &mut self.shapes),
+                Ok(text) => file::read(&name, &text, &self.rules, &mut self.shared),
                 Err(message) => file::unreadable(&name, message),
             };
             for ignored in &content.ignored {
@@ -224,6 +232,8 @@ impl ManifestSource {
             for Found { key, .. } in &content.found {
                 let files = &mut self.objects.entry(key.clone()).or_default().files;
                 if let Err(place) = files.binary_search(&name) {
+                    // Nearly always one.
+                    files.reserve_exact(1);
                     files.insert(place, name.clone());
                 }
                 touched.insert(key.clone());

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{DirectoryError, Kept, ManifestSource, Scan, Stamps};
 use crate::{
     clock::timestamp,
-    model::{endpoints::TRIGGER_TIME_ANNOTATION, event::Event, object::Spec, validate::Rules},
+    model::{event::Event, object::Spec, validate::Rules},
 };
 
 /// How long a directory must be quiet before it is read: an editor writes, renames and removes in one go.
@@ -250,8 +250,7 @@ fn says_when(spec: &Spec) -> bool {
     let Spec::EndpointSlice(slice) = spec else {
         return false;
     };
-    let annotations = slice.metadata.annotations.as_ref();
-    annotations.is_some_and(|all| all.contains_key(TRIGGER_TIME_ANNOTATION))
+    slice.says_when
 }
 
 fn identity(directory: &Path) -> Option<Identity> {
@@ -325,14 +324,13 @@ mod tests {
         }
     }
 
-    fn put(port: i32) -> impl Fn(&Event) -> bool {
+    fn put(port: u16) -> impl Fn(&Event) -> bool {
         use crate::model::object::Spec;
         move |event| match event {
             Event::Put(object) => match &object.spec {
                 Spec::Service(service) => {
                     let spec = service.spec.as_ref();
-                    let ports = spec.and_then(|s| s.ports.as_ref());
-                    ports.is_some_and(|p| p.first().is_some_and(|p| p.port == port))
+                    spec.and_then(|it| it.ports().next()).map(|it| it.port) == Some(port)
                 }
                 _ => false,
             },

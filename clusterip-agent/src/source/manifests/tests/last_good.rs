@@ -26,15 +26,13 @@ fn restarts(contents: &[&[(&str, &str)]]) -> Vec<Vec<String>> {
     each.collect()
 }
 
-fn port(object: &Object) -> i32 {
+fn port(object: &Object) -> u16 {
     let Spec::Service(service) = &object.spec else {
         return 0;
     };
     let spec = service.spec.as_ref();
-    let ports = spec.and_then(|spec| spec.ports.as_ref());
-    ports
-        .and_then(|ports| ports.first())
-        .map_or(0, |port| port.port)
+    let port = spec.and_then(|spec| spec.ports().next());
+    port.map_or(0, |port| port.port)
 }
 
 #[test]

@@ -220,10 +220,10 @@ fn a_good_definition_wins_over_a_bad_one_that_never_was_good() {
     assert_eq!(shown_problems(&events).len(), 2);
 }
 
-fn port_of(events: &[Event]) -> Option<i32> {
+fn port_of(events: &[Event]) -> Option<u16> {
     events.iter().find_map(|event| match event {
         Event::Put(object) => match &object.spec {
-            Spec::Service(service) => Some(service.spec.as_ref()?.ports.as_ref()?.first()?.port),
+            Spec::Service(service) => Some(service.spec.as_ref()?.ports().next()?.port),
             _ => None,
         },
         _ => None,
