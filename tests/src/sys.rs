@@ -127,3 +127,21 @@ pub(crate) fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<Ow
     // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+/// What children that have ended had of the processors.
+pub(crate) fn children_time() -> io::Result<Duration> {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the call writes one `struct rusage`.
+    let result = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it was written, and was zero before.
+    let usage = unsafe { usage.assume_init() };
+    let time = |it: libc::timeval| {
+        let seconds = u64::try_from(it.tv_sec).unwrap_or_default();
+        let microseconds = u64::try_from(it.tv_usec).unwrap_or_default();
+        Duration::from_secs(seconds) + Duration::from_micros(microseconds)
+    };
+    Ok(time(usage.ru_utime) + time(usage.ru_stime))
+}

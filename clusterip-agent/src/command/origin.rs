@@ -11,7 +11,7 @@ use crate::{
     model::event::Event,
     reconcile::Published,
     source::{
-        kubernetes::{self, Connection, Scope, Servers, Tally},
+        kubernetes::{self, Connection, Scope, Servers},
         manifests::{Kept, Reload, Watch},
     },
 };
@@ -66,31 +66,24 @@ impl Origin {
         }
     }
 
-    /// Tells the API server, if there is one, of problems with its objects, for as long as anything is published.
-    pub(super) fn announcing(
-        &self,
+    /// Sends what it says until nobody listens, and tells an API server of problems with its objects.
+    pub(super) async fn run(
+        self,
         node: &str,
-        clock: Clock,
         published: watch::Receiver<Published>,
-    ) -> impl Future<Output = ()> + use<> {
-        let told: Option<(Servers, Tally)> = match self {
-            Self::Manifests(..) => None,
-            Self::Kubernetes(source, servers) => Some((servers.clone(), source.tally().clone())),
-        };
-        let node = node.to_owned();
-        async move {
-            if let Some((servers, tally)) = told {
-                kubernetes::announce(servers, tally, node, clock, published).await;
-            }
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// Sends what it says until nobody listens.
-    pub(super) async fn run(self, events: mpsc::Sender<Vec<Event>>) {
+        events: mpsc::Sender<Vec<Event>>,
+    ) {
         match self {
             Self::Manifests(watch, _) => watch.run(events).await,
-            Self::Kubernetes(source, _) => source.run(events).await,
+            Self::Kubernetes(source, servers) => {
+                let (tally, clock) = (source.tally().clone(), source.clock());
+                let node = node.to_owned();
+                let announcing = kubernetes::announce(servers, tally, node, clock, published);
+                tokio::select! {
+                    () = source.run(events) => {}
+                    () = announcing => {}
+                }
+            }
         }
     }
 }

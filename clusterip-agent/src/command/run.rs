@@ -1,11 +1,14 @@
 //! `clusterip run`: the node agent put together.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicUsize},
+};
 
 use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
 use ipnet::IpNet;
-use prometheus_client::registry::Registry;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
@@ -30,7 +33,8 @@ use crate::{
         pins::Pins,
         sockets::SocketMaps,
     },
-    dns, expiry,
+    dns::{self, metrics::Names},
+    expiry,
     health::{self, Answers, Health, Progress},
     interfaces,
     metrics::{self, Figures, serve},
@@ -56,9 +60,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     // First what can be wrong with the call, then what the kernel may refuse.
     let clock = Clock::start();
     let source = Origin::open(&config, clock).await?;
-    // An API server gives addresses out and keeps them itself.
-    let store = (!config.has_api_server()).then(|| Store::new(&config.state_dir));
-    let kept = store.as_ref().map(allocations).unwrap_or_default();
+    let (store, kept) = kept(&config);
     let pins = Pins::new(&config.bpffs);
     let sockets = sockets(&config)?;
     let options = options(&config, &pins, sockets.as_ref());
@@ -67,13 +69,9 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let maps = Bpf::new(&mut loaded)?;
     let sweep = FlowSweep::open(&pins)?;
     let expiry = expiry::keep(sweep, options.settings, maps.destinations(), monotonic);
-    let counters = CounterMaps::open(&pins)?;
     let census = Arc::new(Census::new(FlowMaps::open(&pins)?, options.settings));
     let capacity = loaded.capacity().to_vec();
-    if config.verbose >= DIAGNOSTICS {
-        diagnostics::follow(&mut loaded)?;
-    }
-
+    diagnose(&config, &mut loaded)?;
     attach_sockets(&mut loaded, &pins, sockets.as_ref())?;
     let resolver = super::resolver(&config, kept);
     let reconciler = Reconciler::new(maps, resolver, store, limits(&loaded));
@@ -92,8 +90,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         measures: measures.clone(),
     };
     let reconcile = reconcile::run(reconciler, inbox, observers, Timing::default());
-    let (devices, wanted) = watch::channel(None);
-    let (attached, held) = watch::channel(None);
+    let ((devices, wanted), (attached, held)) = (watch::channel(None), watch::channel(None));
 
     let connected = connected(&pins, sockets.as_ref(), seen.clone())?;
     let (resolving, inquirer) = dns::server::start(names.sockets, names.responder, seen.clone());
@@ -107,13 +104,9 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         sockets: sockets.is_some(),
         names: inquirer,
         census: Arc::clone(&census),
-        settings: options.settings,
         connection: source.connection(),
     };
-    let facts = served.facts(&config);
-    let api = served
-        .listen(&config, &pins, &mut loaded, facts.clone())
-        .await?;
+    let api = served.listen(&config, &pins, &mut loaded).await?;
     let health = Health {
         clock,
         progress: progressed,
@@ -122,26 +115,24 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         connection: source.connection(),
         answers: Answers::default(),
     };
-    let announcing = source.announcing(&config.node_name, clock, seen.clone());
     let figures = Figures {
-        published: seen.clone(),
+        published: seen,
         wanted: wanted.clone(),
         attached: held,
-        counters,
+        counters: CounterMaps::open(&pins)?,
         census,
         capacity,
         per_backend: config.metrics_per_backend,
-        facts,
+        facts: super::version::facts(),
+        last_size: AtomicUsize::default(),
     };
-    let mut registry = metrics::registry(seen, &measures, &health.answers, &results, names.told);
-    source.register(&mut registry);
-    answer(&config, (figures, registry), &health).await?;
+    let told = (&source, names.told);
+    answer(&config, &health, figures, &measures, &results, told).await?;
     let hooks =
         Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
     let (reloaded, interfaces) = Options::new(flags, config.clone());
     let hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let told_to_stop = told_to_stop()?;
     log::info!(node = config.node_name, source:% = source, mode:% = Mode::detect(), map_bytes; "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
@@ -150,20 +141,29 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         () = names.forwarder.run() => anyhow::bail!("the watch on upstreams ended"),
         () = probe::run(&config.node_name, results.clone(), probe::Leaving::new(&config.state_dir), given, probed, standings) => anyhow::bail!("the probes ended"),
         () = reload(hang_up, source.reload(), reloaded) => anyhow::bail!("the signals ended"),
+        () = source.run(&config.node_name, health.published.clone(), events) => anyhow::bail!("the watch on the source of objects ended"),
         () = supervised(health) => {}
-        () = source.run(events) => anyhow::bail!("the watch on the source of objects ended"),
-        () = announcing => {}
         () = interfaces::watch_by(interfaces, devices) => {}
         () = attachments::keep(hooks, wanted, attached) => {}
-        () = connected => {}
-        () = expiry => {}
+        _never = async { tokio::join!(connected, expiry) } => {}
         () = api => anyhow::bail!("the API ended"),
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        () = told_to_stop => {}
     }
-    supervisor::stopping();
     log::info!("stopped; the dataplane goes on");
     Ok(())
+}
+
+/// Ends when somebody wants the agent to end.
+fn told_to_stop() -> anyhow::Result<impl Future<Output = ()> + use<>> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        supervisor::stopping();
+    })
 }
 
 /// It ends where no service manager listens any more; the agent does not.
@@ -175,14 +175,38 @@ async fn supervised(health: Health) {
 /// What monitoring systems and supervisors ask by HTTP.
 async fn answer(
     config: &Config,
-    (figures, registry): (Figures, Registry),
     health: &Health,
+    figures: Figures,
+    measures: &Measures,
+    results: &probe::Results,
+    (source, names): (&Origin, Names),
 ) -> anyhow::Result<()> {
     if let Some(address) = config.metrics_bind_address {
+        let published = figures.published.clone();
+        let mut registry = metrics::registry(published, measures, &health.answers, results, names);
+        source.register(&mut registry);
         serve("metrics", address, metrics::routes(figures, registry)).await?;
     }
     if let Some(address) = config.healthz_bind_address {
         serve("healthz", address, health::routes(health.clone())).await?;
+    }
+    Ok(())
+}
+
+/// Where allocations are kept, and those of the last run. An API server gives addresses out and keeps them itself.
+fn kept(config: &Config) -> (Option<Store>, Allocations) {
+    if config.has_api_server() {
+        return (None, Allocations::default());
+    }
+    let store = Store::new(&config.state_dir);
+    let kept = allocations(&store);
+    (Some(store), kept)
+}
+
+/// `-vv`
+fn diagnose(config: &Config, loaded: &mut Loaded) -> anyhow::Result<()> {
+    if config.verbose >= DIAGNOSTICS {
+        diagnostics::follow(loaded)?;
     }
     Ok(())
 }

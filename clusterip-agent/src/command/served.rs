@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Instant};
 
-use clusterip_common::abi::Settings;
 use tokio::sync::watch;
 
 use crate::{
@@ -39,15 +38,13 @@ pub(super) struct Served {
     pub(super) names: Inquirer,
     /// The tables that the program fills.
     pub(super) census: Arc<Census>,
-    /// How long flows live.
-    pub(super) settings: Settings,
     /// How the API server is reached, if that is the source.
     pub(super) connection: Option<watch::Receiver<Connection>>,
 }
 
 impl Served {
     /// What does not change while the agent runs.
-    pub(super) fn facts(&self, config: &Config) -> AgentFacts {
+    fn facts(&self, config: &Config) -> AgentFacts {
         AgentFacts {
             node: config.node_name.clone(),
             pid: std::process::id(),
@@ -69,8 +66,9 @@ impl Served {
         config: &Config,
         pins: &Pins,
         loaded: &mut Loaded,
-        facts: AgentFacts,
     ) -> anyhow::Result<impl Future<Output = ()> + use<>> {
+        let facts = self.facts(config);
+        let settings = super::run::settings(config);
         let Self {
             published,
             attached,
@@ -79,7 +77,6 @@ impl Served {
             sockets: _,
             names,
             census,
-            settings,
             connection,
         } = self;
         let events = Events::new(loaded)?;
@@ -103,7 +100,7 @@ impl Served {
             monitor: door,
             tracing: api::Tracing {
                 pins: pins.clone(),
-                settings: super::run::settings(config),
+                settings,
                 tag: loaded.info(FROM_POD).map(|info| info.tag()).ok(),
             },
             kernel: api::KernelTables::open(pins, census)?,

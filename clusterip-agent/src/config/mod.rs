@@ -111,7 +111,7 @@ options! {
     /// How services are kept from clients outside: tc, auto (at the driver too where it has native XDP), or off
     uplink_mode: UplinkMode = "uplink-mode" "tc|auto|off", Some("tc"), RUN, values::uplink_mode, as_is;
     /// Ranges of pods' addresses, which are inside beside what the Node objects say
-    pod_cidrs: Vec<IpNet> = "pod-cidr" "CIDR[,CIDR]", Some(""), RUN, values::ranges, as_is;
+    pod_cidrs: Vec<IpNet> = "pod-cidr" "CIDR[,CIDR]", Some(""), RUN | PLAN, values::ranges, as_is;
     /// How a backend is chosen unless the service says otherwise: round-robin, random, maglev or least-connections
     algorithm: Algorithm = "algorithm" "NAME", Some("round-robin"), RUN | PLAN, values::algorithm, algorithm_name;
     /// Whose sockets are translated in their calls: host (processes of the node's own network namespace), all, or off

@@ -115,7 +115,7 @@ struct Query {
     /// A descriptor, or the number of a device.
     target: u32,
     attach_type: u32,
-    query_flags: u32,
+    flags: u32,
     attach_flags: u32,
     programs: u64,
     /// How many there is room for, and then how many there are.

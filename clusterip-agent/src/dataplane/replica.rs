@@ -1,5 +1,5 @@
 //! The programs over a copy of what they would read for one packet: what they make of it is what those in the links would,
-//! and nothing that is in force is touched (docs/adr/0012-live-trace.md).
+//! and nothing that is in force is touched (docs/adr/0010-live-trace.md).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -240,6 +240,9 @@ pub fn run(
     frame: &[u8],
 ) -> Result<Ran, ReplicaError> {
     let mut loaded = load(&held.options(settings, at_uplink))?;
+    let program = if at_uplink { FROM_UPLINK } else { FROM_POD };
+    // One that is loaded on demand, now: it knows its maps by their descriptors, some of which are closed below.
+    let _loaded = loaded.program(program)?;
     for (shape, entries) in [
         (&maps::FLOWS, &held.flows),
         (&maps::HALF_OPEN, &held.half_open),
@@ -265,7 +268,6 @@ pub fn run(
     let mut tables = Bpf::new(&mut loaded)?;
     tables.apply(&diff(&Tables::default(), &held.tables))?;
     tables.set_counts(&held.cursors, &held.live)?;
-    let program = if at_uplink { FROM_UPLINK } else { FROM_POD };
     let mut output = vec![0; frame.len() + 256];
     let result = loaded.program(program)?.test_run(TestRunOptions {
         data_in: Some(frame),

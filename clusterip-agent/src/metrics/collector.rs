@@ -1,6 +1,14 @@
 //! The figures of one moment, read when they are asked for.
 
-use std::{collections::BTreeSet, fmt, iter, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt, iter,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use clusterip_common::abi::{Counters, Outcome, Traffic, maps};
 use tokio::sync::watch;
@@ -20,8 +28,10 @@ use crate::{
     view::{Extent, Selection, status::AgentFacts},
 };
 
-/// How old a count of the flow tables may be. To make one is to read all of them, and systems ask every 15 s or so.
-const COUNTED: Duration = Duration::from_secs(10);
+/// How old a count of the flow tables may be. To make one is to read all of them, and systems ask more often.
+const COUNTED: Duration = Duration::from_secs(30);
+/// Bytes for what comes after this program's own, and for what comes new.
+const ROOM: usize = 64 << 10;
 
 /// Where the figures come from.
 pub struct Figures {
@@ -41,6 +51,8 @@ pub struct Figures {
     pub per_backend: bool,
     /// Versions.
     pub facts: AgentFacts,
+    /// Bytes that the last page took.
+    pub last_size: AtomicUsize,
 }
 
 impl fmt::Debug for Figures {
@@ -95,7 +107,7 @@ impl<'a> Row<'a> {
 impl Figures {
     /// All series of this program's own, as text. Reads the kernel's maps: not for the runtime's threads.
     pub(super) fn page(&self) -> String {
-        let mut page = Page::default();
+        let mut page = Page::with_room(self.last_size.load(Ordering::Relaxed));
         // A clone costs nothing; a borrow would hold up the reconciler while the kernel is read.
         let published = self.published.borrow().clone();
         let services = &published.index.services;
@@ -118,7 +130,9 @@ impl Figures {
         self.maps(&mut page, &published, count.as_deref());
         self.devices(&mut page);
         state(&mut page, &published);
-        page.into_text()
+        let text = page.into_text();
+        self.last_size.store(text.len() + ROOM, Ordering::Relaxed);
+        text
     }
 
     fn build(&self, page: &mut Page) {
@@ -133,7 +147,7 @@ impl Figures {
             ("abi", &abi.to_string()),
             ("kernel", kernel),
         ];
-        page.family(&catalog::BUILD).add([&*labels(&of)], 1);
+        page.family(&catalog::BUILD).add([&*labels(&of)], 1_u64);
     }
 
     fn traffic(
@@ -194,13 +208,13 @@ impl Figures {
         let of = |map: &str| labels(&[("map", map)]);
         let mut family = page.family(&catalog::MAP_CAPACITY);
         for (map, entries) in &self.capacity {
-            family.add([&*of(map)], entries);
+            family.add([&*of(map)], *entries);
         }
         let mut used = held(published).to_vec();
         used.extend(count.iter().flat_map(|count| count.entries.iter().copied()));
         let mut family = page.family(&catalog::MAP_ENTRIES);
         for (map, entries) in &used {
-            family.add([&*of(map)], entries);
+            family.add([&*of(map)], *entries);
         }
         let mut family = page.family(&catalog::MAP_PRESSURE);
         for (map, entries) in &used {
@@ -226,7 +240,7 @@ impl Figures {
                 ("mode", &mode.to_string()),
                 ("driver", if *at_driver { "xdp" } else { "" }),
             ];
-            family.add([&*labels(&of)], 1);
+            family.add([&*labels(&of)], 1_u64);
         }
         page.family(&catalog::INTERFACES).add([], attached.len());
         let wanted = self.wanted.borrow().clone().unwrap_or_default();
@@ -324,7 +338,7 @@ fn frontends(page: &mut Page, balancers: &[Balancer<'_>]) {
                 ("address", &*frontend.address.to_string()),
                 ("service_port", &frontend.port.get().to_string()),
             ];
-            family.add([&*balancer.labels, &labels(&of)], 1);
+            family.add([&*balancer.labels, &labels(&of)], 1_u64);
         }
     }
 }

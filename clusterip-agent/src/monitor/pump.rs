@@ -8,7 +8,6 @@ use std::{
 use bytes::Bytes;
 use clusterip_common::abi::{Event, EventKind, Watch};
 use k8s_openapi::jiff::Timestamp;
-use nix::time::{ClockId, clock_gettime};
 use tokio::{
     sync::{
         mpsc::{self, error::TrySendError},
@@ -20,7 +19,7 @@ use tokio::{
 use super::{Listener, wish::either};
 use crate::{
     attachments::Attachments,
-    clock::timestamp,
+    clock::{monotonic, timestamp},
     dataplane::events::Events,
     model::object::ObjectName,
     reconcile::Published,
@@ -152,9 +151,8 @@ struct Clock {
 
 impl Clock {
     fn now() -> Self {
-        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
         Self {
-            monotonic: u64::try_from(now.as_nanos()).unwrap_or_default(),
+            monotonic: monotonic(),
             wall: SystemTime::now(),
         }
     }

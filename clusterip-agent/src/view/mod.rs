@@ -45,7 +45,7 @@ impl Selection {
 
     /// Where the wanted services are in the maps.
     fn places<'a>(
-        &'a self,
+        &self,
         published: &'a Published,
     ) -> impl Iterator<Item = (&'a ObjectName, &'a Placement)> {
         let all = published.index.services.iter();

@@ -18,7 +18,7 @@ pub struct Names<'a> {
 impl<'a> Names<'a> {
     /// The names of the services of a selection, and of all pods.
     #[must_use]
-    pub fn of(published: &'a Published, selection: &'a Selection) -> Self {
+    pub fn of(published: &'a Published, selection: &Selection) -> Self {
         let mut names = Self {
             published,
             backends: HashMap::new(),

@@ -26,10 +26,11 @@ use clusterip_common::{
     wire::{Addr, Be16},
 };
 use clusterip_tests::{
-    Outside,
+    Load, Outside,
     agent::BPFFS,
     client,
     lab::{self, Lab},
+    load::Plan,
     require_root,
     world::{self, World},
 };
@@ -37,6 +38,7 @@ use nix::net::if_::if_nametoindex;
 
 use crate::{
     bulk,
+    lifecycle::attached_to,
     spread::{assert_even, count, tally, udp_answers, udp_flows},
 };
 
@@ -63,6 +65,17 @@ fn world(numbers: &[u8]) -> World {
 
 /// Loads the programs, fills their maps and attaches them to the link of every pod, and to the uplinks. Pins hold all of it.
 fn run(lab: &Lab, world: &World, mode: Mode, uplinks: &[&Outside]) -> Result<()> {
+    run_as(lab, world, mode, uplinks, &LoadOptions::default())
+}
+
+/// The same with the sizes and the diagnostics of these options.
+fn run_as(
+    lab: &Lab,
+    world: &World,
+    mode: Mode,
+    uplinks: &[&Outside],
+    options: &LoadOptions,
+) -> Result<()> {
     let pods = lab.pods().map(|pod| (pod.link().to_owned(), Role::Pod));
     let uplinks = uplinks
         .iter()
@@ -74,11 +87,14 @@ fn run(lab: &Lab, world: &World, mode: Mode, uplinks: &[&Outside]) -> Result<()>
         let mut loaded = load(&LoadOptions {
             pins: Some(Pins::new(Path::new(BPFFS))),
             settings: world::settings(),
+            max_flows: options.max_flows,
+            log_level: options.log_level,
             ..LoadOptions::default()
         })?;
         // Kept: programs that are loaded only when a device needs them refer to these maps.
         let mut maps = Bpf::new(&mut loaded)?;
-        maps.apply(&diff(&Tables::default(), &world.tables))?;
+        let found = maps.dump()?;
+        maps.apply(&diff(&found, &world.tables))?;
         let mut hooks = Hooks::new(loaded, pins, mode);
         for (name, role) in links {
             let index = if_nametoindex(name.as_str())?;
@@ -112,6 +128,44 @@ fn running(numbers: &[u8], mode: Mode) -> Result<Lab> {
     }
     run(&lab, &world(numbers), mode, &[])?;
     Ok(lab)
+}
+
+/// F4: other programs, then maps of another size: what is open stays open, and no device has the programs twice.
+#[test]
+fn f4_successors_take_over_by_either_way_of_attaching() -> Result<()> {
+    const OTHER: u32 = 65_536;
+    require_root!();
+    for mode in modes() {
+        let numbers = [11, 12];
+        let lab = running(&numbers, mode)?;
+        let plan = Plan {
+            to: lab::tcp(10).to_vec(),
+            kept: 100,
+            pause: Duration::from_millis(20),
+            rate: 0,
+        };
+        let load = Load::start(&lab.client, &plan)?;
+        let flows = LoadOptions::default().max_flows;
+        for (log_level, max_flows) in [(4, flows), (0, flows), (0, OTHER), (4, flows), (0, OTHER)] {
+            let options = LoadOptions {
+                max_flows,
+                log_level,
+                ..LoadOptions::default()
+            };
+            run_as(&lab, &world(&numbers), mode, &[], &options)?;
+            load.advance(200, 0)
+                .with_context(|| format!("{mode}, level {log_level}, {max_flows} flows"))?;
+            for to in lab::tcp(10) {
+                lab.client.get(to)?;
+            }
+        }
+        load.finish()?;
+        let mut attached = attached_to(&lab, lab.client.link())?;
+        // Of a filter the line that names its program.
+        attached.retain(|it| it.contains("tcx") || it.contains("handle"));
+        assert_eq!(attached.len(), 2, "{mode}: {attached:?}");
+    }
+    Ok(())
 }
 
 /// Replies are looked up only if they come from an endpoint that some backend has: a bit that is missing would be a reply

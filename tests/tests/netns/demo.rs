@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use clusterip_tests::{agent, require_root, wait};
+use clusterip_tests::{Node, agent, require_root, terminal::Terminal, wait};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -152,6 +152,35 @@ fn the_demo_answers_in_another_shell_and_leaves_nothing_after_a_signal() -> Resu
         assert_eq!(demo.names(), Vec::<PathBuf>::new(), "{signal}");
         assert!(!children.into_iter().any(is_alive), "{signal}");
     }
+    Ok(())
+}
+
+#[test]
+fn the_demo_ends_in_top_on_a_terminal() -> Result<()> {
+    require_root!();
+    let node = Node::anonymous()?;
+    let (demo, program) = (env!("CARGO_BIN_EXE_demo"), agent::binary()?.display());
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let command = format!(
+        "CLUSTERIP_BIN={program} {demo} --requests 6 --prefix top-{} --manifests {}; echo \"ended $?\"; exec cat",
+        std::process::id(),
+        examples.display()
+    );
+    let terminal = Terminal::start(node.namespace(), (110, 40), &command)?;
+    let is_top = |screen: &str| {
+        screen.contains("q quit  s sort by") && screen.contains("default/my-web-service")
+    };
+    terminal.until("clusterip top", is_top)?;
+    terminal.press(&["q"])?;
+    let screen = terminal.until("what stood there before", |it| it.contains("Enter shows"))?;
+    assert!(screen.contains("Try it from another shell:"), "{screen}");
+    terminal.press(&["Enter"])?;
+    terminal.until("clusterip top again", is_top)?;
+    terminal.press(&["q"])?;
+    terminal.until("the end of it", |it| !is_top(it))?;
+    terminal.press(&["C-c"])?;
+    let screen = terminal.until("all is taken down", |it| it.contains("ended 0"))?;
+    assert!(screen.contains("are taken down"), "{screen}");
     Ok(())
 }
 

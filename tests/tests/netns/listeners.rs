@@ -21,7 +21,7 @@ const SOCKET: &str = "/run/clusterip/agent.sock";
 
 fn connect(lab: &Lab) -> Result<UnixStream> {
     let stream = lab.node.namespace().run(|| UnixStream::connect(SOCKET))?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_read_timeout(Some(Duration::from_mins(1)))?;
     Ok(stream)
 }
 

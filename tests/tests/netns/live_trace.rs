@@ -39,7 +39,7 @@ fn state(lab: &mut Lab) -> Result<String> {
         .context("outcomes")?;
     let outcomes = outcomes
         .iter()
-        .filter(|it| it.get("name") != Some(&Value::from("not-ours")));
+        .filter(|it| it.get("outcome") != Some(&Value::from("not-ours")));
     let services = document(lab, "services", &["get", "services", "-A"])?;
     let traffic: Vec<Option<&Value>> = (services.get("services").and_then(Value::as_array))
         .into_iter()
@@ -82,7 +82,7 @@ fn chosen(trace: &Value) -> Option<&str> {
     trace.pointer("/chosen/address")?.as_str()
 }
 
-fn of(to: SocketAddr) -> &'static str {
+const fn of(to: SocketAddr) -> &'static str {
     if to.is_ipv4() {
         "10.244.0.2:40000"
     } else {

@@ -343,6 +343,54 @@ fn f4_the_links_outlive_the_agent_and_the_next_one_adopts_them() -> Result<()> {
     Ok(())
 }
 
+/// F4: other programs, and maps of another size: no call of the node's processes fails, whoever was connected stays so, and nothing
+/// is attached twice.
+#[test]
+fn f4_other_programs_and_maps_take_over_the_calls_of_the_node() -> Result<()> {
+    require_root!();
+    let mut sockets = Sockets::new("host", 2)?;
+    let cgroup = sockets.cgroup.path().display().to_string();
+    let (mut host, mut connected) = (sockets.host()?, sockets.host()?);
+    let [to, _] = lab::udp(10);
+    connected.open(to)?;
+    let pod = connected.send(to)?.0;
+    for more in [
+        &["-vv"][..],
+        &[],
+        &["--max-flows", "65536", "--max-backends", "1024"],
+        &[],
+    ] {
+        let always = [
+            "--node-name",
+            NODE,
+            "--socket-lb",
+            "host",
+            "--cgroup",
+            &cgroup,
+        ];
+        let agent = sockets.lab.agent()?;
+        agent.kill();
+        agent.set_arguments(&[&always, more].concat());
+        let resumed = std::thread::scope(|scope| -> Result<()> {
+            let resumed = scope.spawn(|| agent.resume());
+            // All the time while the next one takes over.
+            while !resumed.is_finished() {
+                for to in ways(lab::tcp(10)) {
+                    let answer = host.tcp(to).with_context(|| format!("{more:?}"))?;
+                    assert_eq!(answer.peer, to);
+                }
+            }
+            resumed.join().map_err(|_| anyhow::anyhow!("it panicked"))?
+        });
+        resumed.with_context(|| format!("{more:?}"))?;
+        assert_eq!(links(&sockets.lab)?.len(), 8, "{more:?}");
+        let (answer, from) = connected.send(to)?;
+        assert_eq!((answer, from), (pod.clone(), to), "{more:?}");
+        assert_eq!(host.tcp(lab::tcp(10)[0])?.peer, lab::tcp(10)[0]);
+    }
+    Ok(())
+}
+
 #[test]
 fn cleanup_detaches_from_sockets() -> Result<()> {
     require_root!();

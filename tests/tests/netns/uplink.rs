@@ -296,6 +296,41 @@ fn e1_f4_uplinks_are_guarded_while_the_agent_is_away_and_taken_over() -> Result<
     Ok(())
 }
 
+/// F4, E1: other programs, and maps of another size: nothing of the inside is reached meanwhile, who is served stays connected, and
+/// each device has its programs once.
+#[test]
+fn e1_f4_other_programs_and_maps_take_over_uplinks() -> Result<()> {
+    require_root!();
+    for mode in MODES {
+        let outside = ["--pod-cidr", "172.20.1.0/24,fd00:c0:1::/64"];
+        let (mut lab, machine) = stage(mode, &[&named()[..], &outside].concat())?;
+        let to = lab::tcp(10)[0];
+        let open = || Connection::open(to);
+        let mut connection = machine.namespace().run(open)?;
+        let first = connection.get()?.pod;
+        for more in [&["-vv"][..], &[], &["--max-flows", "65536"], &[]] {
+            let always = ["--node-name", manifests::NODE, "--uplink-mode", mode];
+            let agent = lab.agent()?;
+            agent.kill();
+            agent.set_arguments(&[&always, &named()[..], &outside, more].concat());
+            agent.resume()?;
+            ensure!(is_attached(&lab, UPLINK, "uplink")? == (mode == "auto"));
+            ensure!(connection.get()?.pod == first, "{mode} {more:?}");
+            ensure!(has_xdp(&lab)? == (mode == "auto"), "{mode} {more:?}");
+            ensure!(attached_to(&lab, UPLINK)?.len() == 2, "{mode} {more:?}");
+        }
+        // Who is no longer inside is refused by the last of them.
+        let agent = lab.agent()?;
+        agent.stop()?;
+        let always = ["--node-name", manifests::NODE, "--uplink-mode", mode];
+        agent.set_arguments(&[&always[..], &named()].concat());
+        agent.resume()?;
+        is_attached(&lab, UPLINK, "uplink")?;
+        is_refused(&lab, &machine, mode, || datagram(lab::udp(10)[0]))?;
+    }
+    Ok(())
+}
+
 /// Whether a device has an XDP program.
 fn has_xdp(lab: &Lab) -> Result<bool> {
     let mut ip = lab.node.namespace().command("ip");

@@ -161,10 +161,9 @@ fn press(board: &mut Board, key: KeyCode) -> bool {
 
 fn styled(mark: Mark, line: String, is_coloured: bool) -> Line<'static> {
     let style = match mark {
-        Mark::Plain => Style::new(),
         Mark::Selected => Style::new().add_modifier(Modifier::REVERSED),
         Mark::Bar if is_coloured => Style::new().cyan(),
-        Mark::Bar => Style::new(),
+        Mark::Plain | Mark::Bar => Style::new(),
         Mark::Bad if is_coloured => Style::new().red(),
         Mark::Head | Mark::Bad => Style::new().bold(),
     };

@@ -74,6 +74,12 @@ impl Source {
         &self.tally
     }
 
+    /// What tells it the time.
+    #[must_use]
+    pub const fn clock(&self) -> Clock {
+        self.clock
+    }
+
     /// Sends what the server says until nobody listens.
     pub async fn run(self, events: mpsc::Sender<Vec<Event>>) {
         let Self {

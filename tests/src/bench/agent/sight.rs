@@ -27,7 +27,7 @@ use super::{
     process::Heads,
     report::{self, Row},
 };
-use crate::{Agent, Node, agent::BPFFS, client::Connection, manifests::Manifests};
+use crate::{Agent, Node, agent::BPFFS, client::Connection, manifests::Manifests, sys};
 
 /// Where the figures are written, below the folder that this is started in.
 const FIGURES: &str = "target/bench/sight.json";
@@ -85,7 +85,7 @@ fn measure(scale: &Scale, per_backend: &str, rows: &mut Vec<Row>) -> Result<()> 
     let manifests = Manifests::new()?;
     cluster.write_large(manifests.path(), Form::Slices, LARGE)?;
     let node = Node::anonymous()?;
-    let entries = (4 * flows).next_power_of_two().to_string();
+    let entries = (2 * flows).next_power_of_two().to_string();
     let more = ["--max-services", "65536", "--max-flows", &entries];
     let told = ["--metrics-per-backend", per_backend];
     let agent = Agent::start(&node, manifests.path(), &[more.as_slice(), &told].concat())?;
@@ -106,7 +106,10 @@ fn measure(scale: &Scale, per_backend: &str, rows: &mut Vec<Row>) -> Result<()> 
             (&["status"], None),
         ] {
             let row = looks.command(arguments, &size)?;
-            rows.push(goal.map_or(row.clone(), |goal| row.goal(goal)));
+            rows.push(match goal {
+                Some(goal) => row.goal(goal),
+                None => row,
+            });
         }
     }
     let name = format!("scrape, each backend {per_backend}");
@@ -125,7 +128,7 @@ struct Looks<'a> {
 }
 
 impl Looks<'_> {
-    /// A command, from its start to its end; the agent's part of it is the processor's time.
+    /// A command, from its start to its end; the processor's time is its own and the agent's.
     fn command(&self, arguments: &[&str], size: &str) -> Result<Row> {
         let costs = self.costs(|| {
             let said = self.agent.ask(arguments)?;
@@ -138,8 +141,10 @@ impl Looks<'_> {
 
     fn scrape(&self, name: &str, rows: &mut Vec<Row>) -> Result<()> {
         let mut size = 0;
-        // The first one makes the memory that the others find.
-        self.ask_metrics()?;
+        // The first one counts the tables, and makes the memory that the others find.
+        let first = Looks { rounds: 1, ..*self }.costs(|| self.ask_metrics().map(drop))?;
+        let counting = format!("{name}, with a count of the flows");
+        rows.push(Row::time(counting, &Summary::of(&first)));
         let costs = self.costs(|| {
             size = self.ask_metrics()?;
             Ok(())
@@ -164,10 +169,13 @@ impl Looks<'_> {
         let id = self.agent.id().context("the agent runs")?;
         let once = |_| {
             let (start, before) = (Instant::now(), processor(id)?);
+            let commands = sys::children_time()?;
             look()?;
+            let agent = processor(id)?.saturating_sub(before);
+            let own = sys::children_time()?.saturating_sub(commands);
             Ok(Cost {
                 wall: start.elapsed(),
-                cpu: processor(id)?.saturating_sub(before),
+                cpu: agent + own,
                 writes: 0,
             })
         };
