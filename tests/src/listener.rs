@@ -130,6 +130,17 @@ impl Listener {
     }
 }
 
+/// How many events of a kind a text has, and how many are missing in it.
+#[must_use]
+pub fn told(text: &str, kind: &str) -> (u64, u64) {
+    let events = text.matches(&format!("\"kind\":\"{kind}\"")).count();
+    let lost = text.split("\"lost\":").skip(1).filter_map(|rest| {
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse::<u64>().ok()
+    });
+    (u64::try_from(events).unwrap_or_default(), lost.sum())
+}
+
 /// Whether a field of an object is this text.
 #[must_use]
 pub fn is(object: &Value, field: &str, text: &str) -> bool {

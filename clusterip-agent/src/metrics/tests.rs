@@ -19,6 +19,7 @@ use crate::{
     health::Answers,
     probe::Results,
     reconcile::{Measures, Published},
+    source::kubernetes::Tally,
 };
 
 /// A line of a table.
@@ -70,13 +71,15 @@ fn told() -> Registry {
         forwarded: ForwardFigures::new(forwarder, &[]),
     };
     let (_published, seen) = watch::channel(Published::default());
-    registry(
+    let mut registry = registry(
         seen,
         &Measures::sampled(),
         &Answers::sampled(),
         &Results::sampled(),
         names,
-    )
+    );
+    Tally::sampled().register(registry.sub_registry_with_prefix("clusterip"));
+    registry
 }
 
 fn others() -> Vec<Row> {

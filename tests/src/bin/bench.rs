@@ -29,6 +29,9 @@ enum Subject {
         /// A tenth of the size, one round, no goals
         #[arg(long)]
         quick: bool,
+        /// One part: first, changing, memory, latency or api-server
+        #[arg(long, default_value = "")]
+        only: String,
     },
     /// What commands and scrapes take, with 10,000 services and 200,000 flows
     Sight {
@@ -54,7 +57,11 @@ fn main() -> anyhow::Result<()> {
     match Subject::parse() {
         Subject::Packet { rounds } => clusterip_tests::bench::packet::run(rounds),
         Subject::Socket { rounds } => clusterip_tests::bench::socket::run(rounds),
-        Subject::Agent { rounds, quick } => clusterip_tests::bench::agent::run(rounds, quick),
+        Subject::Agent {
+            rounds,
+            quick,
+            only,
+        } => clusterip_tests::bench::agent::run(rounds, quick, &only),
         Subject::Sight { rounds, quick } => {
             clusterip_tests::bench::agent::sight::run(rounds, quick)
         }

@@ -166,6 +166,15 @@ impl Tally {
         );
     }
 
+    /// With a figure in each series.
+    #[cfg(test)]
+    pub(crate) fn sampled() -> Self {
+        let tally = Self::default();
+        tally.asked(Resource::Services, Verb::List, None);
+        tally.event(Resource::Services, "ADDED");
+        tally
+    }
+
     pub(super) fn asked(&self, resource: Resource, verb: Verb, failure: Option<&str>) {
         let asked = Asked {
             verb: verb.name(),

@@ -20,6 +20,17 @@ use self::{cluster::Cluster, report::Row};
 /// Where the figures are written, below the folder that this is started in.
 const FIGURES: &str = "target/bench/agent.json";
 
+type Part = fn(&Scale, &mut Vec<Row>) -> Result<()>;
+
+/// What is measured.
+const PARTS: [(&str, Part); 5] = [
+    ("first", programming::first),
+    ("changing", programming::changing),
+    ("memory", process::memory),
+    ("latency", process::latency),
+    ("api-server", kubernetes::api_server),
+];
+
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
 struct Scale {
@@ -69,10 +80,12 @@ const fn cluster(services: usize, endpoints: usize) -> Cluster {
 
 /// Prints the table, and keeps it as JSON.
 ///
+/// `only` is what the names of the parts have that are measured; nothing is all of them.
+///
 /// # Errors
 /// Not root, or the kernel refuses.
 #[expect(clippy::print_stdout, reason = "the table is the purpose")]
-pub fn run(rounds: usize, is_quick: bool) -> Result<()> {
+pub fn run(rounds: usize, is_quick: bool, only: &str) -> Result<()> {
     ensure!(
         nix::unistd::geteuid().is_root(),
         "bench agent fills BPF maps: it needs root"
@@ -84,13 +97,7 @@ pub fn run(rounds: usize, is_quick: bool) -> Result<()> {
     };
     println!("{}", report::head());
     let mut rows = Vec::new();
-    for part in [
-        programming::first,
-        programming::changing,
-        process::memory,
-        process::latency,
-        kubernetes::api_server,
-    ] {
+    for (_, part) in PARTS.into_iter().filter(|(name, _)| name.contains(only)) {
         let printed = rows.len();
         part(&scale, &mut rows)?;
         for row in rows.iter().skip(printed) {
