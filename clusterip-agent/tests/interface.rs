@@ -144,7 +144,10 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ("status", &["--brief", "--output", "--socket"]),
     ("doctor", &["--bpffs", "--pod-interfaces", "--output"]),
     ("dns query", &["<NAME>", "[TYPE]", "--output", "--socket"]),
-    ("cleanup", &["--bpffs"]),
+    (
+        "cleanup",
+        &["--bpffs", "--kube-proxy", "--dry-run", "--root"],
+    ),
     ("completion", &["<SHELL>"]),
     ("man", &["--to"]),
     ("version", &["--output", "--socket"]),

@@ -19,7 +19,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use clusterip_agent::config::{Config, Flags, RUN};
+use clap::{Args as _, FromArgMatches as _};
+use clusterip_agent::config::{Config, Flags, RUN, Source};
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
     core::v1::{ConfigMap, Container, Service, ServiceAccount},
@@ -222,24 +223,26 @@ impl Deployment {
         Ok(container)
     }
 
-    /// The configuration as the agent reads it.
+    /// The configuration as the agent reads it: its command line, its environment and the file.
     fn config(&self) -> Result<Config> {
         let file = tempfile::NamedTempFile::new()?;
-        let mut given: BTreeMap<String, Value> = serde_saphyr::from_str(&self.config)?;
-        // It goes with an API server, and is looked at by itself.
-        let servers = given.remove("kubeApiServer");
-        ensure!(
-            servers.is_none() || servers.as_ref().is_some_and(Value::is_array),
-            "{servers:?}"
-        );
-        fs::write(file.path(), serde_json::to_string(&given)?)?;
+        fs::write(file.path(), &self.config)?;
+        let container = self.container()?;
+        let mounted = "/etc/clusterip/config.yaml";
         let path = file.path().display().to_string();
-        let config = Config::load(&Flags::<RUN>::default(), |variable| match variable {
-            "CLUSTERIP_CONFIG" => Some(path.clone()),
-            "CLUSTERIP_NODE_NAME" => Some("node-a".to_owned()),
-            "CLUSTERIP_MANIFESTS" => Some("/manifests".to_owned()),
-            _ => None,
-        });
+        let words = container.args.iter().flatten();
+        let words: Vec<String> = words.map(|word| word.replace(mounted, &path)).collect();
+        let run = Flags::<RUN>::augment_args(clap::Command::new("run"));
+        let flags = Flags::<RUN>::from_arg_matches(&run.try_get_matches_from(words)?)?;
+        let environment = container.env.iter().flatten();
+        // As the kubelet fills them in.
+        let environment: BTreeMap<&str, String> = environment
+            .map(|it| {
+                let given = it.value.clone().unwrap_or_else(|| "node-a".to_owned());
+                (it.name.as_str(), given.replace("$(HOST_IP)", "192.0.2.1"))
+            })
+            .collect();
+        let config = Config::load(&flags, |variable| environment.get(variable).cloned());
         config.with_context(|| format!("{}\n{}", self.file, self.config))
     }
 }
@@ -248,8 +251,9 @@ impl Deployment {
 fn the_agent_reads_its_configuration_and_the_pod_has_what_is_in_it() -> Result<()> {
     for deployment in Deployment::all()? {
         let file = deployment.file;
-        // Where API servers are is for an agent that asks one.
         let config = deployment.config()?;
+        assert_eq!(config.source(), Source::InCluster, "{file}");
+        assert_eq!(config.node_name, "node-a", "{file}");
         let container = deployment.container()?;
         let ports: BTreeMap<_, _> = container
             .ports
@@ -293,6 +297,14 @@ fn the_agent_reads_its_configuration_and_the_pod_has_what_is_in_it() -> Result<(
         let cgroup = config
             .cgroup
             .context("a cgroup: the root of all does not look like it in a container")?;
+        if file.starts_with("tests/") {
+            let all = ["https://192.0.2.1:6443", "https://[2001:db8::1]:6443"];
+            assert_eq!(config.kube_api_servers, all);
+            assert_eq!(
+                config.dns_listen,
+                ["192.0.2.1:53".parse::<std::net::SocketAddr>()?]
+            );
+        }
         for path in [&config.bpffs, &config.state_dir, &socket, &cgroup] {
             assert!(
                 is_mounted(path),
@@ -348,7 +360,7 @@ fn the_pod_may_do_what_the_agent_does_and_no_more() -> Result<()> {
         let role = &deployment.objects[&("ClusterRole".to_owned(), "clusterip".to_owned())];
         let wanted = json!([
             {"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list", "watch"]},
-            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
+            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
             {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]},
             {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
         ]);
