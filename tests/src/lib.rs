@@ -48,6 +48,8 @@ pub mod world;
 
 // The targets of this crate share its dependencies; this one is for `tests/properties.rs`.
 #[cfg(test)]
+use k8s_openapi as _;
+#[cfg(test)]
 use proptest as _;
 #[cfg(test)]
 use serde as _;

@@ -38,7 +38,7 @@ struct Asked {
     grouped: BTreeSet<String>,
 }
 
-fn is_name(letter: char) -> bool {
+const fn is_name(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || letter == '_'
 }
 
@@ -50,11 +50,10 @@ fn matchers(inside: &str) -> BTreeSet<String> {
         match letter {
             '"' => quoted = !quoted,
             _ if quoted => {}
-            '=' | '!' | '~' => {
-                if !name.is_empty() {
-                    names.insert(std::mem::take(&mut name));
-                }
+            '=' | '!' | '~' if !name.is_empty() => {
+                names.insert(std::mem::take(&mut name));
             }
+            '=' | '!' | '~' => {}
             ',' => name.clear(),
             letter if is_name(letter) => name.push(letter),
             _ => {}

@@ -380,7 +380,9 @@ fn f4_other_programs_and_maps_take_over_the_calls_of_the_node() -> Result<()> {
                     assert_eq!(answer.peer, to);
                 }
             }
-            resumed.join().map_err(|_| anyhow::anyhow!("it panicked"))?
+            resumed
+                .join()
+                .map_err(|_panic| anyhow::anyhow!("it panicked"))?
         });
         resumed.with_context(|| format!("{more:?}"))?;
         assert_eq!(links(&sockets.lab)?.len(), 8, "{more:?}");
