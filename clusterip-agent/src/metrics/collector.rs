@@ -28,8 +28,8 @@ use crate::{
     view::{Extent, Selection, status::AgentFacts},
 };
 
-/// How old a count of the flow tables may be. To make one is to read all of them, and systems ask more often.
-const COUNTED: Duration = Duration::from_secs(30);
+/// How old a count of the flow tables may be. To make one is to read all of them, and systems ask every 15 s or so.
+const COUNTED: Duration = Duration::from_secs(10);
 /// Bytes for what comes after this program's own, and for what comes new.
 const ROOM: usize = 64 << 10;
 
