@@ -46,7 +46,7 @@ fn metrics(lab: &mut Lab) -> Result<Metrics> {
     lab.agent()?.metrics()
 }
 
-/// Longer than a count may be old: half a minute.
+/// Longer than a count may be old.
 const COUNTED: Duration = Duration::from_mins(1);
 
 #[test]
