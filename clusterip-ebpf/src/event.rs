@@ -184,10 +184,11 @@ fn load(skb: *mut __sk_buff, to: &mut [u8; CAPTURE]) -> u32 {
         let result = unsafe { bpf_skb_load_bytes(skb.cast(), 0, to.as_mut_ptr().cast(), room) };
         return if result == 0 { room } else { 0 };
     }
-    let length = core::hint::black_box(length) & (room - 1);
     if length == 0 {
         return 0;
     }
+    // From 1 on, in a form that verifiers before 6.12 see too: they learn nothing of a number that is not 0.
+    let length = (core::hint::black_box(length - 1) & (room - 1)) + 1;
     // SAFETY: as above, fewer than there is room for.
     let result = unsafe { bpf_skb_load_bytes(skb.cast(), 0, to.as_mut_ptr().cast(), length) };
     if result == 0 { length } else { 0 }
