@@ -6,6 +6,7 @@ use clusterip_tests::{
     lab::{self, Lab},
     require_root,
     terminal::Terminal,
+    wait,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -143,10 +144,7 @@ fn top_gives_the_terminal_back_also_when_it_is_told_to_end() -> Result<()> {
         let terminal = open(&lab, (80, 24))?;
         terminal.until("top shows services", |it| services(it).len() == 2)?;
         if way == "TERM" {
-            let shell = terminal.shell()?;
-            let children = format!("/proc/{shell}/task/{shell}/children");
-            let top = std::fs::read_to_string(children)?;
-            kill(Pid::from_raw(top.trim().parse()?), Signal::SIGTERM)?;
+            kill(Pid::from_raw(process(&terminal)?), Signal::SIGTERM)?;
         } else {
             terminal.press(&[way])?;
         }
@@ -154,4 +152,24 @@ fn top_gives_the_terminal_back_also_when_it_is_told_to_end() -> Result<()> {
         assert!(!terminal.is_taken()?, "{way}");
     }
     Ok(())
+}
+
+#[test]
+fn top_ends_with_its_terminal() -> Result<()> {
+    require_root!();
+    let lab = lab()?;
+    let terminal = open(&lab, (80, 24))?;
+    terminal.until("top shows services", |it| services(it).len() == 2)?;
+    let top = process(&terminal)?;
+    drop(terminal);
+    wait::until("top has ended", || {
+        (!std::path::Path::new(&format!("/proc/{top}/exe")).exists()).then_some(())
+    })
+}
+
+/// The child of the shell.
+fn process(terminal: &Terminal) -> Result<i32> {
+    let shell = terminal.shell()?;
+    let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children"))?;
+    Ok(children.trim().parse()?)
 }

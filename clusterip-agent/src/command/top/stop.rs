@@ -23,7 +23,7 @@ pub(super) fn listen() -> anyhow::Result<Arc<AtomicBool>> {
             let mut hang_up = signal(SignalKind::hangup())?;
             tokio::select! {
                 _ = terminate.recv() => {}
-                _ = hang_up.recv() => {}
+                _ = hang_up.recv() => gone(),
             }
             anyhow::Ok(())
         });
@@ -37,4 +37,12 @@ pub(super) fn listen() -> anyhow::Result<Arc<AtomicBool>> {
         .spawn(wait)
         .context("start a thread for signals")?;
     Ok(ended)
+}
+
+/// The terminal has gone, most likely: who waits for a key of it then reads its end again and again, and looks at nothing else.
+#[expect(clippy::exit, reason = "nobody else is left who could end this")]
+fn gone() {
+    // If it is there still, it is given back as it was.
+    let _result = ratatui::try_restore();
+    std::process::exit(1);
 }
