@@ -9,13 +9,12 @@ use std::{
 
 use super::{
     attach::every_program,
-    links::{bpf, raw},
+    links::{bpf, inform, raw},
     load::{SOCKET_PROGRAMS, UPLINK_XDP},
 };
 
 /// Commands of bpf(2).
 const PROG_GET_FD_BY_ID: libc::c_long = 13;
-const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
 
 /// Programs of one place that are looked at.
@@ -153,13 +152,6 @@ struct GetFd {
     flags: u32,
 }
 
-#[repr(C)]
-struct GetInfo {
-    fd: u32,
-    length: u32,
-    info: u64,
-}
-
 /// `struct bpf_prog_info` as far as its name.
 #[repr(C)]
 #[derive(Default)]
@@ -187,12 +179,7 @@ fn name(id: u32) -> io::Result<String> {
     // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
     let program = unsafe { OwnedFd::from_raw_fd(fd) };
     let mut info = Info::default();
-    let mut get = GetInfo {
-        fd: raw(program.as_raw_fd())?,
-        length: u32::try_from(size_of::<Info>()).map_err(io::Error::other)?,
-        info: (&raw mut info) as u64,
-    };
-    bpf(OBJ_GET_INFO_BY_FD, &mut get)?;
+    inform(&program, &mut info)?;
     let text = String::from_utf8_lossy(&info.name).into_owned();
     Ok(text.trim_end_matches('\0').to_owned())
 }

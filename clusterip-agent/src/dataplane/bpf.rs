@@ -91,7 +91,7 @@ impl Bpf {
     pub fn has_endpoint(&self, address: Addr, port: Be16) -> Result<bool, DataplaneError> {
         let (index, bit) = place_of(address, port);
         let word = self.endpoint_words.get(&index, 0);
-        let word = word.map_err(read_error(maps::ENDPOINTS.name))?;
+        let word = word.map_err(DataplaneError::reading(maps::ENDPOINTS.name))?;
         Ok(word & bit != 0)
     }
 
@@ -136,21 +136,21 @@ impl Dataplane for Bpf {
             Raw(address_head(Owner::default())),
         );
         let services = self.whole.services.read(blank);
-        let services = services.map_err(read_error(maps::SERVICES.name))?;
+        let services = services.map_err(DataplaneError::reading(maps::SERVICES.name))?;
         let services: BTreeMap<ServiceKey, Service> = services
             .into_iter()
             .map(|(Raw(key), Raw(head))| (key, head))
             .collect();
         let slots = self.whole.slots.read_range(used(&services), 0);
         let slots: BTreeMap<u32, u32> = slots
-            .map_err(read_error(maps::SLOTS.name))?
+            .map_err(DataplaneError::reading(maps::SLOTS.name))?
             .into_iter()
             .collect();
         let backends = self.whole.backends.read((0, Raw(Backend::default())));
-        let backends = backends.map_err(read_error(maps::BACKENDS.name))?;
+        let backends = backends.map_err(DataplaneError::reading(maps::BACKENDS.name))?;
         let mut inside = BTreeMap::new();
         for entry in &self.inside {
-            let (key, Raw(whose)) = entry.map_err(read_error(maps::INSIDE.name))?;
+            let (key, Raw(whose)) = entry.map_err(DataplaneError::reading(maps::INSIDE.name))?;
             let range = InsideKey {
                 prefix: key.prefix_len(),
                 address: key.data(),
@@ -193,7 +193,7 @@ impl Bpf {
     /// Makes the bitmap of endpoints what the backends and flows say.
     fn derive_endpoints(&mut self, tables: &Tables) -> Result<(), DataplaneError> {
         let present = self.whole.endpoint_words.read((0, 0));
-        let present = present.map_err(read_error(maps::ENDPOINTS.name))?;
+        let present = present.map_err(DataplaneError::reading(maps::ENDPOINTS.name))?;
         let mut endpoints = self.endpoints.take().unwrap_or_else(|| {
             let mut inherited = Endpoints::of(tables);
             inherited.keep(present.iter().copied());
@@ -307,16 +307,6 @@ fn set<V: Pod>(
     array
         .set(index, value, 0)
         .map_err(|error| write_error(map, "update", index, error))
-}
-
-fn read_error<E>(map: &'static str) -> impl Fn(E) -> DataplaneError
-where
-    E: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    move |source| DataplaneError::Read {
-        map,
-        source: source.into(),
-    }
 }
 
 fn write_error(

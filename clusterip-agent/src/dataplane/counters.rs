@@ -1,10 +1,8 @@
 //! Reads what the kernel counts.
 
-use std::os::fd::AsFd as _;
-
 use aya::{
     Pod,
-    maps::{Map, MapError, PerCpuArray},
+    maps::{MapError, PerCpuArray},
 };
 use clusterip_common::abi::{
     BackendId, Counters, Outcome, ServiceId, Traffic,
@@ -15,6 +13,7 @@ use super::{
     DataplaneError,
     batch::PerCpu,
     load::{Data, LoadError},
+    pinned,
     pins::Pins,
     raw::Raw,
 };
@@ -126,18 +125,11 @@ where
     V: Copy + Default + std::ops::AddAssign,
     Raw<V>: Pod,
 {
-    let fail = |source| LoadError::Map {
-        map: shape.name,
-        source: Box::new(source),
-    };
-    let data = Data::from_pin(pins.map(shape)).map_err(fail)?;
-    let descriptor = data.fd().as_fd().try_clone_to_owned();
-    let many = descriptor.and_then(PerCpu::new);
-    let many = many.map_err(|error| fail(MapError::IoError(error)))?;
-    let single = Map::from_map_data(data)
-        .and_then(PerCpuArray::try_from)
-        .map_err(fail)?;
-    Ok(Table { single, many })
+    let many = PerCpu::new(pinned::descriptor(pins, shape)?);
+    Ok(Table {
+        single: pinned::map(pins, shape)?,
+        many: many.map_err(|error| pinned::failed(shape)(MapError::IoError(error)))?,
+    })
 }
 
 /// Adds up what the CPUs counted.
@@ -149,10 +141,7 @@ where
     let values = table
         .single
         .get(&index, 0)
-        .map_err(|source: MapError| DataplaneError::Read {
-            map: shape.name,
-            source: source.into(),
-        })?;
+        .map_err(DataplaneError::reading(shape.name))?;
     let mut total = V::default();
     for Raw(value) in values.iter() {
         total += *value;

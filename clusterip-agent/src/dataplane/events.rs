@@ -71,10 +71,7 @@ impl Events {
     /// The read failed.
     pub fn lost(&self) -> Result<u64, DataplaneError> {
         let counts = self.lost.get(&0, 0);
-        let counts = counts.map_err(|source| DataplaneError::Read {
-            map: LOST,
-            source: source.into(),
-        })?;
+        let counts = counts.map_err(DataplaneError::reading(LOST))?;
         Ok(counts.iter().sum())
     }
 }

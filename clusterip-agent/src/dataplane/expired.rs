@@ -2,7 +2,7 @@
 
 use std::{io, os::fd::AsRawFd as _};
 
-use aya::maps::{Array, Map};
+use aya::maps::Array;
 use clusterip_common::{
     abi::{Backend, Flow, FlowKey, maps},
     packet::Table,
@@ -11,9 +11,9 @@ use clusterip_common::{
 use super::{
     DataplaneError,
     batch::Whole,
-    flows::{blank, open, read},
     links::{bpf, raw},
     load::{Data, LoadError},
+    pinned::{self, blank, read},
     pins::Pins,
     raw::Raw,
 };
@@ -50,19 +50,12 @@ impl FlowSweep {
     /// # Errors
     /// A pin that is not there, or not permitted.
     pub fn open(pins: &Pins) -> Result<Self, LoadError> {
-        let shape = &maps::LIVE_FLOWS;
-        let fail = |source| LoadError::Map {
-            map: shape.name,
-            source: Box::new(source),
-        };
-        let data = Data::from_pin(pins.map(shape)).map_err(fail)?;
-        let live_written = Map::from_map_data(data).and_then(Array::try_from);
         Ok(Self {
-            talking: open(pins, &maps::FLOWS)?,
-            half_open: open(pins, &maps::HALF_OPEN)?,
-            backends: open(pins, &maps::BACKENDS)?,
-            live: open(pins, shape)?,
-            live_written: live_written.map_err(fail)?,
+            talking: pinned::whole(pins, &maps::FLOWS)?,
+            half_open: pinned::whole(pins, &maps::HALF_OPEN)?,
+            backends: pinned::whole(pins, &maps::BACKENDS)?,
+            live: pinned::whole(pins, &maps::LIVE_FLOWS)?,
+            live_written: pinned::map(pins, &maps::LIVE_FLOWS)?,
         })
     }
 

@@ -1,7 +1,5 @@
 //! Reads the tables that the program fills: flows, clients and their backends, and how full each is.
 
-use std::{io, os::fd::AsFd as _};
-
 use aya::Pod;
 use clusterip_common::{
     abi::{
@@ -14,7 +12,8 @@ use clusterip_common::{
 use super::{
     DataplaneError,
     batch::Whole,
-    load::{Data, LoadError},
+    load::LoadError,
+    pinned::{self, blank},
     pins::Pins,
     raw::Raw,
 };
@@ -39,12 +38,12 @@ impl FlowMaps {
     /// A pin that is not there, or not permitted.
     pub fn open(pins: &Pins) -> Result<Self, LoadError> {
         Ok(Self {
-            flows: open(pins, &maps::FLOWS)?,
-            half_open: open(pins, &maps::HALF_OPEN)?,
-            affinity: open(pins, &maps::AFFINITY)?,
-            fragments: open(pins, &maps::FRAGMENTS)?,
-            errors: open(pins, &maps::ERRORS)?,
-            sockets: open(pins, &maps::SOCKETS)?,
+            flows: pinned::whole(pins, &maps::FLOWS)?,
+            half_open: pinned::whole(pins, &maps::HALF_OPEN)?,
+            affinity: pinned::whole(pins, &maps::AFFINITY)?,
+            fragments: pinned::whole(pins, &maps::FRAGMENTS)?,
+            errors: pinned::whole(pins, &maps::ERRORS)?,
+            sockets: pinned::whole(pins, &maps::SOCKETS)?,
         })
     }
 
@@ -89,25 +88,13 @@ impl FlowMaps {
     }
 }
 
-pub(super) fn read<K: Pod, V: Pod>(
-    map: &Whole<K, V>,
-    shape: &Shape,
-) -> Result<Vec<(K, V)>, DataplaneError> {
-    let mut all = Vec::new();
-    visit(map, shape, |key, value| all.push((*key, *value)))?;
-    Ok(all)
-}
-
 fn visit<K: Pod, V: Pod>(
     map: &Whole<K, V>,
     shape: &Shape,
     each: impl FnMut(&K, &V),
 ) -> Result<(), DataplaneError> {
     map.visit((blank(), blank()), each)
-        .map_err(|source| DataplaneError::Read {
-            map: shape.name,
-            source: source.into(),
-        })
+        .map_err(DataplaneError::reading(shape.name))
 }
 
 fn count<K: Pod, V: Pod>(
@@ -117,22 +104,4 @@ fn count<K: Pod, V: Pod>(
     let mut entries = 0;
     visit(map, shape, |_, _| entries += 1)?;
     Ok((shape.name, entries))
-}
-
-pub(super) const fn blank<T: Pod>() -> T {
-    // SAFETY: `Pod` says that any bytes are a value.
-    unsafe { std::mem::zeroed() }
-}
-
-/// Opens a map by its pin, to be read as a whole.
-pub(super) fn open<K: Pod, V: Pod>(pins: &Pins, shape: &Shape) -> Result<Whole<K, V>, LoadError> {
-    let fail = |source| LoadError::Map {
-        map: shape.name,
-        source: Box::new(source),
-    };
-    let map = Data::from_pin(pins.map(shape)).map_err(fail)?;
-    let descriptor = map.fd().as_fd().try_clone_to_owned();
-    let descriptor =
-        descriptor.map_err(|error: io::Error| fail(aya::maps::MapError::IoError(error)))?;
-    Ok(Whole::new(descriptor))
 }

@@ -25,6 +25,7 @@ struct ObjGet {
     flags: u32,
 }
 
+/// The part of `union bpf_attr` for what there is to know of an object.
 #[repr(C)]
 struct GetInfo {
     fd: u32,
@@ -82,12 +83,7 @@ impl OldLink {
     /// The number of the cgroup it is attached to, which is the inode of its directory; 0 if that is gone.
     pub(super) fn cgroup(&self) -> io::Result<u64> {
         let mut info = Info::default();
-        let mut get = GetInfo {
-            fd: raw(self.fd.as_raw_fd())?,
-            length: size(&info)?,
-            info: (&raw mut info) as u64,
-        };
-        bpf(OBJ_GET_INFO_BY_FD, &mut get)?;
+        inform(&self.fd, &mut info)?;
         if info.kind == CGROUP {
             Ok(info.cgroup)
         } else {
@@ -112,8 +108,15 @@ pub(super) fn raw(fd: i32) -> io::Result<u32> {
     fd.try_into().map_err(io::Error::other)
 }
 
-fn size<T>(value: &T) -> io::Result<u32> {
-    size_of_val(value).try_into().map_err(io::Error::other)
+/// Has the kernel tell what there is to know of a program or a link: `info` is the head of `struct bpf_prog_info` or
+/// `struct bpf_link_info`.
+pub(super) fn inform<T>(fd: &OwnedFd, info: &mut T) -> io::Result<()> {
+    let mut get = GetInfo {
+        fd: raw(fd.as_raw_fd())?,
+        length: size_of_val(info).try_into().map_err(io::Error::other)?,
+        info: (&raw mut *info) as u64,
+    };
+    bpf(OBJ_GET_INFO_BY_FD, &mut get).map(drop)
 }
 
 /// A call of bpf(2). `attributes` is the head of `union bpf_attr` for the command; the kernel may write into it, and into what it

@@ -21,6 +21,7 @@ mod links;
 pub mod load;
 pub mod memory;
 pub mod netns;
+mod pinned;
 pub mod pins;
 pub mod raw;
 pub mod replica;
@@ -75,4 +76,17 @@ pub enum DataplaneError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl DataplaneError {
+    /// What went wrong with the reading of a map.
+    fn reading<E>(map: &'static str) -> impl Fn(E) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        move |source| Self::Read {
+            map,
+            source: source.into(),
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aya::{
     TestRun as _, TestRunOptions,
-    maps::{Array, HashMap, LpmTrie, Map, MapError, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, MapError, PerCpuArray},
     programs::ProgramError,
 };
 use clusterip_common::{
@@ -21,8 +21,9 @@ use super::{
     Dataplane as _, DataplaneError,
     batch::Whole,
     bpf::Bpf,
-    flows::{self, FlowMaps},
+    flows::FlowMaps,
     load::{Data, FROM_POD, FROM_UPLINK, LoadError, LoadOptions, load},
+    pinned,
     pins::Pins,
     raw::Raw,
 };
@@ -91,7 +92,8 @@ impl Held {
     /// A pin that is not there, or a map that cannot be read.
     pub fn read(pins: &Pins, subject: &Subject) -> Result<Self, ReplicaError> {
         let mut held = Self::default();
-        let services: HashMap<Data, Raw<ServiceKey>, Raw<Service>> = open(pins, &maps::SERVICES)?;
+        let services: HashMap<Data, Raw<ServiceKey>, Raw<Service>> =
+            pinned::map(pins, &maps::SERVICES)?;
         let (address, port) = subject.destination;
         let keys = [
             ServiceKey::new(address, port, subject.protocol),
@@ -102,7 +104,7 @@ impl Held {
                 held.tables.services.insert(key, head);
             }
         }
-        let slots: Array<Data, u32> = open(pins, &maps::SLOTS)?;
+        let slots: Array<Data, u32> = pinned::map(pins, &maps::SLOTS)?;
         for slot in held.tables.services.values().flat_map(slots_of) {
             if let Some(id) = found(slots.get(&slot.0, 0), &maps::SLOTS)? {
                 held.tables.slots.insert(slot, BackendId(id));
@@ -110,14 +112,14 @@ impl Held {
         }
         held.read_flows(pins, subject)?;
         held.read_backends(pins, subject)?;
-        let inside: LpmTrie<Data, [u8; 16], Raw<Inside>> = open(pins, &maps::INSIDE)?;
+        let inside: LpmTrie<Data, [u8; 16], Raw<Inside>> = pinned::map(pins, &maps::INSIDE)?;
         for entry in &inside {
-            let (key, Raw(whose)) = entry.map_err(read_error(&maps::INSIDE))?;
+            let (key, Raw(whose)) = entry.map_err(DataplaneError::reading(maps::INSIDE.name))?;
             let (prefix, address) = (key.prefix_len(), key.data());
             let range = InsideKey { prefix, address };
             held.tables.inside.insert(range, whose);
         }
-        let cursors: Array<Data, u64> = open(pins, &maps::CURSORS)?;
+        let cursors: Array<Data, u64> = pinned::map(pins, &maps::CURSORS)?;
         for head in held.balancers() {
             if let Some(count) = found(cursors.get(&head.id.0, 0), &maps::CURSORS)? {
                 held.cursors.insert(head.id, count);
@@ -151,7 +153,7 @@ impl Held {
                 self.affinity.push((key, entry));
             }
         })?;
-        let errors: HashMap<Data, Raw<Addr>, u64> = open(pins, &maps::ERRORS)?;
+        let errors: HashMap<Data, Raw<Addr>, u64> = pinned::map(pins, &maps::ERRORS)?;
         if let Some(until) = found(errors.get(&Raw(client), 0), &maps::ERRORS)? {
             self.errors.push((client, until));
         }
@@ -160,19 +162,14 @@ impl Held {
 
     /// The backends of slots, flows and clients, and those that the packet itself may be to or from.
     fn read_backends(&mut self, pins: &Pins, subject: &Subject) -> Result<(), ReplicaError> {
-        let backends: Whole<u32, Raw<Backend>> = flows::open(pins, &maps::BACKENDS)?;
-        let backends = backends.read((0, Raw(Backend::default())));
-        let backends = backends.map_err(|source| DataplaneError::Read {
-            map: maps::BACKENDS.name,
-            source: source.into(),
-        })?;
-        let live: Array<Data, u64> = open(pins, &maps::LIVE_FLOWS)?;
+        let backends: Whole<u32, Raw<Backend>> = pinned::whole(pins, &maps::BACKENDS)?;
+        let live: Array<Data, u64> = pinned::map(pins, &maps::LIVE_FLOWS)?;
         let flows = self.flows.iter().chain(&self.half_open);
         let named: BTreeSet<BackendId> = (self.tables.slots.values().copied())
             .chain(flows.map(|(_, flow)| flow.backend))
             .chain(self.affinity.iter().map(|(_, entry)| entry.backend))
             .collect();
-        for (id, Raw(backend)) in backends {
+        for (id, Raw(backend)) in pinned::read(&backends, &maps::BACKENDS)? {
             let end = (backend.address, backend.port);
             let is_end = backend.state != BackendState::FREE
                 && [subject.source, subject.destination].contains(&end);
@@ -290,7 +287,7 @@ pub fn run(
 fn counted(counts: &PerCpuArray<Data, Raw<Traffic>>) -> Result<Option<Outcome>, ReplicaError> {
     for outcome in Outcome::ALL {
         let values = counts.get(&outcome.index(), 0);
-        let values = values.map_err(read_error(&maps::OUTCOMES))?;
+        let values = values.map_err(DataplaneError::reading(maps::OUTCOMES.name))?;
         if values.iter().any(|Raw(traffic)| traffic.packets > 0) {
             return Ok(Some(*outcome));
         }
@@ -298,28 +295,12 @@ fn counted(counts: &PerCpuArray<Data, Raw<Traffic>>) -> Result<Option<Outcome>, 
     Ok(None)
 }
 
-fn open<T: TryFrom<Map, Error = MapError>>(pins: &Pins, shape: &Shape) -> Result<T, LoadError> {
-    let map = Data::from_pin(pins.map(shape)).and_then(Map::from_map_data);
-    map.and_then(T::try_from).map_err(|source| LoadError::Map {
-        map: shape.name,
-        source: Box::new(source),
-    })
-}
-
 /// An entry that may not be there.
 fn found<V>(result: Result<V, MapError>, shape: &Shape) -> Result<Option<V>, DataplaneError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(MapError::KeyNotFound | MapError::OutOfBounds { .. }) => Ok(None),
-        Err(error) => Err(read_error(shape)(error)),
-    }
-}
-
-fn read_error(shape: &Shape) -> impl Fn(MapError) -> DataplaneError {
-    let map = shape.name;
-    move |source| DataplaneError::Read {
-        map,
-        source: source.into(),
+        Err(error) => Err(DataplaneError::reading(shape.name)(error)),
     }
 }
 

@@ -2,18 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use aya::maps::{Array, HashMap, Map, MapError};
+use aya::maps::{Array, HashMap, MapError};
 use clusterip_common::{
-    abi::{
-        Backend, BackendState, Direction, SocketFlow, SocketKey,
-        maps::{self, Shape},
-    },
+    abi::{Backend, BackendState, Direction, SocketFlow, SocketKey, maps},
     wire::{Addr, Be16},
 };
 
 use super::{
     DataplaneError,
     load::{Data, LoadError},
+    pinned,
     pins::Pins,
     raw::Raw,
 };
@@ -62,8 +60,8 @@ impl SocketMaps {
     /// A pin that is not there, or not permitted.
     pub fn open(pins: &Pins) -> Result<Self, LoadError> {
         Ok(Self {
-            sockets: open(pins, &maps::SOCKETS)?,
-            backends: open(pins, &maps::BACKENDS)?,
+            sockets: pinned::map(pins, &maps::SOCKETS)?,
+            backends: pinned::map(pins, &maps::BACKENDS)?,
         })
     }
 
@@ -74,7 +72,8 @@ impl SocketMaps {
     pub fn stranded(&self) -> Result<Vec<Stranded>, DataplaneError> {
         let mut found = Vec::new();
         for entry in &self.sockets {
-            let (Raw(key), Raw(flow)) = entry.map_err(|error| read_error(&maps::SOCKETS, error))?;
+            let (Raw(key), Raw(flow)) =
+                entry.map_err(DataplaneError::reading(maps::SOCKETS.name))?;
             // Only datagrams have an entry for requests.
             if key.direction == Direction::REQUEST && !self.serves(&flow)? {
                 found.push(Stranded { key, flow });
@@ -87,7 +86,7 @@ impl SocketMaps {
         let Raw(backend) = self
             .backends
             .get(&flow.backend.0, 0)
-            .map_err(|error| read_error(&maps::BACKENDS, error))?;
+            .map_err(DataplaneError::reading(maps::BACKENDS.name))?;
         Ok(backend.generation == flow.generation
             && (backend.state == BackendState::ACTIVE || backend.state == BackendState::DRAINING))
     }
@@ -101,7 +100,7 @@ impl SocketMaps {
             Ok(Raw(flow)) if flow == socket.flow => {}
             // It has chosen meanwhile, or is gone.
             Ok(_) | Err(MapError::KeyNotFound) => return Ok(()),
-            Err(error) => return Err(read_error(&maps::SOCKETS, error)),
+            Err(error) => return Err(DataplaneError::reading(maps::SOCKETS.name)(error)),
         }
         match self.sockets.remove(&Raw(socket.key)) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
@@ -112,24 +111,5 @@ impl SocketMaps {
                 source: source.into(),
             }),
         }
-    }
-}
-
-fn open<T>(pins: &Pins, shape: &Shape) -> Result<T, LoadError>
-where
-    T: TryFrom<Map, Error = MapError>,
-{
-    let fail = |source| LoadError::Map {
-        map: shape.name,
-        source: Box::new(source),
-    };
-    let data = Data::from_pin(pins.map(shape)).map_err(fail)?;
-    Map::from_map_data(data).and_then(T::try_from).map_err(fail)
-}
-
-fn read_error(shape: &Shape, source: MapError) -> DataplaneError {
-    DataplaneError::Read {
-        map: shape.name,
-        source: source.into(),
     }
 }
