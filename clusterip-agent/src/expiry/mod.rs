@@ -43,25 +43,34 @@ pub fn judge(
         .rev()
         .map(|(_, key, flow)| (*key, *flow))
         .collect();
-    let mut judgement = Judgement::default();
-    for (table, key, flow) in entries {
-        let is_standing = flow.direction.is_direct()
-            || backends(flow.backend).is_some_and(|backend| is_meant(&backend, flow));
+    let is_standing = |flow: &Flow| {
+        flow.direction.is_direct()
+            || backends(flow.backend).is_some_and(|backend| is_meant(&backend, flow))
+    };
+    let limit = |key: &FlowKey, flow: &Flow| {
         let own = settings.timeout(key.protocol, flow.state);
-        let limit = if is_standing {
+        if is_standing(flow) {
             own
         } else {
             // What the other side of a dead flow still sends is known by its entry, and dropped (C11).
             own.min(settings.ended_timeout)
-        };
-        let (other, _) = twin(key, flow);
-        if is_idle_for(limit, now, flow, || by_key.get(&other).copied()) {
+        }
+    };
+    let mut judgement = Judgement::default();
+    for (table, key, flow) in entries {
+        let (other_key, _) = twin(key, flow);
+        let other = by_key.get(&other_key);
+        // Only one of them may have seen the end of the flow.
+        let longest = other.map_or(0, |other| limit(&other_key, other));
+        let limit = limit(key, flow).max(longest);
+        if is_idle_for(limit, now, flow, || other.copied()) {
             judgement.over.push((*table, *key, *flow));
             continue;
         }
         if flow.direction.is_request() {
             judgement.destinations.push((flow.address, flow.port));
-            if is_standing && !flow.direction.is_direct() && flow.state != FlowState::CLOSING {
+            if is_standing(flow) && !flow.direction.is_direct() && flow.state != FlowState::CLOSING
+            {
                 *judgement.live.entry(flow.backend).or_default() += 1;
             }
         }
@@ -140,9 +149,19 @@ mod tests {
         idle: (u64, u64),
         generation: u32,
     ) -> Judgement {
-        let (key, flow) = request(protocol, state, idle.0 * SECOND);
+        judged_apart(protocol, (state, state), idle, generation)
+    }
+
+    fn judged_apart(
+        protocol: Proto,
+        states: (FlowState, FlowState),
+        idle: (u64, u64),
+        generation: u32,
+    ) -> Judgement {
+        let (key, flow) = request(protocol, states.0, idle.0 * SECOND);
         let (other, mut answer) = twin(&key, &flow);
         answer.last_seen = NOW - idle.1 * SECOND;
+        answer.state = states.1;
         let entries = vec![(Table::Talking, key, flow), (Table::Talking, other, answer)];
         let backends = |id| (id == BACKEND).then(|| backend(generation));
         judge(&entries, backends, &Settings::DEFAULT, NOW)
@@ -170,6 +189,18 @@ mod tests {
             ends((Proto::UDP, FlowState::ESTABLISHED), (181, 181), 3),
             "C5"
         );
+    }
+
+    #[test]
+    fn c14_a_side_that_has_not_seen_the_end_keeps_the_other() {
+        let (open, ended) = (FlowState::ESTABLISHED, FlowState::ENDED);
+        let (hour, day) = (60 * 60, 24 * 60 * 60);
+        for states in [(open, ended), (ended, open)] {
+            for (idle, over) in [(hour + 1, 0), (day + 1, 2)] {
+                let judgement = judged_apart(Proto::TCP, states, (idle, idle), 3);
+                assert_eq!(judgement.over.len(), over, "{states:?} for {idle} s");
+            }
+        }
     }
 
     #[test]
