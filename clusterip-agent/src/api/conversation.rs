@@ -149,6 +149,8 @@ mod tests {
     /// Used up by a failure only.
     const LONG: Duration = Duration::from_mins(1);
 
+    const LONG_ANSWER: &[u8] = b"GET /long HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
     /// A client, and what ends with its conversation.
     fn client(patience: Patience) -> (DuplexStream, tokio::task::JoinHandle<()>) {
         let (client, server) = duplex(1 << 10);
@@ -179,17 +181,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_reads_nothing_of_a_long_answer_is_let_go_and_who_is_slow_gets_it() {
-        let question = b"GET /long HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    async fn who_reads_nothing_of_a_long_answer_is_let_go() {
         let (mut deaf, ended) = client(SHORT);
-        deaf.write_all(question).await.expect("a question");
+        deaf.write_all(LONG_ANSWER).await.expect("a question");
         timeout(LONG, ended).await.expect("it ends").expect("well");
-        // Its whole answer takes longer than its patience for one piece of it.
-        let (mut slow, _ended) = client(Patience {
-            answer: Duration::from_secs(5),
-            ..SHORT
-        });
-        slow.write_all(question).await.expect("a question");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_slow_with_every_piece_of_a_long_answer_gets_it() {
+        let patience = Patience::default();
+        let (mut slow, _ended) = client(patience);
+        slow.write_all(LONG_ANSWER).await.expect("a question");
+        let begun = Instant::now();
         let (mut length, mut part) = (0, vec![0; 1 << 17]);
         loop {
             let read = slow.read(&mut part).await.expect("an answer");
@@ -197,10 +200,10 @@ mod tests {
                 break;
             }
             length += read;
-            if length % 7 == 0 {
-                tokio::task::yield_now().await;
-            }
+            // Of a clock that stands still while anybody works.
+            sleep(patience.answer * 9 / 10).await;
         }
         assert!(length > 1 << 20, "{length}");
+        assert!(begun.elapsed() > patience.answer * 100);
     }
 }
