@@ -19,7 +19,7 @@ use crate::{
     },
     trace::{
         Question, Trace, Transport, Via,
-        live::{Live, ethernet, settle, steps, subject},
+        live::{ethernet, settle, steps, subject},
     },
 };
 
@@ -88,21 +88,11 @@ fn run(shared: &Shared, question: &Question) -> Result<Trace, Refusal> {
     let held = Held::read(pins, &subject(question))?;
     let published = shared.published();
     let mut trace = steps(question, &held, *settings, &published.index, monotonic());
-    match ethernet(question) {
-        Some(frame) => {
-            let at_uplink = question.via == Via::Uplink;
-            let ran = replica::run(&held, *settings, at_uplink, &frame)?;
-            settle(&mut trace, question, &ran, tag.filter(|_| !at_uplink));
-        }
-        // The kernel has no test-run for the hooks at calls.
-        None => {
-            trace.live = Some(Live {
-                program: String::new(),
-                tag: String::new(),
-                is_loaded: false,
-                agrees: true,
-            });
-        }
+    // The kernel has no test-run for the hooks at calls.
+    if let Some(frame) = ethernet(question) {
+        let at_uplink = question.via == Via::Uplink;
+        let ran = replica::run(&held, *settings, at_uplink, &frame)?;
+        settle(&mut trace, question, &ran, tag.filter(|_| !at_uplink));
     }
     Ok(trace)
 }

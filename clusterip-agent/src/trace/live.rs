@@ -23,12 +23,14 @@ const REDIRECT: i32 = 7;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Live {
-    /// Its name; empty where the kernel cannot be asked: of a call by a process.
+    /// Its name.
     pub program: String,
     /// Hash of its instructions, as `bpftool prog` shows it.
     pub tag: String,
-    /// Whether the program that is loaded for the devices has that hash, too.
-    pub is_loaded: bool,
+    /// Whether the program that is loaded for the devices has that hash, too. None: that one is not looked at, as those for uplinks
+    /// are loaded when there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_loaded: Option<bool>,
     /// Whether the functions that gave the steps came to the same.
     pub agrees: bool,
 }
@@ -119,7 +121,7 @@ pub fn settle(trace: &mut Trace, question: &Question, ran: &Ran, loaded: Option<
     trace.live = Some(Live {
         program: ran.program.to_owned(),
         tag: format!("{:016x}", ran.tag),
-        is_loaded: loaded.is_none_or(|loaded| loaded == ran.tag),
+        is_loaded: loaded.map(|loaded| loaded == ran.tag),
         agrees,
     });
 }
@@ -180,7 +182,7 @@ mod tests {
             Some(0xabc),
         );
         let live = same.live.as_ref().expect("one");
-        assert!(live.agrees && live.is_loaded, "{same:?}");
+        assert!(live.agrees && live.is_loaded == Some(true), "{same:?}");
         assert_eq!(live.tag, "0000000000000abc");
         let mut other = trace();
         settle(
@@ -190,7 +192,7 @@ mod tests {
             Some(0xabd),
         );
         let live = other.live.as_ref().expect("one");
-        assert!(!live.agrees && !live.is_loaded, "{other:?}");
+        assert!(!live.agrees && live.is_loaded == Some(false), "{other:?}");
         assert_eq!(
             (&*other.verdict, &*other.outcome),
             ("reject", "no-endpoint")

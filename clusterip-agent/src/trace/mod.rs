@@ -100,7 +100,7 @@ pub struct Trace {
     pub source_rewritten: bool,
     /// What was looked at and decided.
     pub steps: Vec<String>,
-    /// What the kernel's program says; none of one over manifests.
+    /// What the kernel's program says; none of one over manifests, and of a call by a process, for which the kernel runs no program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<live::Live>,
 }
