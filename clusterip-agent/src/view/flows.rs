@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use clusterip_common::{
     abi::{BackendId, Direction, Flow, FlowKey, FlowState},
+    packet::idle,
     wire::{Addr, Be16, Proto},
 };
 use serde::{Deserialize, Serialize};
@@ -78,7 +79,7 @@ pub struct Entry {
 impl Entry {
     /// Nanoseconds since its last packet that counts.
     const fn idle(&self, moment: Moment<'_>) -> u64 {
-        moment.now.saturating_sub(self.flow.last_seen)
+        idle(moment.now, &self.flow)
     }
 
     /// Whether its time has run out. Its other side is not looked at: it may still prolong a flow of datagrams.

@@ -247,7 +247,7 @@ fn unreadable(
         "is not what the API says it is: {why}; it is skipped, and what was known of it stays"
     );
     (
-        Decoded::Bad(key, vec![problem(object, "", &message)]),
+        Decoded::Bad(key, vec![problem(object, "", message)]),
         given(resource_version),
     )
 }
@@ -259,14 +259,19 @@ fn key(resource: Resource, namespace: &str, name: &str) -> ObjectKey {
     }
 }
 
-fn problem(object: String, field: &str, message: &str) -> Problem {
+/// A problem of something that stands in no file.
+pub(super) fn problem(
+    object: impl Into<String>,
+    field: &str,
+    message: impl Into<String>,
+) -> Problem {
     Problem {
         file: Arc::default(),
         line: 0,
         column: 0,
-        object,
+        object: object.into(),
         field: field.to_owned(),
         value: String::new(),
-        message: message.to_owned(),
+        message: message.into(),
     }
 }

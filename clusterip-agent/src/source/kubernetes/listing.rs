@@ -5,7 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{Resource, decode::Decoded, follow::Heard};
+use super::{
+    Resource,
+    decode::{Decoded, problem},
+    follow::Heard,
+};
 use crate::model::{
     event::Event,
     object::{Kind, ObjectKey, ObjectName},
@@ -125,7 +129,7 @@ impl Listing {
                 if failure.is_refusal() {
                     // Without the node's own object services are served all the same, but for what hangs on its zone.
                     known.is_complete |= resource == Resource::Node;
-                    known.refusal = Some(problem("", failure.to_string()));
+                    known.refusal = Some(problem("", "", failure.to_string()));
                 }
             }
         }
@@ -167,22 +171,10 @@ impl Listing {
             let message = "the API server has no node of this name: zone, addresses and pod ranges of this node are not known; \
                            make --node-name the name that kubectl get nodes shows";
             let object = format!("{} {}", Kind::Node, self.node);
-            all.push(problem(&object, message.to_owned()));
+            all.push(problem(object, "", message));
         }
         all.sort();
         all
-    }
-}
-
-fn problem(object: &str, message: String) -> Problem {
-    Problem {
-        file: Arc::default(),
-        line: 0,
-        column: 0,
-        object: object.to_owned(),
-        field: String::new(),
-        value: String::new(),
-        message,
     }
 }
 
