@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clap::Args;
 
-use super::output;
+use super::{output, reach::Pinned};
 use crate::{
     dataplane::{attach::detach_filters, pins::Pins},
     kube_proxy::{self, Installed, Leftovers, Step},
@@ -23,14 +23,8 @@ const DEVICES: &str = "/proc/net/dev";
 /// What is to go.
 #[derive(Args, Clone, Debug)]
 pub(super) struct CleanupArgs {
-    /// Directory for pins, on a mounted bpffs
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "CLUSTERIP_BPFFS",
-        default_value = "/sys/fs/bpf/clusterip"
-    )]
-    bpffs: PathBuf,
+    #[command(flatten)]
+    pinned: Pinned,
     /// Take away what kube-proxy left, instead of what this program left: its rules, tables, sets and device, and nothing else
     #[arg(long)]
     kube_proxy: bool,
@@ -45,7 +39,7 @@ pub(super) struct CleanupArgs {
 /// Takes away what the arguments say.
 pub(super) fn cleanup(args: &CleanupArgs) -> anyhow::Result<()> {
     let CleanupArgs {
-        bpffs,
+        pinned: Pinned { bpffs },
         kube_proxy,
         dry_run,
         root,

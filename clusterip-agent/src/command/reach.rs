@@ -24,6 +24,19 @@ pub(super) struct Reach {
     pub(super) socket: PathBuf,
 }
 
+/// The flag of every command that looks at pins itself.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Pinned {
+    /// Directory for pins, on a mounted bpffs
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "CLUSTERIP_BPFFS",
+        default_value = "/sys/fs/bpf/clusterip"
+    )]
+    pub(super) bpffs: PathBuf,
+}
+
 /// The flags of every command that shows a document of the agent.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Asking {

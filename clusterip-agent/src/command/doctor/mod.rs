@@ -15,20 +15,17 @@ use clap::Args;
 use serde::Serialize;
 
 use self::machine::Machine;
-use super::output::{self, Format};
+use super::{
+    output::{self, Format},
+    reach::Pinned,
+};
 use crate::config::POD_INTERFACES;
 
 /// What is looked at.
 #[derive(Args, Clone, Debug)]
 pub(super) struct DoctorArgs {
-    /// Directory for pins
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "CLUSTERIP_BPFFS",
-        default_value = "/sys/fs/bpf/clusterip"
-    )]
-    bpffs: PathBuf,
+    #[command(flatten)]
+    pinned: Pinned,
     /// Host sides of the pods' devices: names with * and ?
     #[arg(
         long,
@@ -98,7 +95,7 @@ struct Report<'a> {
 /// Looks at everything and prints it; true if all is as it should be.
 pub(super) fn doctor(args: &DoctorArgs) -> anyhow::Result<bool> {
     let machine = Machine::this()?;
-    let mut findings = machine::findings(&machine, &args.bpffs);
+    let mut findings = machine::findings(&machine, &args.pinned.bpffs);
     findings.extend(devices::findings(&machine, &args.pod_interfaces));
     let all = [args.pod_interfaces.as_slice(), &args.uplinks].concat();
     let devices = machine.devices(&all);
