@@ -30,11 +30,12 @@ const DENY: &str = "0.20.2";
 const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-clippy"];
 
 /// Programs that the demo and the tests start, with the package each comes from.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("ip", "iproute2"),
     ("curl", "curl"),
     ("dig", "dnsutils"),
     ("tmux", "tmux"),
+    ("tcpdump", "tcpdump"),
     // Other packet handlers that the agent is tested beside.
     ("nft", "nftables"),
     ("iptables-save", "iptables"),
@@ -294,6 +295,12 @@ fn update(apt_get: impl Fn() -> Command) -> anyhow::Result<()> {
     bail!("another apt-get held the lists' lock for ten minutes")
 }
 
+/// Every package of a machine that has none of them.
+fn all_packages() -> String {
+    let programs = PROGRAMS.map(|(_, package)| package).join(" ");
+    format!("{} llvm-{LLVM}-dev {programs}", COMPILER_PACKAGES.join(" "))
+}
+
 /// What to type where this program cannot do it.
 fn by_hand(packages: &[String]) -> String {
     format!(
@@ -308,10 +315,7 @@ LLVM {LLVM} for the linker, from the distribution or from the LLVM project's own
 Then again: cargo xtask setup",
         linked = toolchain::LINKED,
         packages = if packages.is_empty() {
-            format!(
-                "{} llvm-{LLVM}-dev iproute2 curl dnsutils tmux nftables iptables ipset",
-                COMPILER_PACKAGES.join(" ")
-            )
+            all_packages()
         } else {
             packages.join(" ")
         },
@@ -338,5 +342,11 @@ mod tests {
         let text = by_hand(&["iproute2".into()]);
         assert!(text.contains("apt-get install iproute2\n"), "{text}");
         assert!(text.ends_with("cargo xtask setup"), "{text}");
+    }
+
+    #[test]
+    fn the_readme_names_every_package() {
+        let all = format!("`{}`", all_packages());
+        assert!(include_str!("../../README.md").contains(&all), "{all}");
     }
 }
