@@ -1,6 +1,9 @@
 //! What a test needs from the machine. A skipped test shouts; in CI it fails.
 
-use std::io::Write as _;
+use std::{
+    io::{ErrorKind, Write as _},
+    process::{Command, Stdio},
+};
 
 /// Whether namespaces can be made here. If not, says so past the test runner's capture of output.
 ///
@@ -15,10 +18,30 @@ pub fn root(test: &str) -> bool {
         std::env::var_os("CI").is_none(),
         "{test} needs root for network namespaces, and nothing is skipped in CI"
     );
-    // The print macros are captured by the test runner, a write to stderr is not.
-    let skip = format!("SKIP {test}: needs root for network namespaces (cargo xtask test netns)\n");
-    drop(std::io::stderr().write_all(skip.as_bytes()));
+    loudly(&format!(
+        "SKIP {test}: needs root for network namespaces (cargo xtask test netns)"
+    ));
     false
+}
+
+/// Whether a program is there that the set-up does not install: what it would show is shown otherwise too. If not, says so.
+#[must_use]
+pub fn program(name: &str) -> bool {
+    let found = Command::new(name)
+        .arg("--help")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    let is_there = !matches!(found, Err(error) if error.kind() == ErrorKind::NotFound);
+    if !is_there {
+        loudly(&format!("SKIP {name} is not on this machine"));
+    }
+    is_there
+}
+
+/// Says a line past the test runner's capture of output: the print macros are captured, a write to stderr is not.
+pub fn loudly(line: &str) {
+    drop(std::io::stderr().write_all(format!("{line}\n").as_bytes()));
 }
 
 /// Ends a test (one that returns a `Result`) that cannot run here, loudly.

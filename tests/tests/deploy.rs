@@ -13,7 +13,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
-    io::Write as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -21,6 +20,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args as _, FromArgMatches as _};
 use clusterip_agent::config::{Config, Flags, RUN, Source};
+use clusterip_tests::require;
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
     core::v1::{ConfigMap, Container, Service, ServiceAccount},
@@ -124,10 +124,9 @@ fn the_yaml_is_what_helm_makes_of_the_chart() -> Result<()> {
                 !is_update,
                 "without Helm nothing is rendered (HELM=\"python3 tests/helm.py\")"
             );
-            let note =
-                format!("NOTE {file}: no helm here, so only the sum over the chart was compared\n");
-            // Past the test runner's capture of output.
-            drop(std::io::stderr().write_all(note.as_bytes()));
+            require::loudly(&format!(
+                "NOTE {file}: no helm here, so only the sum over the chart was compared"
+            ));
             ensure!(
                 read(file)?.starts_with(&header),
                 "{CHART} has changed since {file} was made: UPDATE_EXPECT=1 with Helm renders it again"

@@ -36,7 +36,7 @@ use clusterip_tests::{
     case::{Case, Hook, Seen, Step, compare},
     host::{HostEnv, Passage as _},
     packet::dump,
-    vectors,
+    require, vectors,
     world::settings,
 };
 
@@ -250,7 +250,10 @@ impl Kernel {
 
     fn run(&mut self, case: &Case) -> anyhow::Result<Result<(), String>> {
         if let Some(reason) = case.only_on_host {
-            eprintln!("SKIP  {}: {reason}; it is shown on the host", case.name);
+            require::loudly(&format!(
+                "SKIP {}: {reason}; it is shown on the host",
+                case.name
+            ));
             return Ok(Ok(()));
         }
         let mut world = case.world.clone();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use clusterip_tests::ApiServer;
+use clusterip_tests::{ApiServer, require};
 
 use serde_json::Value;
 
@@ -14,21 +14,6 @@ use crate::{
     listener::{Listener, NODE},
     lists::{listed, server},
 };
-
-/// Whether a program is there; if not, that is said past the capture of output.
-fn has(program: &str) -> bool {
-    let found = Command::new(program)
-        .arg("--help")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    if found.is_ok() {
-        return true;
-    }
-    let skip = format!("SKIP: {program} is not on this machine\n");
-    drop(std::io::stderr().write_all(skip.as_bytes()));
-    false
-}
 
 /// A program that is given a text.
 fn run(program: &str, arguments: &[&str], input: &str) -> Result<String> {
@@ -73,7 +58,7 @@ fn manifest(endpoint: u8) -> String {
 
 #[test]
 fn what_kubectl_applies_is_served() -> Result<()> {
-    if !has("kubectl") {
+    if !require::program("kubectl") {
         return Ok(());
     }
     let server = server(0)?;
@@ -110,9 +95,6 @@ fn what_kubectl_applies_is_served() -> Result<()> {
 
 #[test]
 fn what_curl_posts_is_served() -> Result<()> {
-    if !has("curl") {
-        return Ok(());
-    }
     let server = server(0)?;
     let mut listener = Listener::to(&server)?;
     let curl = |method: &str, path: &str, body: &str| {
