@@ -7,6 +7,9 @@ use std::{
 
 use super::{facts::Pod, group::Group, object::ObjectName, problem::Fault};
 
+/// How many others a pod is told of.
+const NAMED: usize = 3;
+
 /// The addresses of pods that are alive and have a network of their own.
 #[derive(Default, Debug)]
 pub(super) struct Claims {
@@ -51,15 +54,19 @@ impl Claims {
         std::mem::replace(&mut self.changed, false)
     }
 
-    /// What is wrong with which pod: each one is told of the others.
+    /// What is wrong with which pod: each one is told of some others.
     pub(super) fn faults(&self) -> BTreeMap<&ObjectName, Vec<Fault>> {
         let mut faults: BTreeMap<&ObjectName, Vec<Fault>> = BTreeMap::new();
         for address in &self.contested {
             let pods = self.pods.get(address).into_iter();
             let pods: Vec<&ObjectName> = pods.flat_map(Group::iter).collect();
             for name in &pods {
-                let others = pods.iter().filter(|it| *it != name);
-                let others: Vec<String> = others.map(|it| format!("Pod {it}")).collect();
+                let others = pods.iter().filter(|it| *it != name).take(NAMED);
+                let mut others: Vec<String> = others.map(|it| format!("Pod {it}")).collect();
+                let more = pods.len() - 1 - others.len();
+                if more > 0 {
+                    others.push(format!("{more} more"));
+                }
                 faults.entry(name).or_default().push(Fault {
                     field: "status.podIP".to_owned(),
                     value: address.to_string(),
@@ -122,5 +129,20 @@ mod tests {
         assert_eq!(shown(&cluster), said);
         take(&mut cluster, vec![put(pod("one", "a", "10.1.0.3"))]);
         assert_eq!(shown(&cluster), [""; 0]);
+    }
+
+    #[test]
+    fn of_many_pods_with_one_address_each_is_told_of_a_few() {
+        let mut cluster = Cluster::default();
+        let pods = (10..30).map(|number| pod(&format!("pod-{number}"), "a", "10.1.0.1"));
+        take(&mut cluster, listing(pods));
+        let problems = cluster.problems();
+        assert_eq!(problems.len(), 20);
+        for problem in problems {
+            let message = &problem.message;
+            assert_eq!(message.matches("Pod ").count(), 3, "{message}");
+            assert!(message.contains(" and 16 more too: "), "{message}");
+            assert!(!message.contains(&problem.object), "{message}");
+        }
     }
 }

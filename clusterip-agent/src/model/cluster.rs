@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use k8s_openapi::{api::core::v1::Node, jiff::Timestamp};
@@ -48,7 +48,7 @@ pub struct Cluster {
     /// What the source says is wrong.
     said: Vec<Problem>,
     /// That, and what is wrong with the objects beside each other.
-    problems: Vec<Problem>,
+    problems: OnceLock<Vec<Problem>>,
 }
 
 impl Cluster {
@@ -80,27 +80,25 @@ impl Cluster {
             }
             Event::Problems(problems) => {
                 self.said = problems;
-                self.combine();
+                self.problems.take();
             }
             Event::Changed(_) => {}
         }
         if self.claims.take_changed() {
-            self.combine();
+            self.problems.take();
         }
     }
 
-    fn combine(&mut self) {
-        self.problems.clone_from(&self.said);
+    fn combined(&self) -> Vec<Problem> {
+        let mut all = self.said.clone();
         for (name, faults) in self.claims.faults() {
             if let Some((object, _)) = self.pod(name) {
-                let problems = faults.into_iter();
-                let problems: Vec<_> = problems
-                    .map(|fault| fault.at(&object.key, &object.origin))
-                    .collect();
-                self.problems.extend(problems);
+                let faults = faults.into_iter();
+                all.extend(faults.map(|fault| fault.at(&object.key, &object.origin)));
             }
         }
-        self.problems.sort();
+        all.sort();
+        all
     }
 
     /// Whether the source's objects have been listed once (F1).
@@ -112,7 +110,8 @@ impl Cluster {
     /// What the source says is wrong, and addresses that more than one pod has.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
-        &self.problems
+        // Not with each event: all objects of a listing may have one problem.
+        self.problems.get_or_init(|| self.combined())
     }
 
     /// An object.
