@@ -251,7 +251,7 @@ impl Kernel {
     fn run(&mut self, case: &Case) -> anyhow::Result<Result<(), String>> {
         if let Some(reason) = case.only_on_host {
             require::loudly(&format!(
-                "SKIP {}: {reason}; it is shown on the host",
+                "NOTE {}: {reason}; it is shown on the host",
                 case.name
             ));
             return Ok(Ok(()));
