@@ -34,6 +34,12 @@ fn main() -> ExitCode {
     }
 }
 
+/// The program is the same for each profile of the agent, and is built once for all of them: `target/ebpf`, seen from
+/// `target/PROFILE/build/PACKAGE/out`.
+fn shared(out: &Path) -> Option<PathBuf> {
+    Some(out.ancestors().nth(4)?.join("ebpf"))
+}
+
 fn build() -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -48,7 +54,7 @@ fn build() -> Result<(), String> {
         println!("cargo::rerun-if-changed={}", path.display());
     }
 
-    let target_dir = out.join("ebpf");
+    let target_dir = shared(&out).ok_or_else(|| format!("{} is no OUT_DIR", out.display()))?;
     let own_cargo = env::var_os("CARGO").ok_or("CARGO is not set")?;
     let program = compiler.cargo().unwrap_or_else(|| own_cargo.into());
     let mut cargo = compiler.command(&program, "build", &linker);

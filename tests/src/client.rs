@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::pattern;
+use crate::{pattern, sctp};
 
 /// Bytes of the longest datagram.
 const LARGEST: usize = 65_535;
@@ -37,9 +37,21 @@ impl Connection {
     /// `ConnectionRefused`, `TimedOut` and so on.
     pub fn open(to: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+        stream.set_nodelay(true)?;
+        Self::over(stream, to)
+    }
+
+    /// An association of SCTP, which speaks as a connection of TCP does.
+    ///
+    /// # Errors
+    /// As those of [`sctp::associate`].
+    pub fn associate(from: SocketAddr, to: SocketAddr) -> io::Result<Self> {
+        Self::over(sctp::associate(from, to)?, to)
+    }
+
+    fn over(stream: TcpStream, to: SocketAddr) -> io::Result<Self> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        stream.set_nodelay(true)?;
         Ok(Self {
             stream: BufReader::new(stream),
             peer: to,

@@ -38,6 +38,7 @@ pub mod require;
 pub mod resolv;
 pub mod scenario;
 pub mod schema;
+pub mod sctp;
 pub mod server;
 mod sys;
 pub mod terminal;

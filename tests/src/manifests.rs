@@ -102,6 +102,13 @@ impl Service {
         self
     }
 
+    /// Adds an SCTP port and its target.
+    #[must_use]
+    pub fn sctp(mut self, port: u16, target: u16) -> Self {
+        self.ports.push((Protocol::Sctp, port, target));
+        self
+    }
+
     /// The manifest.
     #[must_use]
     pub fn yaml(&self) -> String {
@@ -164,6 +171,7 @@ impl Protocol {
         match self {
             Self::Tcp => "TCP",
             Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
         }
     }
 }

@@ -13,12 +13,15 @@ use std::{
 use anyhow::{Context as _, Result};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{TcpListener, TcpStream, UdpSocket},
+    io::{
+        AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _,
+        BufReader,
+    },
+    net::{TcpListener, UdpSocket},
     sync::oneshot,
 };
 
-use crate::{Pod, pattern};
+use crate::{Pod, pattern, sctp};
 
 /// A protocol to listen with.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -27,6 +30,8 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP, which not every kernel has: see [`sctp::is_known`].
+    Sctp,
 }
 
 /// A server on some ports of all addresses of a pod. Stopped when dropped: its connections are closed.
@@ -112,6 +117,10 @@ async fn open(sockets: &[(Protocol, IpAddr, u16)], name: &Arc<str>) -> io::Resul
                 let socket = UdpSocket::bind(at).await.map_err(named)?;
                 tokio::spawn(echo(socket, name));
             }
+            Protocol::Sctp => {
+                let listener = sctp::listener(at).and_then(TcpListener::from_std);
+                tokio::spawn(accept_associations(listener.map_err(named)?, name));
+            }
         }
     }
     Ok(())
@@ -120,8 +129,19 @@ async fn open(sockets: &[(Protocol, IpAddr, u16)], name: &Arc<str>) -> io::Resul
 async fn accept(listener: TcpListener, name: Arc<str>) {
     // An error of one connection (it was reset while it waited) is not one of the listener.
     loop {
-        if let Ok((stream, peer)) = listener.accept().await {
+        if let Ok((stream, peer)) = listener.accept().await
+            && stream.set_nodelay(true).is_ok()
+        {
             tokio::spawn(talk(stream, peer, name.clone()));
+        }
+    }
+}
+
+async fn accept_associations(listener: TcpListener, name: Arc<str>) {
+    loop {
+        if let Ok((stream, peer)) = listener.accept().await {
+            let association = sctp::Association::new(stream);
+            tokio::spawn(talk(association, peer, name.clone()));
         }
     }
 }
@@ -141,9 +161,13 @@ async fn echo(socket: UdpSocket, name: Arc<str>) {
     }
 }
 
+/// What a client is talked to by.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// One connection, until the client closes it. A broken one ends it too: the client sees that.
-async fn talk(stream: TcpStream, peer: SocketAddr, name: Arc<str>) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+async fn talk<S: Stream>(stream: S, peer: SocketAddr, name: Arc<str>) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     loop {
@@ -174,12 +198,12 @@ async fn talk(stream: TcpStream, peer: SocketAddr, name: Arc<str>) -> io::Result
     }
 }
 
-async fn reply(stream: &mut BufReader<TcpStream>, line: &str) -> io::Result<()> {
+async fn reply(stream: &mut BufReader<impl Stream>, line: &str) -> io::Result<()> {
     stream.write_all(line.as_bytes()).await
 }
 
 /// Reads the rest of a request's head; whether the client wants the connection closed.
-async fn skip_headers(stream: &mut BufReader<TcpStream>) -> io::Result<bool> {
+async fn skip_headers(stream: &mut BufReader<impl Stream>) -> io::Result<bool> {
     let mut close = false;
     let mut line = String::new();
     loop {
@@ -205,7 +229,7 @@ fn response(name: &str, client: SocketAddr, close: bool) -> Bytes {
     response.freeze()
 }
 
-async fn receive(stream: &mut BufReader<TcpStream>, count: u64) -> io::Result<String> {
+async fn receive(stream: &mut BufReader<impl Stream>, count: u64) -> io::Result<String> {
     let mut buffer = vec![0; 1 << 18];
     let mut offset = 0;
     let mut wrong = None;
@@ -226,7 +250,7 @@ async fn receive(stream: &mut BufReader<TcpStream>, count: u64) -> io::Result<St
     })
 }
 
-async fn send(stream: &mut BufReader<TcpStream>, count: u64) -> io::Result<()> {
+async fn send(stream: &mut BufReader<impl Stream>, count: u64) -> io::Result<()> {
     let mut offset = 0;
     while offset < count {
         let bytes = pattern::at(offset, count - offset);

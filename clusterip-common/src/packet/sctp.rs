@@ -18,14 +18,17 @@ const INIT_ACK: u8 = 2;
 const ABORT: u8 = 6;
 const SHUTDOWN_COMPLETE: u8 = 14;
 
-/// What a packet says of its association, in TCP's words: by its first chunk.
+/// What a packet says of its association, in TCP's words: by its first chunk. None: the header is cut off.
+///
+/// A buffer of many packets has no chunk in reach. Only data is sent so: what begins or ends an association stands alone (RFC 9260, 6.10).
 #[inline(always)]
 pub(super) fn signal<F: Frame>(frame: &F, l4: usize) -> Option<TcpFlags> {
-    let [kind] = frame.at::<[u8; 1]>(l4 + COMMON)?;
-    Some(TcpFlags(match *kind {
-        INIT => TcpFlags::SYN,
-        INIT_ACK => TcpFlags::SYN | TcpFlags::ACK,
-        ABORT | SHUTDOWN_COMPLETE => TcpFlags::RST,
+    frame.at::<[u8; COMMON]>(l4)?;
+    let kind = frame.at::<[u8; 1]>(l4 + COMMON);
+    Some(TcpFlags(match kind {
+        Some([INIT]) => TcpFlags::SYN,
+        Some([INIT_ACK]) => TcpFlags::SYN | TcpFlags::ACK,
+        Some([ABORT | SHUTDOWN_COMPLETE]) => TcpFlags::RST,
         _ => TcpFlags::ACK,
     }))
 }

@@ -20,6 +20,9 @@ use crate::env::KernelEnv;
 /// `BPF_ADJ_ROOM_MAC`: room between the Ethernet header and what follows it. The bindings leave this enum out.
 const ADJUST_AFTER_MAC: u32 = 1;
 
+/// `GSO_BY_FRAGS`: a buffer of many packets of SCTP, which holds their header, and the chunks of each in a buffer of its own.
+const BY_FRAGMENTS: u32 = 0xffff;
+
 /// No IP header begins behind this.
 const FARTHEST: u32 = 31;
 
@@ -59,6 +62,13 @@ impl TcFrame {
         unsafe { (*self.ctx.skb.skb).ifindex }
     }
 
+    /// Whether bytes that are pulled would be torn out of the first of many packets.
+    #[inline(always)]
+    fn is_by_fragments(&self) -> bool {
+        // SAFETY: the context is the kernel's; reading a field of it is what it is for.
+        unsafe { (*self.ctx.skb.skb).gso_size == BY_FRAGMENTS }
+    }
+
     #[inline(always)]
     fn address<T>(&self, offset: usize) -> Option<usize> {
         let at = opaque(self.ctx.data() + offset);
@@ -93,7 +103,7 @@ impl Frame for TcFrame {
     #[inline(always)]
     fn pull(&mut self, bytes: usize) {
         let bytes = bytes.min(self.len());
-        if self.ctx.data() + bytes > self.ctx.data_end() {
+        if self.ctx.data() + bytes > self.ctx.data_end() && !self.is_by_fragments() {
             // A failure shows at the next look at the bytes.
             // SAFETY: the context is the kernel's; packet pointers are taken anew after each call.
             let _result = unsafe { bpf_skb_pull_data(self.ctx.skb.skb, bytes as u32) };

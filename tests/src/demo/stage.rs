@@ -260,7 +260,7 @@ impl Dialect {
         match port.protocol {
             Protocol::Udp => Self::Udp,
             Protocol::Tcp if database || port.number == 5432 => Self::Lines,
-            Protocol::Tcp => Self::Http,
+            Protocol::Tcp | Protocol::Sctp => Self::Http,
         }
     }
 

@@ -33,6 +33,7 @@ mod probes;
 mod refusals;
 mod resolver;
 mod restarts;
+mod sctp;
 mod signals;
 mod sockets;
 mod spread;
