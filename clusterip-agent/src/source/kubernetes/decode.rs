@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 
 use super::Resource;
 use crate::model::{
+    facts::Names,
     object::{Object, ObjectKey, ObjectName, Spec},
     problem::{Fault, Origin, Problem},
     validate::{self, Rules},
@@ -117,19 +118,23 @@ fn given(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// An object, and its version if that can be read.
-pub(super) fn decode(resource: Resource, text: &RawValue) -> (Decoded, Option<String>) {
+/// An object, its texts shared with others', and its version if that can be read.
+pub(super) fn decode(
+    resource: Resource,
+    text: &RawValue,
+    names: &mut Names,
+) -> (Decoded, Option<String>) {
     let text = text.get();
     match resource {
-        Resource::Services => object(resource, text, |service: &mut Service| {
+        Resource::Services => object(resource, text, names, |service: &mut Service| {
             let version = slim(&mut service.metadata);
             (version, validate::service(service, &rules()))
         }),
-        Resource::EndpointSlices => object(resource, text, |slice: &mut EndpointSlice| {
+        Resource::EndpointSlices => object(resource, text, names, |slice: &mut EndpointSlice| {
             let version = slim(&mut slice.metadata);
             (version, validate::endpoint_slice(slice))
         }),
-        Resource::Node => object(resource, text, |node: &mut Node| {
+        Resource::Node => object(resource, text, names, |node: &mut Node| {
             let version = slim(&mut node.metadata);
             // It changes with every breath of the node; of all that, addresses alone matter here.
             node.status = node.status.take().map(|status| NodeStatus {
@@ -163,34 +168,49 @@ fn slim(metadata: &mut ObjectMeta) -> Option<String> {
 /// The types that are followed, as the model has them.
 trait Followed: for<'de> Deserialize<'de> {
     fn metadata(&self) -> &ObjectMeta;
-    fn spec(self) -> Spec;
+    fn spec(self, names: &mut Names) -> Spec;
 }
 
-macro_rules! followed {
-    ($($kind:ident),*) => {$(
-        impl Followed for $kind {
-            fn metadata(&self) -> &ObjectMeta {
-                &self.metadata
-            }
+impl Followed for Service {
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
 
-            fn spec(self) -> Spec {
-                self.into()
-            }
-        }
-    )*};
+    fn spec(self, names: &mut Names) -> Spec {
+        Spec::service(&self, names)
+    }
 }
 
-followed!(Service, EndpointSlice, Node);
+impl Followed for EndpointSlice {
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn spec(self, names: &mut Names) -> Spec {
+        Spec::endpoint_slice(&self, names)
+    }
+}
+
+impl Followed for Node {
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn spec(self, _: &mut Names) -> Spec {
+        self.into()
+    }
+}
 
 fn object<T: Followed>(
     resource: Resource,
     text: &str,
+    names: &mut Names,
     look: impl FnOnce(&mut T) -> (Option<String>, Vec<Fault>),
 ) -> (Decoded, Option<String>) {
     let origin = Origin::default();
     let mut object: T = match serde_json::from_str(text) {
         Ok(object) => object,
-        Err(error) => return unreadable(resource, text, &error),
+        Err(error) => return unreadable(resource, text, names, &error),
     };
     let (version, faults) = look(&mut object);
     let metadata = object.metadata();
@@ -199,6 +219,7 @@ fn object<T: Followed>(
         resource,
         metadata.namespace.as_deref().unwrap_or_default(),
         name,
+        names,
     );
     if name.is_empty() {
         let problem = problem(
@@ -211,7 +232,7 @@ fn object<T: Followed>(
     let decoded = if faults.is_empty() {
         Decoded::Good(Box::new(Object {
             key,
-            spec: object.spec(),
+            spec: object.spec(names),
             origin: Arc::default(),
         }))
     } else {
@@ -226,6 +247,7 @@ fn object<T: Followed>(
 fn unreadable(
     resource: Resource,
     text: &str,
+    names: &mut Names,
     error: &serde_json::Error,
 ) -> (Decoded, Option<String>) {
     let HeadMeta {
@@ -236,7 +258,7 @@ fn unreadable(
     } = serde_json::from_str::<Head>(text)
         .unwrap_or_default()
         .metadata;
-    let key = (!name.is_empty()).then(|| key(resource, &namespace, &name));
+    let key = (!name.is_empty()).then(|| key(resource, &namespace, &name, names));
     let object = key
         .as_ref()
         .map_or_else(|| resource.kind().to_string(), ToString::to_string);
@@ -252,10 +274,13 @@ fn unreadable(
     )
 }
 
-fn key(resource: Resource, namespace: &str, name: &str) -> ObjectKey {
+fn key(resource: Resource, namespace: &str, name: &str, names: &mut Names) -> ObjectKey {
     ObjectKey {
         kind: resource.kind(),
-        name: ObjectName::new(namespace, name),
+        name: ObjectName {
+            namespace: names.share(namespace),
+            name: name.into(),
+        },
     }
 }
 
@@ -273,5 +298,44 @@ pub(super) fn problem(
         field: field.to_owned(),
         value: String::new(),
         message: message.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::facts;
+
+    /// The only slice that a text is, and its namespace.
+    fn slice(name: &str, names: &mut Names) -> (Arc<str>, Arc<facts::EndpointSlice>) {
+        let text = format!(
+            r#"{{"metadata": {{"name": "{name}", "namespace": "shop", "labels": {{"kubernetes.io/service-name": "web"}}}},
+                "addressType": "IPv4", "ports": [{{"name": "http", "port": 80}}],
+                "endpoints": [{{"addresses": ["10.244.0.7"], "nodeName": "node-a", "zone": "zone-a"}}]}}"#
+        );
+        let text = RawValue::from_string(text).expect("JSON");
+        let (Decoded::Good(object), _) = decode(Resource::EndpointSlices, &text, names) else {
+            panic!("no good slice: {text}");
+        };
+        let Spec::EndpointSlice(slice) = &object.spec else {
+            panic!("no slice: {text}");
+        };
+        (object.key.name.namespace, slice.clone())
+    }
+
+    /// A cluster has a hundred thousand endpoints, and a hundred nodes.
+    #[test]
+    fn what_many_objects_say_is_held_once() {
+        let mut names = Names::default();
+        let [(here, one), (there, other)] = ["web-1", "web-2"].map(|name| slice(name, &mut names));
+        assert!(Arc::ptr_eq(&here, &there), "the namespace");
+        assert!(Arc::ptr_eq(&one.address_type, &other.address_type));
+        assert!(Arc::ptr_eq(&one.ports[0].name, &other.ports[0].name));
+        assert!(Arc::ptr_eq(
+            &one.endpoints[0].node,
+            &other.endpoints[0].node
+        ));
+        let zones = [&one, &other].map(|it| it.endpoints[0].zone.clone().expect("a zone"));
+        assert!(Arc::ptr_eq(&zones[0], &zones[1]));
     }
 }

@@ -18,7 +18,7 @@ use super::{
     request::{Ask, path},
     servers::text,
 };
-use crate::model::object::ObjectKey;
+use crate::model::{facts::Names, object::ObjectKey};
 
 /// How long a list, or one that a watch begins with, may go without a byte.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -67,10 +67,12 @@ pub(super) struct Follower {
     /// The server may begin a watch with a list: no page is held in memory, and no version can expire between the two.
     streams: bool,
     backoff: Backoff,
+    /// Texts of the objects that are known: most have the same nodes, zones and ports.
+    names: Names,
 }
 
 impl Follower {
-    pub(super) const fn new(
+    pub(super) fn new(
         resource: Resource,
         servers: Servers,
         scope: Scope,
@@ -86,6 +88,7 @@ impl Follower {
             version: None,
             streams: true,
             backoff: Backoff::new(),
+            names: Names::default(),
         }
     }
 
@@ -138,7 +141,7 @@ impl Follower {
             batch.extend(
                 items
                     .into_iter()
-                    .map(|text| Heard::Found(decode(self.resource, text).0)),
+                    .map(|text| Heard::Found(decode(self.resource, text, &mut self.names).0)),
             );
             if page.metadata.token.is_empty() {
                 if page.metadata.resource_version.is_empty() {
@@ -249,12 +252,12 @@ impl Follower {
         self.tally.event(self.resource, kind);
         let version = match kind {
             "ADDED" | "MODIFIED" => {
-                let (decoded, version) = decode(self.resource, object);
+                let (decoded, version) = decode(self.resource, object, &mut self.names);
                 batch.push(Heard::Found(decoded));
                 version
             }
             "DELETED" => {
-                let (decoded, version) = decode(self.resource, object);
+                let (decoded, version) = decode(self.resource, object, &mut self.names);
                 batch.extend(decoded.key().cloned().map(Heard::Gone));
                 version
             }
