@@ -48,7 +48,7 @@ use self::{
 };
 pub use self::{
     fault::{Answer, Fault, Streaming},
-    tls::{CA, Certificate},
+    tls::{CA, Certificate, Identity, Tls},
 };
 use crate::Namespace;
 
@@ -103,7 +103,7 @@ impl Shared {
 pub struct ApiServer {
     shared: Arc<Shared>,
     namespace: Option<Namespace>,
-    certificate: Option<Certificate>,
+    tls: Option<Tls>,
     address: SocketAddr,
     running: Option<Running>,
 }
@@ -148,7 +148,37 @@ impl ApiServer {
     /// No socket or thread could be made.
     pub fn start_tls(certificate: Certificate) -> Result<Self> {
         let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
-        Self::start_at(None, address, Some(certificate))
+        let tls = Tls {
+            certificate,
+            wants_certificate: false,
+        };
+        Self::start_at(None, address, Some(tls))
+    }
+
+    /// The same, and it talks to nobody who shows no certificate from [`CA`].
+    ///
+    /// # Errors
+    /// No socket or thread could be made.
+    pub fn start_mutual_tls() -> Result<Self> {
+        let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+        let tls = Tls {
+            certificate: Certificate::Good,
+            wants_certificate: true,
+        };
+        Self::start_at(None, address, Some(tls))
+    }
+
+    /// Starts one that speaks TLS on the loopback of a namespace.
+    ///
+    /// # Errors
+    /// No socket or thread could be made.
+    pub fn start_tls_in(namespace: &Namespace, certificate: Certificate) -> Result<Self> {
+        let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+        let tls = Tls {
+            certificate,
+            wants_certificate: false,
+        };
+        Self::start_at(Some(namespace.clone()), address, Some(tls))
     }
 
     /// Starts one at an address of a namespace.
@@ -162,7 +192,7 @@ impl ApiServer {
     fn start_at(
         namespace: Option<Namespace>,
         address: SocketAddr,
-        certificate: Option<Certificate>,
+        tls: Option<Tls>,
     ) -> Result<Self> {
         let mut server = Self {
             shared: Arc::new(Shared {
@@ -173,7 +203,7 @@ impl ApiServer {
                 signals: channel::channel(Signals::default()).0,
             }),
             namespace,
-            certificate,
+            tls,
             address,
             running: None,
         };
@@ -188,7 +218,7 @@ impl ApiServer {
     pub fn resume(&mut self) -> Result<()> {
         let (stop, stopped) = oneshot::channel();
         let (ready, listening) = mpsc::channel();
-        let (address, certificate) = (self.address, self.certificate);
+        let (address, tls) = (self.address, self.tls);
         let routes = Router::new()
             .fallback(serve::answer)
             .with_state(self.shared.clone());
@@ -197,7 +227,7 @@ impl ApiServer {
                 .enable_all()
                 .build()?;
             runtime.block_on(async {
-                let opened = listen(address, certificate, routes).await;
+                let opened = listen(address, tls, routes).await;
                 let failed = opened.is_err();
                 // Who started this waits for it.
                 drop(ready.send(opened));
@@ -241,11 +271,7 @@ impl ApiServer {
     /// Where it answers, as a URL.
     #[must_use]
     pub fn url(&self) -> String {
-        let scheme = if self.certificate.is_some() {
-            "https"
-        } else {
-            "http"
-        };
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
@@ -404,12 +430,27 @@ pub fn kubeconfig(url: &str) -> Result<NamedTempFile> {
 /// # Errors
 /// The file system refused.
 pub fn write_kubeconfig(path: &Path, url: &str, token: &str) -> Result<()> {
+    write_user(path, url, &format!("token: {token}"))
+}
+
+/// The same with a certificate in a token's place.
+///
+/// # Errors
+/// The file system refused.
+pub fn write_identity(path: &Path, url: &str, identity: Identity) -> Result<()> {
+    let (certificate, key) = identity.pem();
+    let [certificate, key] = [certificate, key].map(|it| base64(it.as_bytes()));
+    let user = format!("client-certificate-data: {certificate}, client-key-data: {key}");
+    write_user(path, url, &user)
+}
+
+fn write_user(path: &Path, url: &str, user: &str) -> Result<()> {
     let authority = base64(CA.as_bytes());
     let text = format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
          clusters: [{{name: test, cluster: {{server: \"{url}\", certificate-authority-data: {authority}}}}}]\n\
          contexts: [{{name: test, context: {{cluster: test, user: test}}}}]\n\
-         users: [{{name: test, user: {{token: {token}}}}}]\n"
+         users: [{{name: test, user: {{{user}}}}}]\n"
     );
     std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
@@ -440,19 +481,15 @@ fn key(resource: &str, namespace: &str, name: &str) -> Key {
     }
 }
 
-async fn listen(
-    address: SocketAddr,
-    certificate: Option<Certificate>,
-    routes: Router,
-) -> Result<SocketAddr> {
+async fn listen(address: SocketAddr, tls: Option<Tls>, routes: Router) -> Result<SocketAddr> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
-    match certificate {
+    match tls {
         None => drop(tokio::spawn(
             async move { axum::serve(listener, routes).await },
         )),
-        Some(certificate) => {
-            let listener = TlsListener::new(listener, certificate)?;
+        Some(tls) => {
+            let listener = TlsListener::new(listener, tls)?;
             drop(tokio::spawn(
                 async move { axum::serve(listener, routes).await },
             ));

@@ -195,7 +195,7 @@ fn remedy(error: &(dyn StdError + 'static)) -> Option<&'static str> {
             | AlertDescription::UnknownCA
             | AlertDescription::CertificateUnknown,
         ) => Some(
-            "the API server does not accept this agent's certificate: renew it in the kubeconfig",
+            "the API server does not accept this agent's own certificate: renew it in the kubeconfig",
         ),
         _ => None,
     }
