@@ -1,6 +1,6 @@
 //! Bad input and bad disks: what is served goes on, what is wrong is said, and it mends itself.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, io::Write as _, path::Path};
 
 use anyhow::{Context as _, Result};
 use clusterip_tests::{
@@ -107,6 +107,38 @@ fn f1_nothing_is_removed_while_the_manifest_directory_is_away() -> Result<()> {
         lab::tcp(10)[0],
         &["web-11", "web-12", "web-13"],
     )?;
+    load.finish()?;
+    Ok(())
+}
+
+/// A writer that takes its time, as over a slow disk: what it has written so far is a manifest, of nothing.
+#[test]
+fn h_a_manifest_that_is_half_written_takes_nothing_from_its_clients() -> Result<()> {
+    require_root!();
+    let mut lab = lab()?;
+    let load = Load::start(
+        &lab.client,
+        &Plan {
+            to: lab::tcp(10).to_vec(),
+            kept: 10,
+            pause: std::time::Duration::from_millis(10),
+            rate: 100,
+        },
+    )?;
+    let path = lab.manifests.path().join("service-web.yaml");
+    let text = fs::read_to_string(&path)?;
+    let (half, rest) = text.split_at(text.len() / 2);
+    let mut writer = fs::File::create(&path)?;
+    until_metric(&mut lab, "clusterip_problems", |count| count == 1.0)?;
+    load.advance(50, 50).context("while the file is empty")?;
+    writer.write_all(half.as_bytes())?;
+    let said = lab.agent()?.ask(&["status", "-o", "json"])?;
+    assert!(said.out.contains("is being written"), "{said:?}");
+    load.advance(50, 50).context("while there is half of it")?;
+    writer.write_all(rest.as_bytes())?;
+    drop(writer);
+    until_metric(&mut lab, "clusterip_problems", |count| count == 0.0)?;
+    load.advance(50, 50).context("when it is whole")?;
     load.finish()?;
     Ok(())
 }

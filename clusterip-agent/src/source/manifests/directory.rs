@@ -10,12 +10,20 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use super::lease::is_being_written;
+
 /// Bytes of a file above which it is surely no manifest.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// A file that changed so shortly before it was read may change again without a new time: some file systems count in steps of
 /// two seconds.
 const SETTLED: Duration = Duration::from_secs(3);
+
+/// Said of a file that somebody has open for writing: a half of it may well be a manifest, but not the one that is meant.
+const BEING_WRITTEN: &str = "is being written: somebody has it open for that; what it defined before stays in force until \
+                             it is closed";
+/// When a file that is being written is looked at again, unless the kernel tells that it was closed.
+const WRITTEN_SOON: Duration = Duration::from_secs(1);
 
 /// The files of a directory by name: the text, or why it could not be read.
 pub type Listing = BTreeMap<Arc<str>, Result<Arc<str>, String>>;
@@ -47,13 +55,15 @@ pub struct Scan {
     pub read: Listing,
     /// The files that are as they were the last time.
     pub same: BTreeSet<Arc<str>>,
+    /// When to look again, whatever the kernel tells: a file is being written, or may change without a new time.
+    pub again: Option<Duration>,
 }
 
 impl From<Listing> for Scan {
     fn from(read: Listing) -> Self {
         Self {
             read,
-            same: BTreeSet::new(),
+            ..Self::default()
         }
     }
 }
@@ -69,13 +79,11 @@ struct Stamp {
 }
 
 impl Stamp {
-    /// Of a file that is read now; none if it could change without being noticed.
-    fn of(metadata: &Metadata, now: SystemTime) -> Option<Self> {
-        let stamp = Self::new(metadata);
-        let (seconds, _) = stamp.changed;
+    /// How long ago it changed; none if that is still to come: a clock was set back.
+    fn age(&self, now: SystemTime) -> Option<Duration> {
+        let (seconds, _) = self.changed;
         let changed = Duration::from_secs(u64::try_from(seconds).ok()?);
-        let age = now.duration_since(SystemTime::UNIX_EPOCH + changed).ok()?;
-        (age > SETTLED).then_some(stamp)
+        now.duration_since(SystemTime::UNIX_EPOCH + changed).ok()
     }
 
     fn new(metadata: &Metadata) -> Self {
@@ -118,7 +126,7 @@ impl Stamps {
                 continue;
             }
             let known = self.0.get_key_value(&*name);
-            match look(&entry.path(), known.map(|(_, stamp)| *stamp), now) {
+            match look(&entry.path(), known.map(|(_, stamp)| *stamp)) {
                 Look::Absent => {}
                 Look::Same => {
                     if let Some((name, stamp)) = known {
@@ -129,9 +137,23 @@ impl Stamps {
                 Look::Unreadable(why) => {
                     scan.read.insert(name.as_ref().into(), Err(why));
                 }
+                Look::BeingWritten => {
+                    let why = BEING_WRITTEN.to_owned();
+                    scan.read.insert(name.as_ref().into(), Err(why));
+                    scan.again = Some(WRITTEN_SOON);
+                }
                 Look::Text(text, stamp) => {
                     let name: Arc<str> = name.as_ref().into();
-                    stamps.extend(stamp.map(|stamp| (name.clone(), stamp)));
+                    match stamp.age(now) {
+                        Some(age) if age > SETTLED => {
+                            stamps.insert(name.clone(), stamp);
+                        }
+                        Some(_) => {
+                            scan.again.get_or_insert(SETTLED + WRITTEN_SOON);
+                        }
+                        // It is read each time, until the clock has come there; that is no reason to look more often.
+                        None => {}
+                    }
                     scan.read.insert(name, Ok(text.into()));
                 }
             }
@@ -166,10 +188,12 @@ enum Look {
     Absent,
     Same,
     Unreadable(String),
-    Text(String, Option<Stamp>),
+    BeingWritten,
+    /// Of the file that was opened, before it was read: what changes meanwhile is seen the next time.
+    Text(String, Stamp),
 }
 
-fn look(path: &Path, known: Option<Stamp>, now: SystemTime) -> Look {
+fn look(path: &Path, known: Option<Stamp>) -> Look {
     let failed = |error: &io::Error| {
         let is_gone =
             error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err();
@@ -201,21 +225,24 @@ fn look(path: &Path, known: Option<Stamp>, now: SystemTime) -> Look {
         return Look::Same;
     }
     match read(path) {
-        Ok((bytes, metadata)) => match String::from_utf8(bytes) {
-            // Of the file that was opened, before it was read: what changes meanwhile is seen the next time.
-            Ok(text) => Look::Text(text, Stamp::of(&metadata, now)),
+        Ok(None) => Look::BeingWritten,
+        Ok(Some((bytes, stamp))) => match String::from_utf8(bytes) {
+            Ok(text) => Look::Text(text, stamp),
             Err(error) => Look::Unreadable(not_utf8(&error)),
         },
         Err(error) => failed(&error),
     }
 }
 
-fn read(path: &Path) -> io::Result<(Vec<u8>, Metadata)> {
+/// None of a file that is being written: somebody has it open for that, or it changed while it was read.
+fn read(path: &Path) -> io::Result<Option<(Vec<u8>, Stamp)>> {
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
     file.read_to_end(&mut bytes)?;
-    Ok((bytes, metadata))
+    let stamp = Stamp::new(&metadata);
+    let is_whole = !is_being_written(&file) && Stamp::new(&file.metadata()?) == stamp;
+    Ok(is_whole.then_some((bytes, stamp)))
 }
 
 fn cannot_read(error: &io::Error) -> String {
@@ -237,6 +264,8 @@ fn not_utf8(error: &std::string::FromUtf8Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     const WEB: &str = "kind: Service\n";
@@ -270,6 +299,25 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_being_written_is_not_read_and_is_looked_at_soon() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("b.yaml"), WEB).unwrap();
+        let mut writer = File::create(folder.path().join("a.yaml")).unwrap();
+        writer.write_all(WEB.as_bytes()).unwrap();
+        let mut stamps = Stamps::default();
+        for _ in 0..2 {
+            let scan = stamps.scan(folder.path(), later()).unwrap();
+            let said = scan.read.get("a.yaml").unwrap().as_ref().unwrap_err();
+            assert!(said.starts_with("is being written"), "{said}");
+            assert_eq!(scan.again, Some(WRITTEN_SOON));
+        }
+        drop(writer);
+        let scan = stamps.scan(folder.path(), later()).unwrap();
+        assert_eq!(scan.read.get("a.yaml"), Some(&Ok(WEB.into())));
+        assert_eq!(scan.again, None);
+    }
+
+    #[test]
     fn a_file_that_was_just_written_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.yaml"), WEB).unwrap();
@@ -282,6 +330,8 @@ mod tests {
                     1,
                     "it may have been written in this very moment"
                 );
+                // A clock that was set back by years is no reason to look every few seconds.
+                assert_eq!(scan.again.is_some(), now > SystemTime::UNIX_EPOCH);
             }
         }
     }

@@ -15,6 +15,7 @@ mod document;
 mod file;
 mod kept;
 mod kinds;
+mod lease;
 mod reader;
 mod scalar;
 mod tree;
@@ -76,8 +77,8 @@ struct File {
 struct Known {
     /// The files that define it, by name.
     files: Vec<Arc<str>>,
-    /// Its last good state.
-    held: Option<Held>,
+    /// Its last good state, which says which file it is from.
+    held: Option<Arc<Object>>,
 }
 
 /// What a text is known by again: the text itself would be a second copy of everything.
@@ -87,13 +88,6 @@ fn digest(text: &str) -> Digest {
     let mut hasher = SipHasher24::new();
     hasher.write(text.as_bytes());
     hasher.finish128().as_u64()
-}
-
-/// The last good state of an object, and the file that it is from.
-#[derive(Clone, PartialEq, Debug)]
-struct Held {
-    file: Arc<str>,
-    object: Arc<Object>,
 }
 
 impl ManifestSource {
@@ -134,7 +128,7 @@ impl ManifestSource {
             // What was never good is not lost with this text.
             let is_lost = |found: &Found| {
                 let held = self.objects.get(&found.key).and_then(|it| it.held.as_ref());
-                found.object.is_none() && held.is_some_and(|held| held.file == name)
+                found.object.is_none() && held.is_some_and(|held| held.origin.file == name)
             };
             let loses = content.has_unidentified || content.found.iter().any(is_lost);
             text.ok().filter(|_| !loses).map(|text| (name, text))
@@ -203,7 +197,11 @@ impl ManifestSource {
 
     /// Reads the files that are not as they were; the objects that this may concern.
     fn read(&mut self, found: Scan) -> BTreeSet<ObjectKey> {
-        let Scan { read, same } = found;
+        let Scan {
+            read,
+            same,
+            again: _,
+        } = found;
         let gone: Vec<Arc<str>> = self
             .files
             .keys()
@@ -262,7 +260,7 @@ impl ManifestSource {
         }
         let is_from = |key: &&ObjectKey| {
             let held = self.objects.get(*key).and_then(|it| it.held.as_ref());
-            held.is_some_and(|held| held.file == *name)
+            held.is_some_and(|held| held.origin.file == *name)
         };
         touched.extend(self.orphans.iter().filter(is_from).cloned());
     }
@@ -292,24 +290,22 @@ impl ManifestSource {
                 let faults = faults.into_iter();
                 problems.extend(faults.map(|fault| fault.at(key, &object.origin)));
             }
-            let file = file.clone();
-            good.map(|object| Held { file, object })
-                .or_else(|| before.cloned())
+            good.or_else(|| before.cloned())
         } else {
             // What a file no longer shows may be in the part of it that cannot be read.
-            let may_be_meant = |held: &&Held| {
-                let file = self.files.get(&held.file);
+            let may_be_meant = |held: &&Arc<Object>| {
+                let file = self.files.get(&held.origin.file);
                 file.is_some_and(|file| file.content.has_unidentified)
             };
             before.filter(may_be_meant).cloned()
         };
         let event = match (before.filter(|_| !is_first), &after) {
             (Some(before), Some(after))
-                if Arc::ptr_eq(&before.object, &after.object) || before.object == after.object =>
+                if Arc::ptr_eq(before, after) || before == after =>
             {
                 None
             }
-            (_, Some(after)) => Some(Event::Put(Box::new(after.object.as_ref().clone()))),
+            (_, Some(after)) => Some(Event::Put(Box::new(after.as_ref().clone()))),
             (Some(_), None) => Some(Event::Remove(key.clone())),
             (None, None) => None,
         };
@@ -336,11 +332,11 @@ impl ManifestSource {
 /// Who had the object keeps it; else the first good definition by file name and place, else the first.
 fn winner<'a>(
     claims: &[(&'a Arc<str>, &'a Found)],
-    before: Option<&Held>,
+    before: Option<&Arc<Object>>,
 ) -> Option<(&'a Arc<str>, &'a Found)> {
     claims
         .iter()
-        .find(|(file, _)| before.is_some_and(|held| held.file == **file))
+        .find(|(file, _)| before.is_some_and(|held| held.origin.file == **file))
         .or_else(|| claims.iter().find(|(_, found)| found.object.is_some()))
         .or_else(|| claims.first())
         .copied()
@@ -369,8 +365,8 @@ fn duplicates<'a>(
 }
 
 /// What may not change while an object lives.
-fn changes(before: Option<&Held>, found: &Found) -> Vec<Fault> {
-    let before = before.map(|held| &held.object.spec);
+fn changes(before: Option<&Arc<Object>>, found: &Found) -> Vec<Fault> {
+    let before = before.map(|held| &held.spec);
     let after = found.object.as_ref().map(|object| &object.spec);
     match (before, after) {
         (Some(Spec::Service(before)), Some(Spec::Service(after))) => {

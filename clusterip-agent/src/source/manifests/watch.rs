@@ -10,7 +10,10 @@ use std::{
 
 use notify_debouncer_full::{
     DebounceEventResult, Debouncer, NoCache, new_debouncer_opt,
-    notify::{self, RecommendedWatcher, RecursiveMode},
+    notify::{
+        self, EventKind, RecommendedWatcher, RecursiveMode,
+        event::{AccessKind, AccessMode},
+    },
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -57,6 +60,8 @@ pub struct Watch {
     debouncer: Debouncer<RecommendedWatcher, NoCache>,
     changes: mpsc::Receiver<()>,
     watched: Option<Identity>,
+    /// See [`Scan::again`].
+    again: Option<Duration>,
     reload: mpsc::Sender<oneshot::Sender<()>>,
     reloads: mpsc::Receiver<oneshot::Sender<()>>,
 }
@@ -92,8 +97,12 @@ impl Watch {
         let (nudge, changes) = mpsc::channel(1);
         let (reload, reloads) = mpsc::channel(1);
         let handler = move |result: DebounceEventResult| {
-            if let Err(errors) = result {
-                log::warn!(errors:? = errors; "watching the manifest directory failed; it is read every {POLL:?}");
+            match result {
+                Ok(events) if events.iter().all(|event| is_a_look(event.kind)) => return,
+                Ok(_) => {}
+                Err(errors) => {
+                    log::warn!(errors:? = errors; "watching the manifest directory failed; it is read every {POLL:?}");
+                }
             }
             // Full means that the reading to come will see this too.
             nudge.try_send(()).ok();
@@ -113,6 +122,7 @@ impl Watch {
             debouncer,
             changes,
             watched: None,
+            again: None,
             reload,
             reloads,
         };
@@ -137,10 +147,10 @@ impl Watch {
         }
         self.keep().await;
         loop {
-            let wait = if self.watched.is_some() {
-                POLL
-            } else {
-                POLL_MISSING
+            let wait = match self.again {
+                _ if self.watched.is_none() => POLL_MISSING,
+                Some(again) => again,
+                None => POLL,
             };
             let mut asked = None;
             tokio::select! {
@@ -162,6 +172,7 @@ impl Watch {
 
     /// What a look into the directory says.
     fn take(&mut self, scan: Scan) -> Vec<Event> {
+        self.again = scan.again;
         let read = scan.read.clone();
         let events = self.source.update(scan);
         self.good.extend(self.source.good(read));
@@ -226,6 +237,15 @@ impl Watch {
     }
 }
 
+/// Whether it tells of somebody who reads: this agent above all, which would be told of itself for ever.
+const fn is_a_look(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
+        EventKind::Access(_) => true,
+        _ => false,
+    }
+}
+
 /// When the files behind events were written (F8); for what is gone, when the directory was. A slice says itself when
 /// its endpoints changed.
 fn changes(directory: &Path, events: &[Event]) -> Vec<Event> {
@@ -270,7 +290,7 @@ fn failed(directory: &Path, source: notify::Error) -> WatchError {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink};
+    use std::{fs, io::Write as _, os::unix::fs::symlink};
 
     use tokio::time::timeout;
 
@@ -388,6 +408,70 @@ mod tests {
         symlink("..2", at("..data_tmp")).expect("a link");
         fs::rename(at("..data_tmp"), at("..data")).expect("renamed");
         watched.until(put(81)).await;
+    }
+
+    /// Whose first half is a manifest too.
+    const WEB_AND_DB: [&str; 2] = [
+        WEB,
+        "---\napiVersion: v1\nkind: Service\nmetadata: {name: db}\nspec: {ports: [{port: 5432}]}\n",
+    ];
+
+    /// F, H: as `cp` and many a program do it: emptied, and filled again in pieces.
+    #[tokio::test]
+    async fn h_a_file_that_is_half_written_while_it_is_read_keeps_what_it_defined() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("all.yaml");
+        let [web, db] = WEB_AND_DB;
+        fs::write(&path, WEB_AND_DB.concat()).expect("written");
+        let mut watched = Watched::start(directory.path()).await;
+        let mut writer = fs::File::create(&path).expect("emptied");
+        watched.until(problems(1)).await;
+        let changed = web.replace("80", "81");
+        // A good manifest at each pause, though none that anybody means.
+        for part in [changed.as_str(), db] {
+            writer.write_all(part.as_bytes()).expect("written");
+            watched.reload.now().await;
+        }
+        while let Ok(events) = watched.events.try_recv() {
+            assert_eq!(events, [], "nothing has been said yet");
+        }
+        drop(writer);
+        watched.until(put(81)).await;
+        fs::write(&path, &changed).expect("written");
+        watched.until(is_remove).await;
+    }
+
+    /// F, H: each half is written by a program of its own. A half that is no manifest changes nothing.
+    #[tokio::test]
+    async fn h_a_file_that_was_left_half_written_keeps_what_it_defined_until_it_is_whole() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("web.yaml");
+        fs::write(&path, WEB).expect("written");
+        let mut watched = Watched::start(directory.path()).await;
+        let changed = WEB.replace("80", "81");
+        let (half, rest) = changed.split_at(changed.find("port:").expect("a port"));
+        fs::write(&path, half).expect("written");
+        watched.until(problems(1)).await;
+        fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(rest.as_bytes()))
+            .expect("written");
+        watched.until(put(81)).await;
+        assert!(fs::read_to_string(&path).is_ok_and(|text| text == changed));
+    }
+
+    #[test]
+    fn who_reads_a_file_is_not_told_of_it() {
+        for (kind, wanted) in [
+            (AccessKind::Open(AccessMode::Any), true),
+            (AccessKind::Read, true),
+            (AccessKind::Close(AccessMode::Read), true),
+            (AccessKind::Close(AccessMode::Write), false),
+        ] {
+            assert_eq!(is_a_look(EventKind::Access(kind)), wanted, "{kind:?}");
+        }
+        assert!(!is_a_look(EventKind::Any));
     }
 
     /// SIGHUP: a link to a file elsewhere changes without a word from the kernel.

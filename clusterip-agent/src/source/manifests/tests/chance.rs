@@ -107,6 +107,7 @@ proptest! {
             let scan = Scan {
                 read: changed.into_iter().map(file).collect(),
                 same: same.into_iter().map(file).map(|(name, _): (_, Result<Arc<str>, String>)| name).collect(),
+                again: None,
             };
             let all: Listing = step.iter().map(file).collect();
             prop_assert_eq!(whole.update(all), part.update(scan));
