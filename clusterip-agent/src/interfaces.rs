@@ -3,11 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    net::IpAddr,
     time::Duration,
 };
 
 use clusterip_common::packet::Link;
 use futures::{StreamExt as _, TryStreamExt as _};
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use rtnetlink::{
     Handle, MulticastGroup, new_multicast_connection,
     packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType},
@@ -107,6 +109,18 @@ impl Wanted {
         };
         (self.pods.fit(name), is_uplink)
     }
+}
+
+/// The addresses that this machine has at its devices; none if the kernel does not tell.
+#[must_use]
+pub fn own_addresses() -> Vec<IpAddr> {
+    let all = getifaddrs().into_iter().flatten();
+    let address = |it: InterfaceAddress| {
+        let address = it.address?;
+        let v4 = address.as_sockaddr_in().map(|it| it.ip().into());
+        v4.or_else(|| address.as_sockaddr_in6().map(|it| it.ip().into()))
+    };
+    all.filter_map(address).collect()
 }
 
 /// The same where what is looked for may change.

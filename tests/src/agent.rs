@@ -115,6 +115,27 @@ impl Agent {
         Ok(agent)
     }
 
+    /// Starts one that finds its API server as a pod does, by its environment and the service account that is mounted, and
+    /// waits until it is ready.
+    ///
+    /// # Errors
+    /// As for [`Agent::start`].
+    pub fn start_in_cluster(node: &Node, server: SocketAddr, more: &[&str]) -> Result<Self> {
+        let mut agent = Self::prepare(node, ("--in-cluster", "on".into()), more)?;
+        agent.environment = vec![
+            (
+                "KUBERNETES_SERVICE_HOST".into(),
+                server.ip().to_string().into(),
+            ),
+            (
+                "KUBERNETES_SERVICE_PORT".into(),
+                server.port().to_string().into(),
+            ),
+        ];
+        agent.resume()?;
+        Ok(agent)
+    }
+
     fn prepare(node: &Node, source: (&'static str, PathBuf), more: &[&str]) -> Result<Self> {
         Ok(Self {
             node: node.namespace().clone(),

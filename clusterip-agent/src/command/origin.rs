@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     clock::Clock,
     config::{Config, Source},
+    interfaces,
     model::event::Event,
     reconcile::Published,
     source::{
@@ -38,7 +39,8 @@ impl Origin {
         }
         let servers = Servers::open(source, &config.kube_api_servers).await?;
         let scope = Scope::new(&config.node_name, !config.dns_listen.is_empty());
-        let source = kubernetes::Source::new(servers.clone(), scope, clock);
+        let source = kubernetes::Source::new(servers.clone(), scope, clock)
+            .on_machine(interfaces::own_addresses);
         Ok(Self::Kubernetes(Box::new(source), servers))
     }
 

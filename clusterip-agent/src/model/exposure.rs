@@ -74,6 +74,11 @@ pub(super) fn addresses(node: &Node) -> impl Iterator<Item = (bool, IpAddr)> {
     })
 }
 
+/// A node's internal addresses.
+pub fn internal_addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
+    addresses(node).filter_map(|(is_internal, address)| is_internal.then_some(address))
+}
+
 /// The frontends of a service port for clients outside, in one family.
 pub(super) fn frontends(
     context: &Context<'_>,

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::node::NODE_V4;
+
 /// The service `default/NAME` with one TCP port.
 #[must_use]
 pub fn service(name: &str, address: &str, port: u16, target: u16) -> Value {
@@ -48,7 +50,7 @@ pub fn slice(name: &str, service: &str, addresses: &[String], port: u16) -> Valu
     })
 }
 
-/// A node in a zone.
+/// A node in a zone, with the address of a [`crate::Node`].
 #[must_use]
 pub fn node(name: &str, zone: &str) -> Value {
     json!({
@@ -56,7 +58,7 @@ pub fn node(name: &str, zone: &str) -> Value {
         "metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": zone, "kubernetes.io/hostname": name}},
         "spec": {"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24"]},
         "status": {
-            "addresses": [{"type": "InternalIP", "address": "192.0.2.1"}, {"type": "Hostname", "address": name}],
+            "addresses": [{"type": "InternalIP", "address": NODE_V4}, {"type": "Hostname", "address": name}],
             "conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:00:00Z"}],
             "images": [{"names": ["registry.example/pause:3.10"], "sizeBytes": 1}],
         },

@@ -4,11 +4,19 @@
     reason = "in JSON a field that is not there reads as null, and is made by being written"
 )]
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use clusterip_tests::{
-    Agent, ApiServer, Lab, apiserver::objects, client::Connection, lab, manifests::NODE,
+    Agent, ApiServer, Lab,
+    apiserver::{CA, Certificate, objects},
+    client::Connection,
+    lab,
+    manifests::NODE,
     require_root, wait,
 };
 use serde_json::{Value, json};
@@ -26,12 +34,20 @@ struct Cluster {
 impl Cluster {
     /// A service at 10.96.0.10 with two backends, and a third one in reserve; the agent is not started.
     fn new() -> Result<Self> {
-        let mut lab = Lab::new()?;
-        for number in [11, 12, 13] {
-            lab.backend("web", number)?;
-        }
+        let lab = Self::lab()?;
         let loopback = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
         let server = ApiServer::start_in(lab.node.namespace(), loopback)?;
+        Self::of(lab, server)
+    }
+
+    /// The same behind TLS.
+    fn with_tls() -> Result<Self> {
+        let lab = Self::lab()?;
+        let server = ApiServer::start_tls_in(lab.node.namespace(), Certificate::Good)?;
+        Self::of(lab, server)
+    }
+
+    fn of(lab: Lab, server: ApiServer) -> Result<Self> {
         server.put(objects::node(NODE, "zone-a"))?;
         server.put(objects::service("web", "10.96.0.10", 80, 8080))?;
         let kubeconfig = server.kubeconfig()?;
@@ -42,6 +58,33 @@ impl Cluster {
         };
         cluster.endpoints(&[11, 12])?;
         Ok(cluster)
+    }
+
+    fn lab() -> Result<Lab> {
+        let mut lab = Lab::new()?;
+        for number in [11, 12, 13] {
+            lab.backend("web", number)?;
+        }
+        Ok(lab)
+    }
+
+    /// Mounts a service account of the cluster's authority into the agent's pod, or renews its token.
+    fn account(&self, token: &str) -> Result<()> {
+        // /var/run is /run, and that is the node's own.
+        let folder = Path::new("/run/secrets/kubernetes.io/serviceaccount");
+        let write = || {
+            fs::create_dir_all(folder)?;
+            fs::write(folder.join("ca.crt"), CA)?;
+            fs::write(folder.join("namespace"), "kube-system")?;
+            fs::write(folder.join("token"), token)
+        };
+        self.lab
+            .node
+            .namespace()
+            .run(write)
+            .context("write a service account")?;
+        self.server.set_token(token);
+        Ok(())
     }
 
     fn start(&mut self) -> Result<()> {
@@ -194,6 +237,34 @@ fn f4_packets_go_on_without_an_api_server_and_without_an_agent() -> Result<()> {
     Ok(())
 }
 
+/// The way of a `DaemonSet`: the server's address from the environment, its authority and who asks from the account, whose token
+/// the kubelet renews in its file.
+#[test]
+fn an_agent_in_a_pod_is_known_by_its_account_and_stays_known_when_the_token_is_renewed()
+-> Result<()> {
+    require_root!();
+    let mut cluster = Cluster::with_tls()?;
+    cluster.account("first")?;
+    let arguments = ["--node-name", NODE, "--socket", SOCKET];
+    let address = cluster.server.address();
+    cluster.lab.agent = Some(Agent::start_in_cluster(
+        &cluster.lab.node,
+        address,
+        &arguments,
+    )?);
+    cluster.until_answering(&["web-11", "web-12"])?;
+    let (_, status) = cluster.status()?;
+    assert_eq!(status["source"]["place"], "in-cluster", "{status:#}");
+    assert_eq!(status["source"]["server"], cluster.server.url());
+    // From now on the first one is refused; the watches that stand are broken off.
+    cluster.account("second")?;
+    cluster.server.cut();
+    cluster.endpoints(&[13])?;
+    cluster.until_answering(&["web-13"])?;
+    cluster.until_status("it is known again", |it| it["source"]["lost"].is_null())?;
+    Ok(())
+}
+
 /// Whoever made a service that is refused, or served in part, sees it where they look.
 #[test]
 fn problems_of_services_are_events_of_theirs() -> Result<()> {
@@ -236,6 +307,34 @@ fn problems_of_services_are_events_of_theirs() -> Result<()> {
     assert_eq!(count, 2, "{:#?}", cluster.server.objects("events"));
     let (_, status) = cluster.status()?;
     assert_eq!(status["dataplane"]["unserved"], json!(1));
+    Ok(())
+}
+
+/// Their kubelets write their addresses in turn into the one object that both have.
+#[test]
+fn two_machines_with_the_name_of_one_node_are_found_out() -> Result<()> {
+    require_root!();
+    let mut cluster = Cluster::new()?;
+    cluster.start()?;
+    cluster.until_answering(&["web-11", "web-12"])?;
+    let (_, status) = cluster.status()?;
+    assert_eq!(status["problems"], json!([]), "{status:#}");
+    let mut other = objects::node(NODE, "zone-b");
+    other["status"]["addresses"][0]["address"] = json!("192.0.2.99");
+    cluster.server.put(other)?;
+    let status = cluster.until_status("it is said", |it| it["problems"][0].is_object())?;
+    let problem = &status["problems"][0];
+    assert_eq!(problem["object"], format!("Node {NODE}"), "{problem:#}");
+    assert_eq!(problem["value"], "192.0.2.99");
+    let message = problem["message"].as_str().unwrap_or_default();
+    assert!(
+        message.contains("does another one have the same node name?"),
+        "{message}"
+    );
+    // Services are served all the same.
+    cluster.until_answering(&["web-11", "web-12"])?;
+    cluster.server.put(objects::node(NODE, "zone-a"))?;
+    cluster.until_status("it is right again", |it| it["problems"] == json!([]))?;
     Ok(())
 }
 

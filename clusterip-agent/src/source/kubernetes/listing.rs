@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -12,7 +13,8 @@ use super::{
 };
 use crate::model::{
     event::Event,
-    object::{Kind, ObjectKey, ObjectName},
+    exposure::internal_addresses,
+    object::{Kind, ObjectKey, ObjectName, Spec},
     problem::Problem,
 };
 
@@ -41,6 +43,10 @@ pub(super) struct Listing {
     has_begun: bool,
     is_synced: bool,
     said: Vec<Problem>,
+    /// Addresses of this machine, as far as somebody looked.
+    own: Option<Vec<IpAddr>>,
+    /// Addresses that the node's object says it has inside.
+    internal: Vec<IpAddr>,
 }
 
 impl Listing {
@@ -54,7 +60,14 @@ impl Listing {
             has_begun: false,
             is_synced: false,
             said: Vec::new(),
+            own: None,
+            internal: Vec::new(),
         }
+    }
+
+    /// These are the addresses of this machine.
+    pub(super) fn set_own(&mut self, addresses: Vec<IpAddr>) {
+        self.own = Some(addresses);
     }
 
     /// What a batch means. The first time everything begins with `Reset`; `Synced` comes once, when the last resource is
@@ -97,6 +110,9 @@ impl Listing {
                 }
                 match decoded {
                     Decoded::Good(object) => {
+                        if let Spec::Node(node) = &object.spec {
+                            self.internal = internal_addresses(node).collect();
+                        }
                         self.bad.remove(&object.key);
                         events.push(Event::Put(object));
                     }
@@ -173,8 +189,26 @@ impl Listing {
             let object = format!("{} {}", Kind::Node, self.node);
             all.push(problem(object, "", message));
         }
+        all.extend(self.impostor());
         all.sort();
         all
+    }
+
+    /// Another machine has the same name: its kubelet writes its addresses into the one object of both. A kubelet writes none that
+    /// is not its machine's own.
+    fn impostor(&self) -> Option<Problem> {
+        let own = self.own.as_ref()?;
+        if self.internal.is_empty() || self.internal.iter().any(|it| own.contains(it)) {
+            return None;
+        }
+        let message = "none of them is an address of this machine: does another one have the same node name? Zone, pod ranges and \
+                       addresses would be the other's. Give each machine a name of its own (kubelet's --hostname-override), and \
+                       this agent that of its machine (--node-name)";
+        let object = format!("{} {}", Kind::Node, self.node);
+        let mut problem = problem(object, "status.addresses", message);
+        let addresses: Vec<String> = self.internal.iter().map(ToString::to_string).collect();
+        problem.value = addresses.join(", ");
+        Some(problem)
     }
 }
 
@@ -265,6 +299,38 @@ mod tests {
         };
         // It is told again by a watch that begins where the list ended.
         assert_eq!(take(vec![Heard::Gone(key)]), ["remove x"]);
+    }
+
+    /// Two machines, one name: what the kubelets write in turn.
+    #[test]
+    fn a_node_that_is_another_machine_is_named_until_it_is_this_one() {
+        let node = |addresses: &[&str]| {
+            let internal = addresses
+                .iter()
+                .map(|it| serde_json::json!({"type": "InternalIP", "address": it}));
+            let value = serde_json::json!({
+                "metadata": {"name": "a"}, "status": {"addresses": internal.collect::<Vec<_>>()},
+            });
+            let mut object = node("a", "z");
+            object.spec = Spec::Node(serde_json::from_value(value).unwrap());
+            vec![good(object)]
+        };
+        let mut listing = Listing::new("a".into());
+        listing.take(Resource::Node, node(&["192.0.2.1"]));
+        assert_eq!(listing.problems(), [], "nobody looked");
+        listing.set_own(vec![
+            "192.0.2.2".parse().unwrap(),
+            "2001:db8::2".parse().unwrap(),
+        ]);
+        let told = words(listing.take(Resource::Node, node(&["192.0.2.1", "2001:db8::1"])));
+        let said = "Node a: status.addresses: \"192.0.2.1, 2001:db8::1\": none of them is an address of this machine";
+        assert!(told.iter().any(|it| it.contains(said)), "{told:?}");
+        for good in [&["192.0.2.2"][..], &["192.0.2.1", "2001:db8::2"], &[]] {
+            listing.take(Resource::Node, node(good));
+            assert_eq!(listing.problems(), [], "{good:?}");
+            listing.take(Resource::Node, node(&["192.0.2.1"]));
+            assert_eq!(listing.problems().len(), 1);
+        }
     }
 
     #[test]

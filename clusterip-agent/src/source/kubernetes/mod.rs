@@ -21,6 +21,8 @@ mod request;
 mod resource;
 mod servers;
 
+use std::net::IpAddr;
+
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -47,6 +49,7 @@ pub struct Source {
     clock: Clock,
     connection: watch::Sender<Connection>,
     tally: Tally,
+    addresses: Option<fn() -> Vec<IpAddr>>,
 }
 
 impl Source {
@@ -59,7 +62,16 @@ impl Source {
             clock,
             connection: watch::channel(Connection::default()).0,
             tally: Tally::default(),
+            addresses: None,
         }
+    }
+
+    /// The same with a look at the addresses of this machine, each time its node's object comes: another machine may have the same
+    /// name.
+    #[must_use]
+    pub fn on_machine(mut self, addresses: fn() -> Vec<IpAddr>) -> Self {
+        self.addresses = Some(addresses);
+        self
     }
 
     /// How the server is reached.
@@ -88,6 +100,7 @@ impl Source {
             clock,
             connection,
             tally,
+            addresses,
         } = self;
         let (heard, mut inbox) = mpsc::channel(QUEUE);
         // Dropped with this future, and with it what runs in it.
@@ -112,6 +125,9 @@ impl Source {
                 let is_connected = seen.lost().is_none() && seen.unlisted().next().is_none();
                 tally.connected.set(i64::from(is_connected));
             });
+            if let Some(addresses) = addresses.filter(|_| resource == Resource::Node) {
+                listing.set_own(addresses());
+            }
             let told = listing.take(resource, batch);
             if !told.is_empty() && events.send(told).await.is_err() {
                 return;
