@@ -250,7 +250,7 @@ impl Resolver {
             };
             let new = resolve(&context, &name, &given);
             let new = new.map(|service| self.guarded(service));
-            let old = self.snapshot.services.get(&name);
+            let old = self.snapshot.service(&name);
             if old == new.as_ref() {
                 continue;
             }
@@ -288,7 +288,7 @@ impl Resolver {
         if (&*name.namespace, &*name.name) != API_SERVER {
             return new;
         }
-        let old = self.snapshot.services.get(name);
+        let old = self.snapshot.service(name);
         let mut kept = ResolvedService::clone(&new);
         let mut is_kept = false;
         for balancer in &mut kept.balancers {
@@ -350,7 +350,7 @@ impl Resolver {
 
     /// Says beside a service's own problems what is wrong with its place in the maps; replaces what was said before.
     pub fn set_place_problems(&mut self, name: &ObjectName, messages: &[String]) {
-        let Some(service) = self.snapshot.services.get(name) else {
+        let Some(service) = self.snapshot.service(name) else {
             return;
         };
         let mut problems: Vec<Problem> = service.problems.clone();

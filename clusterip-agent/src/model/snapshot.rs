@@ -76,7 +76,7 @@ impl Snapshot {
                 .map(|service| service.naming.reverse().collect())
                 .unwrap_or_default()
         };
-        let before = reverse(self.services.get(name));
+        let before = reverse(self.service(name));
         let after = reverse(service.as_ref());
         for address in before.difference(&after) {
             self.named.remove_mut(&(*address, name.clone()));

@@ -4,7 +4,7 @@
 //! a flow may speak of them; across a restart they are found again in the maps (F4).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -152,7 +152,7 @@ pub struct Layout {
     pub(super) limits: Limits,
     pub(super) recorder: Recorder,
     pub(super) balancers: BTreeMap<ServiceId, Placed>,
-    pub(super) services: BTreeMap<ObjectName, BTreeMap<PortKey, ServiceId>>,
+    pub(super) services: HashMap<ObjectName, BTreeMap<PortKey, ServiceId>>,
     pub(super) service_ids: Pool,
     pub(super) backend_ids: Pool,
     pub(super) runs: Runs,
@@ -168,7 +168,7 @@ impl Layout {
             limits,
             recorder: Recorder::default(),
             balancers: BTreeMap::new(),
-            services: BTreeMap::new(),
+            services: HashMap::new(),
             service_ids: Pool::new(limits.services),
             backend_ids: Pool::new(limits.backends),
             runs: Runs::new(limits.slots),

@@ -220,10 +220,9 @@ impl Pods {
                 let before = self
                     .tracked
                     .get(&id.pod)
-                    .map(|tracked| tracked.shown.clone());
+                    .map(|tracked| tracked.shown().clone());
                 let after = self.show(&id.pod);
-                let is_new =
-                    self.tracked.get(&id.pod).map(|tracked| &tracked.shown) != before.as_ref();
+                let is_new = self.tracked.get(&id.pod).map(Tracked::shown) != before.as_ref();
                 out.extend(after.filter(|_| is_new));
             }
         }
@@ -317,7 +316,7 @@ impl Pods {
         }
         Tracked {
             object: object.clone(),
-            shown: object.clone(),
+            changed: None,
             probes: definitions.into_iter().map(Probe::new).collect(),
             incarnation: self.incarnations,
             ends: None,
@@ -357,15 +356,15 @@ impl Pods {
             return Event::Remove(key);
         };
         if tracked.ends.is_none() {
-            tracked.shown = tracked.as_terminating(now.wall);
+            tracked.terminates(now.wall);
             let ends = now.elapsed + grace;
             tracked.ends = Some(ends);
             self.ends.add(ends, name.clone());
-            let leaver = Leaver::new(&tracked.shown, ends, now);
+            let leaver = Leaver::new(tracked.shown(), ends, now);
             self.leaving.insert(name.clone(), leaver);
             self.impossible.remove(name);
         }
-        Event::Put(Box::new(tracked.shown.clone()))
+        Event::Put(Box::new(tracked.shown().clone()))
     }
 
     /// A listing is complete: pods that are not in it end, and those that are ending are part of it.
@@ -426,8 +425,8 @@ impl Pods {
         if tracked.ends.is_some() {
             return None;
         }
-        tracked.shown = tracked.as_probed();
-        Some(Event::Put(Box::new(tracked.shown.clone())))
+        tracked.probed();
+        Some(Event::Put(Box::new(tracked.shown().clone())))
     }
 
     /// Keeps what is shown of a pod's probes up to date.

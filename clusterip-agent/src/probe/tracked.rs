@@ -28,8 +28,8 @@ pub(super) struct Probe {
 pub(super) struct Tracked {
     /// As the source gave it.
     pub(super) object: Object,
-    /// As it was passed on.
-    pub(super) shown: Object,
+    /// As it was passed on, if that is something else: most pods have no probe that runs here.
+    pub(super) changed: Option<Box<Object>>,
     pub(super) probes: Vec<Probe>,
     pub(super) incarnation: u64,
     /// When it is gone, if its file is.
@@ -84,11 +84,16 @@ impl Tracked {
         }
         Self {
             object,
-            shown: shown.clone(),
+            changed: Some(Box::new(shown.clone())),
             probes: Vec::new(),
             incarnation,
             ends: None,
         }
+    }
+
+    /// As it was passed on.
+    pub(super) fn shown(&self) -> &Object {
+        self.changed.as_deref().unwrap_or(&self.object)
     }
 
     /// Whether probes say if the pod is ready: its status does not say it itself.
@@ -146,23 +151,23 @@ impl Tracked {
         seconds.unwrap_or(DEFAULT_GRACE)
     }
 
-    /// The pod as the source gave it, with the condition `Ready` where probes decide it.
-    pub(super) fn as_probed(&self) -> Object {
-        let mut shown = self.object.clone();
-        if self.decides_readiness()
-            && let Spec::Pod(pod) = &mut shown.spec
-        {
-            Arc::make_mut(pod).ready = Some(self.is_ready());
-        }
-        shown
+    /// It is passed on as the source gave it, with the condition `Ready` where probes decide it.
+    pub(super) fn probed(&mut self) {
+        self.changed = self.decides_readiness().then(|| {
+            let mut shown = self.object.clone();
+            if let Spec::Pod(pod) = &mut shown.spec {
+                Arc::make_mut(pod).ready = Some(self.is_ready());
+            }
+            Box::new(shown)
+        });
     }
 
-    /// The pod as it was shown last, and on its way out (I4).
-    pub(super) fn as_terminating(&self, since: Timestamp) -> Object {
-        let mut shown = self.shown.clone();
+    /// It is passed on as it was last, and on its way out (I4).
+    pub(super) fn terminates(&mut self, since: Timestamp) {
+        let mut shown = self.shown().clone();
         if let Spec::Pod(pod) = &mut shown.spec {
             Arc::make_mut(pod).deleted = Some(since);
         }
-        shown
+        self.changed = Some(Box::new(shown));
     }
 }

@@ -320,7 +320,7 @@ impl<D: Dataplane> Reconciler<D> {
             self.inside = Some(Arc::clone(inside));
         }
         for name in std::mem::take(&mut self.unplaced) {
-            let service = self.resolver.snapshot().services.get(&name).cloned();
+            let service = self.resolver.snapshot().service(&name).cloned();
             let full = if let Some(service) = &service {
                 layout.place(service).err().unwrap_or_default()
             } else {
@@ -349,8 +349,8 @@ impl<D: Dataplane> Reconciler<D> {
     fn log_problems(&self, changed: &BTreeSet<ObjectName>) {
         let snapshot = self.resolver.snapshot();
         for name in changed {
-            let before = self.published.snapshot.services.get(name);
-            let now = snapshot.services.get(name);
+            let before = self.published.snapshot.service(name);
+            let now = snapshot.service(name);
             for problem in now.into_iter().flat_map(|service| &service.problems) {
                 if !before.is_some_and(|before| before.problems.contains(problem)) {
                     log::warn!(service:% = name, problem:%; "service has a problem");

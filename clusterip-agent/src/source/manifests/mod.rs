@@ -300,11 +300,7 @@ impl ManifestSource {
             before.filter(may_be_meant).cloned()
         };
         let event = match (before.filter(|_| !is_first), &after) {
-            (Some(before), Some(after))
-                if Arc::ptr_eq(before, after) || before == after =>
-            {
-                None
-            }
+            (Some(before), Some(after)) if Arc::ptr_eq(before, after) || before == after => None,
             (_, Some(after)) => Some(Event::Put(Box::new(after.as_ref().clone()))),
             (Some(_), None) => Some(Event::Remove(key.clone())),
             (None, None) => None,
