@@ -308,7 +308,11 @@ fn arguments((flag, place): &(&str, PathBuf), more: &[&str]) -> Vec<OsString> {
         ("--state-dir", STATE.as_ref()),
         ("--service-cidr", SERVICE_CIDR.as_ref()),
     ] {
-        arguments.extend([flag.into(), value.to_owned()]);
+        // In one word: a switch takes its value in no other way.
+        let mut argument = OsString::from(flag);
+        argument.push("=");
+        argument.push(value);
+        arguments.push(argument);
     }
     if !more.contains(&"--config") {
         // A flag would win over the file that the test is about.
