@@ -31,6 +31,8 @@ mod reference;
 mod socket;
 #[cfg(target_arch = "bpf")]
 mod xdp;
+#[cfg(target_arch = "bpf")]
+mod xdp_reference;
 
 #[cfg(not(target_arch = "bpf"))]
 const fn main() {}

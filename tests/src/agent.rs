@@ -59,6 +59,8 @@ pub struct Agent {
     /// A file without a name, so that nothing of it is left however this process ends.
     log: File,
     process: Option<Process>,
+    /// How long it may take to be ready.
+    patience: Duration,
 }
 
 impl Agent {
@@ -105,6 +107,25 @@ impl Agent {
         Ok(agent)
     }
 
+    /// As [`Agent::launched`], for so many objects that it may take long to be ready.
+    ///
+    /// # Errors
+    /// As for [`Agent::start`].
+    pub fn start_patiently(
+        node: &Node,
+        manifests: &Path,
+        more: &[&str],
+        launcher: &[&str],
+        patience: Duration,
+    ) -> Result<Self> {
+        let source = ("--manifests", manifests.to_owned());
+        let mut agent = Self::prepare(node, source, more)?;
+        agent.launcher = launcher.iter().map(Into::into).collect();
+        agent.patience = patience;
+        agent.resume()?;
+        Ok(agent)
+    }
+
     /// Starts one that listens to an API server, as a file says, and waits until it is ready.
     ///
     /// # Errors
@@ -145,6 +166,7 @@ impl Agent {
             launcher: Vec::new(),
             log: tempfile::tempfile().context("make a file for the agent's log")?,
             process: None,
+            patience: wait::PATIENCE,
         })
     }
 
@@ -160,7 +182,7 @@ impl Agent {
     pub fn resume(&mut self) -> Result<()> {
         self.launch()?;
         let mut ended = None;
-        let ready = wait::until("the agent is ready", || {
+        let ready = wait::until_or("the agent is ready", self.patience, || {
             ended = self
                 .process
                 .as_mut()

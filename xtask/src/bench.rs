@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use anyhow::ensure;
 use clap::ValueEnum;
 
 use crate::{
@@ -12,11 +13,21 @@ use crate::{
 /// What to measure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
 pub(crate) enum Subject {
-    /// Nanoseconds per packet, by test-run, beside a reference program (root)
+    /// All that follows, in one run (root)
     #[default]
+    All,
+    /// The tables and plots of the last runs into docs/performance.md
+    Docs,
+    /// Nanoseconds per packet, by test-run, beside a reference program (root)
     Packet,
     /// Nanoseconds of a connect, with and without the programs at sockets (root)
     Socket,
+    /// From pod to pod, beside kube-proxy's rules, with up to 50,000 services (root)
+    Path,
+    /// The first answer of a connection, by number of services (root)
+    First,
+    /// What comes in by an uplink, at its driver (root)
+    Uplink,
     /// Speed and memory of the agent with up to 50,000 services (root)
     Agent,
     /// What commands and scrapes take, with 10,000 services and 200,000 flows (root)
@@ -28,16 +39,29 @@ pub(crate) enum Subject {
 /// `cargo xtask bench`.
 ///
 /// # Errors
-/// When set-up or the build fails, or the rights are missing.
+/// When set-up or the build fails, the rights are missing, or `docs` is asked of one thing.
 pub(crate) fn command(
     workspace: &Path,
     subject: Subject,
+    docs: bool,
     arguments: &[String],
 ) -> anyhow::Result<()> {
+    ensure!(
+        !docs || subject == Subject::All,
+        "--docs is of everything; cargo xtask bench docs takes the tables of the last runs"
+    );
     setup::ensure(workspace, Purpose::Run)?;
     let subject = match subject {
+        Subject::All => {
+            setup::programs(&[("dnsperf", "dnsperf")])?;
+            "all"
+        }
+        Subject::Docs => "docs",
         Subject::Packet => "packet",
         Subject::Socket => "socket",
+        Subject::Path => "path",
+        Subject::First => "first",
+        Subject::Uplink => "uplink",
         Subject::Agent => "agent",
         Subject::Sight => "sight",
         Subject::Dns => {
@@ -46,6 +70,9 @@ pub(crate) fn command(
         }
     };
     let mut all = vec![subject.to_owned()];
+    if docs {
+        all.push("--docs".to_owned());
+    }
     all.extend_from_slice(arguments);
     program(workspace, "bench", Profile::Release, &all)
 }

@@ -87,11 +87,14 @@ enum Verb {
         #[arg(long)]
         all: bool,
     },
-    /// Measure
+    /// Measure: everything, in less than 15 minutes, with tables and plots below target/bench, or one thing
     Bench {
         /// What to measure
         #[arg(value_enum, default_value_t)]
         subject: bench::Subject,
+        /// Put the tables and plots into docs/performance.md (of everything)
+        #[arg(long)]
+        docs: bool,
         /// Arguments for the measurement, such as `--quick` of `agent`
         #[arg(last = true)]
         arguments: Vec<String>,
@@ -140,6 +143,10 @@ fn dispatch(verb: Verb) -> anyhow::Result<()> {
             vm::command(workspace, &kernels, &selection, true)
         }
         Verb::Mutate { rules, all } => mutate::command(workspace, &rules, all),
-        Verb::Bench { subject, arguments } => bench::command(workspace, subject, &arguments),
+        Verb::Bench {
+            subject,
+            docs,
+            arguments,
+        } => bench::command(workspace, subject, docs, &arguments),
     }
 }

@@ -70,6 +70,8 @@ pub const FROM_UPLINK_IP: &str = "cip_uplink_ip";
 pub const UPLINK_XDP: &str = "cip_uplink_xdp";
 /// What the bench measures against; the agent leaves it out of the kernel.
 pub const REFERENCE: &str = "cip_reference";
+/// The same at drivers: a flow's translation and a turn, the turn alone, and the other end of the wire.
+pub const DRIVER_REFERENCES: [&str; 3] = ["cip_xdp_service", "cip_xdp_turn", "cip_xdp_sink"];
 
 /// Why the program is not in the kernel.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::table::{Cell, Line, Table};
 use crate::{
     Agent, Node,
     manifests::{Manifests, NODE, Service},
@@ -119,6 +120,52 @@ pub fn run(seconds: u32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The same as tables.
+///
+/// # Errors
+/// As [`run`].
+pub fn tables(seconds: u32) -> Result<Vec<Table>> {
+    let mut sizes = Vec::new();
+    for services in SERVICES {
+        sizes.push(measure(services, seconds)?);
+    }
+    let table = |name: &str, title: &str, unit: &str, value: fn(&Figure) -> f64| Table {
+        name: name.to_owned(),
+        title: title.to_owned(),
+        unit: unit.to_owned(),
+        absolute: String::new(),
+        columns: SERVICES.map(|size| format!("{size} services")).to_vec(),
+        rows: Names::ALL
+            .iter()
+            .map(|names| Line {
+                name: names.words().to_owned(),
+                cells: sizes
+                    .iter()
+                    .map(|size| {
+                        let (_, figure) = size.iter().find(|(found, _)| found == names)?;
+                        Some(Cell::of(vec![value(figure)]))
+                    })
+                    .collect(),
+            })
+            .collect(),
+        notes: Vec::new(),
+    };
+    Ok(vec![
+        table("dns-rate", "Names, as many as go", "answers/s", |it| {
+            it.rate
+        }),
+        table("dns-latency", "Names, one at a time, median", "us", |it| {
+            it.latency
+        }),
+        table(
+            "dns-work",
+            "The agent's work for one answer",
+            "us of a processor",
+            |it| it.work,
+        ),
+    ])
 }
 
 fn measure(services: u32, seconds: u32) -> Result<Vec<(Names, Figure)>> {

@@ -16,6 +16,7 @@ use clusterip_agent::{
     plan::{Tables, diff},
 };
 
+use super::table::{Cell, Line, Table};
 use crate::{
     Caller, Cgroup, Node,
     agent::BPFFS,
@@ -45,12 +46,59 @@ const FAMILIES: [Family; 2] = [
     },
 ];
 
+/// What is called.
+const CALLED: [&str; 3] = [
+    "connect, no program",
+    "connect, not ours",
+    "connect to a service",
+];
+
 /// Prints the table.
 ///
 /// # Errors
 /// Not root, or the kernel refuses.
 #[expect(clippy::print_stdout, reason = "the table is the purpose")]
 pub fn run(rounds: usize) -> Result<()> {
+    for (Family { name, .. }, [plain, other, service]) in FAMILIES.iter().zip(measure(rounds)?) {
+        println!("{name:<28} {:>8} {:>8}", "ns", "more");
+        for (what, time) in CALLED.iter().zip([plain, other, service]) {
+            println!("{what:<28} {time:>8} {:>8}", time.saturating_sub(plain));
+        }
+        println!();
+    }
+    Ok(())
+}
+
+/// The same as a table.
+///
+/// # Errors
+/// As [`run`].
+pub fn tables(rounds: usize) -> Result<Vec<Table>> {
+    let families = measure(rounds)?;
+    let rows = CALLED.iter().enumerate().map(|(place, name)| {
+        let cell = |times: &[u64; 3]| {
+            #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a call")]
+            let time = *times.get(place)? as f64;
+            Some(Cell::of(vec![time]))
+        };
+        Line {
+            name: (*name).to_owned(),
+            cells: families.iter().map(cell).collect(),
+        }
+    });
+    Ok(vec![Table {
+        name: "socket".to_owned(),
+        title: "A connect of a UDP socket, the quickest round".to_owned(),
+        unit: "ns".to_owned(),
+        absolute: String::new(),
+        columns: FAMILIES.map(|family| family.name.to_owned()).to_vec(),
+        rows: rows.collect(),
+        notes: Vec::new(),
+    }])
+}
+
+/// Nanoseconds of each of [`CALLED`], by family.
+fn measure(rounds: usize) -> Result<Vec<[u64; 3]>> {
     ensure!(
         nix::unistd::geteuid().is_root(),
         "bench socket attaches BPF programs: it needs root"
@@ -66,7 +114,8 @@ pub fn run(rounds: usize) -> Result<()> {
         Caller::run(command, cgroup)
     };
     let (mut with, mut without) = (start(&with)?, start(&without)?);
-    for Family { name, vip, backend } in FAMILIES {
+    let mut families = Vec::new();
+    for Family { vip, backend, .. } in FAMILIES {
         let (vip, backend): (SocketAddr, SocketAddr) = (vip.parse()?, backend.parse()?);
         let mut times = [Vec::new(), Vec::new(), Vec::new()];
         for _ in 0..rounds.max(1) {
@@ -75,18 +124,9 @@ pub fn run(rounds: usize) -> Result<()> {
             other.push(with.time(CALLS, backend)?);
             service.push(with.time(CALLS, vip)?);
         }
-        let [plain, other, service] = times.map(|times| quickest(&times));
-        println!("{name:<28} {:>8} {:>8}", "ns", "more");
-        for (what, time) in [
-            ("connect, no program", plain),
-            ("connect, not ours", other),
-            ("connect to a service", service),
-        ] {
-            println!("{what:<28} {time:>8} {:>8}", time.saturating_sub(plain));
-        }
-        println!();
+        families.push(times.map(|times| quickest(&times)));
     }
-    Ok(())
+    Ok(families)
 }
 
 /// Other work on the machine only adds: the quickest round is the nearest.

@@ -4,11 +4,32 @@
     reason = "the targets of this crate share its dependencies"
 )]
 
-use clap::Parser;
+use std::{env, path::Path};
+
+use anyhow::Context as _;
+use clap::{Args, Parser};
+use clusterip_tests::bench::{
+    all,
+    document::{Document, FOLDER},
+    path::{self, Parts, Scale},
+    table::Table,
+    uplink,
+};
 
 /// What to measure.
 #[derive(Parser, Debug)]
 enum Subject {
+    /// All that follows, in one run; text, JSON and plots below target/bench
+    All {
+        /// Little and short: whether all of it runs
+        #[arg(long)]
+        quick: bool,
+        /// Put the tables and plots into docs/performance.md, too
+        #[arg(long)]
+        docs: bool,
+    },
+    /// Put the tables and plots of the last runs into docs/performance.md
+    Docs,
     /// Nanoseconds a packet spends in the programs, by test-run, beside a reference
     Packet {
         /// Rounds; the median counts
@@ -48,13 +69,98 @@ enum Subject {
         #[arg(long, default_value_t = 5)]
         seconds: u32,
     },
+    /// What a packet and a connection cost from pod to pod, beside kube-proxy's rules, with up to 50,000 services
+    Path {
+        #[command(flatten)]
+        scale: ScaleArguments,
+    },
+    /// How long the first answer of a connection takes, by number of services
+    First {
+        #[command(flatten)]
+        scale: ScaleArguments,
+    },
+    /// What comes in by an uplink, at its driver, beside a turn alone
+    Uplink {
+        /// Few frames: whether it runs
+        #[arg(long)]
+        quick: bool,
+    },
+    /// The process that sends and receives for `path`
+    #[command(hide = true)]
+    Worker {
+        #[command(flatten)]
+        arguments: path::WorkerArguments,
+    },
     /// The process that makes the calls of `socket`
     #[command(hide = true)]
     Caller,
 }
 
+/// How much of `path` and `first` is measured.
+#[derive(Args, Clone, Debug)]
+struct ScaleArguments {
+    /// Rounds; the median counts
+    #[arg(long, default_value_t = 11)]
+    rounds: usize,
+    /// Few services and short measurements: whether all of it runs
+    #[arg(long)]
+    quick: bool,
+    /// Numbers of services, in the place of the usual ones
+    #[arg(long, value_delimiter = ',')]
+    services: Vec<u32>,
+}
+
+impl ScaleArguments {
+    fn scale(self) -> Scale {
+        let mut scale = if self.quick {
+            Scale::quick()
+        } else {
+            Scale::full(self.rounds)
+        };
+        if !self.services.is_empty() {
+            scale.sizes = self.services;
+        }
+        scale
+    }
+
+    fn run(self, name: &str, parts: Parts) -> anyhow::Result<()> {
+        let is_quick = self.quick;
+        let program = env::current_exe().context("find this program")?;
+        show(
+            name,
+            is_quick,
+            &path::tables(&program, &self.scale(), parts)?,
+        )
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the tables are the purpose")]
+fn show(name: &str, is_quick: bool, tables: &[Table]) -> anyhow::Result<()> {
+    let document = Document {
+        name,
+        is_quick,
+        tables,
+    };
+    println!("{}", document.text());
+    document.save(Path::new(FOLDER))
+}
+
 fn main() -> anyhow::Result<()> {
     match Subject::parse() {
+        Subject::All { quick, docs } => {
+            let program = env::current_exe().context("find this program")?;
+            all::run(&program, quick)?;
+            if docs { all::write_document() } else { Ok(()) }
+        }
+        Subject::Docs => all::write_document(),
+        Subject::Uplink { quick } => {
+            let scale = if quick {
+                uplink::Scale::QUICK
+            } else {
+                uplink::Scale::FULL
+            };
+            show("uplink", quick, &[uplink::table(scale)?])
+        }
         Subject::Packet { rounds } => clusterip_tests::bench::packet::run(rounds),
         Subject::Socket { rounds } => clusterip_tests::bench::socket::run(rounds),
         Subject::Agent {
@@ -66,6 +172,21 @@ fn main() -> anyhow::Result<()> {
             clusterip_tests::bench::agent::sight::run(rounds, quick)
         }
         Subject::Dns { seconds } => clusterip_tests::bench::dns::run(seconds),
+        Subject::Path { scale } => {
+            let parts = Parts {
+                rates: true,
+                firsts: true,
+            };
+            scale.run("path", parts)
+        }
+        Subject::First { scale } => {
+            let parts = Parts {
+                rates: false,
+                firsts: true,
+            };
+            scale.run("first", parts)
+        }
+        Subject::Worker { arguments } => path::serve(&arguments),
         Subject::Caller => {
             clusterip_tests::caller::serve(std::io::stdin().lock(), std::io::stdout().lock())?;
             Ok(())

@@ -6,6 +6,7 @@
 )]
 
 mod api;
+mod bench;
 mod beside;
 mod bulk;
 mod changes;

@@ -1,11 +1,16 @@
 //! The figures as a table, and as JSON.
 
-use std::{fmt, fs, path::Path, thread};
+use std::{fmt, path::Path};
 
 use anyhow::{Context as _, Result};
-use serde_json::{Value, json};
 
-use super::clock::{Summary, milliseconds};
+use super::{
+    super::{
+        document::Document,
+        table::{Cell, Line, Table},
+    },
+    clock::{Summary, milliseconds},
+};
 
 /// One line of the table.
 #[derive(Clone, Debug)]
@@ -61,20 +66,12 @@ impl Row {
         }
     }
 
-    fn json(&self) -> Value {
-        let Self {
-            name,
-            unit,
-            value,
-            spread,
-            cpu,
-            writes,
-            goal,
-        } = self;
-        json!({
-            "name": name, "unit": unit, "value": value, "cpu": cpu, "writes": writes, "goal": goal,
-            "least": spread.map(|it| it.0), "most": spread.map(|it| it.1),
-        })
+    fn cell(&self) -> Cell {
+        let cell = Cell::of(vec![self.value]);
+        Cell {
+            spread: self.spread.unwrap_or(cell.spread),
+            ..cell
+        }
     }
 }
 
@@ -119,17 +116,83 @@ fn figure(value: f64) -> String {
     }
 }
 
-/// Writes the figures for whoever compares them.
+/// Writes the figures as text, JSON and plots, a table for each unit. The file that `path` names is the JSON.
 pub(super) fn save(path: &Path, is_quick: bool, rows: &[Row]) -> Result<()> {
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let document = json!({
-        "version": 1,
-        "quick": is_quick,
-        "kernel": kernel.trim(),
-        "cpus": thread::available_parallelism().map_or(0, std::num::NonZero::get),
-        "rows": rows.iter().map(Row::json).collect::<Vec<_>>(),
-    });
     let folder = path.parent().context("a folder for the figures")?;
-    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-    fs::write(path, format!("{document:#}\n")).with_context(|| format!("write {}", path.display()))
+    let name = path.file_stem().and_then(|name| name.to_str());
+    let name = name.context("a name for the figures")?;
+    let mut tables = Vec::new();
+    for (unit, word, title) in UNITS {
+        let rows: Vec<&Row> = rows.iter().filter(|row| row.unit == unit).collect();
+        let of = |value: fn(&Row) -> Option<f64>| {
+            let cell = move |row: &&Row| value(row).map(|value| Cell::of(vec![value]));
+            rows.iter().map(cell).collect()
+        };
+        let columns = [
+            ("median", rows.iter().map(|row| Some(row.cell())).collect()),
+            ("of a processor", of(|row| row.cpu)),
+            ("goal", of(|row| row.goal)),
+        ];
+        tables.push(table(
+            &format!("{name}-{word}"),
+            title,
+            unit,
+            &rows,
+            &columns,
+        ));
+    }
+    let writing: Vec<&Row> = rows.iter().filter(|row| row.writes > Some(0)).collect();
+    #[expect(clippy::cast_precision_loss, reason = "far fewer writes")]
+    let writes = |row: &&Row| row.writes.map(|it| Cell::of(vec![it as f64]));
+    let columns = [("writes", writing.iter().map(writes).collect())];
+    let title = "The agent's writes to maps";
+    tables.push(table(
+        &format!("{name}-writes"),
+        title,
+        "writes",
+        &writing,
+        &columns,
+    ));
+    tables.retain(|table| !table.rows.is_empty());
+    let document = Document {
+        name,
+        is_quick,
+        tables: &tables,
+    };
+    document.save(folder)
+}
+
+/// Units, their words in names of files, and what their table is called.
+const UNITS: [(&str, &str, &str); 3] = [
+    ("ms", "ms", "The agent's times"),
+    ("MiB", "mib", "The agent's memory and texts"),
+    (
+        "",
+        "ratios",
+        "What shall not depend on the number of services",
+    ),
+];
+
+type Column = (&'static str, Vec<Option<Cell>>);
+
+/// Without the columns that have nothing.
+fn table(name: &str, title: &str, unit: &str, rows: &[&Row], columns: &[Column]) -> Table {
+    let some = |(_, cells): &&Column| cells.iter().any(Option::is_some);
+    let columns: Vec<&Column> = columns.iter().filter(some).collect();
+    let line = |(place, row): (usize, &&Row)| Line {
+        name: row.name.clone(),
+        cells: columns
+            .iter()
+            .map(|(_, cells)| cells.get(place).copied().flatten())
+            .collect(),
+    };
+    Table {
+        name: name.to_owned(),
+        title: title.to_owned(),
+        unit: if unit.is_empty() { "ratio" } else { unit }.to_owned(),
+        absolute: String::new(),
+        columns: columns.iter().map(|(head, _)| (*head).to_owned()).collect(),
+        rows: rows.iter().enumerate().map(line).collect(),
+        notes: Vec::new(),
+    }
 }

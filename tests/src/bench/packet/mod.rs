@@ -5,6 +5,7 @@
 //! nothing.
 
 mod events;
+mod tables;
 
 use std::fmt::Write as _;
 
@@ -22,6 +23,7 @@ use clusterip_agent::{
 };
 use clusterip_common::abi::{Algorithm, Settings, maps};
 
+pub use self::tables::tables;
 use crate::{
     packet::{Packet, ping, tcp, too_big, udp},
     world::{World, service, settings},

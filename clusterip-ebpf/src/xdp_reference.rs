@@ -1,0 +1,88 @@
+//! What the bench runs at a driver: the packet function with its end, a turn to the device that the packet came by, and that turn
+//! alone. The agent never loads these.
+
+use aya_ebpf::{
+    bindings::{
+        xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX},
+        xdp_md,
+    },
+    macros::xdp,
+    programs::XdpContext,
+};
+use clusterip_common::packet::{self, Frame as _, Link, Next, Verdict};
+
+use crate::{env::KernelEnv, frame::xdp::XdpFrame, maps::work};
+
+/// No action of XDP: the packet is to be translated.
+const TRANSLATE: u32 = 0x100;
+/// No IP header begins behind this.
+const FARTHEST: usize = 31;
+
+/// The turn alone.
+#[xdp]
+fn cip_xdp_turn(_ctx: XdpContext) -> u32 {
+    XDP_TX
+}
+
+/// The other end of the wire.
+#[xdp]
+fn cip_xdp_sink(_ctx: XdpContext) -> u32 {
+    XDP_DROP
+}
+
+/// What comes from another node for a service, in a flow that is known, and the turn. What begins a flow is not for here.
+#[xdp]
+fn cip_xdp_service(ctx: XdpContext) -> u32 {
+    let context = ctx.ctx;
+    let mut frame = XdpFrame::new(ctx);
+    let network = match packet::admit(&mut frame, &KernelEnv, Link::Ethernet) {
+        Ok(network) => network,
+        Err(verdict) => return action(&frame, verdict),
+    };
+    match flow(context, network.offset, network.is_v6) {
+        TRANSLATE => translate(context, network.offset),
+        action => action,
+    }
+}
+
+/// A function of its own for the sake of the stack, as the one below.
+#[inline(never)]
+fn flow(context: *mut xdp_md, network: usize, is_v6: bool) -> u32 {
+    let mut frame = at(context, network);
+    let Some(work) = work() else {
+        return XDP_ABORTED;
+    };
+    match packet::flow_from_pod(&mut frame, &KernelEnv, is_v6, work) {
+        Next::Translate => TRANSLATE,
+        Next::Verdict(verdict) => action(&frame, verdict),
+        _ => XDP_ABORTED,
+    }
+}
+
+#[inline(never)]
+fn translate(context: *mut xdp_md, network: usize) -> u32 {
+    let mut frame = at(context, network);
+    let Some(work) = work() else {
+        return XDP_ABORTED;
+    };
+    let verdict = packet::translate(&mut frame, &work.translation);
+    action(&frame, verdict)
+}
+
+#[inline(always)]
+fn at(context: *mut xdp_md, network: usize) -> XdpFrame {
+    let mut frame = XdpFrame::new(XdpContext::new(context));
+    frame.enter(network & FARTHEST);
+    frame
+}
+
+/// Counts a verdict, as the hooks of the agent do, and turns what is translated.
+#[inline(always)]
+fn action(frame: &XdpFrame, verdict: Verdict) -> u32 {
+    KernelEnv::count(verdict.outcome(), frame.len());
+    match verdict {
+        Verdict::Translated(_) => XDP_TX,
+        Verdict::Drop(_) => XDP_DROP,
+        Verdict::Pass(_) | Verdict::Refuse(_) | Verdict::Reply(_) => XDP_PASS,
+    }
+}
