@@ -1,6 +1,7 @@
 //! Everything in one run: each subject's tables as text, JSON and plots, and the document that shows them.
 
 use std::{
+    fmt::Write as _,
     fs,
     path::Path,
     process::Command,
@@ -146,10 +147,7 @@ fn filled(text: &str, mut part: impl FnMut(&str) -> Result<String>) -> Result<St
             .split_once(END)
             .with_context(|| format!("the part {name} has no end"))?;
         let written = part(name)?;
-        new.push_str(&format!(
-            "{before}{BEGIN}{name} -->\n{}\n{END}",
-            written.trim()
-        ));
+        write!(new, "{before}{BEGIN}{name} -->\n{}\n{END}", written.trim())?;
         rest = after;
     }
     ensure!(!new.is_empty(), "no part is marked");

@@ -1,6 +1,6 @@
 //! The tables of a run as files: text, JSON and a plot of each, below `target/bench`.
 
-use std::{fs, path::Path, thread};
+use std::{fmt::Write as _, fs, path::Path, thread};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -47,17 +47,14 @@ impl Document<'_> {
         let mut text = String::new();
         for table in self.tables {
             text.push_str(&table.markdown());
-            text.push_str(&format!(
-                "\n![{}]({plots}/{}.svg)\n\n",
-                table.title, table.name
-            ));
+            let _ = write!(text, "\n![{}]({plots}/{}.svg)\n\n", table.title, table.name);
         }
         let quick = if self.is_quick {
             ", a quick run: no figures"
         } else {
             ""
         };
-        text.push_str(&format!("Measured on {}{quick}.\n", machine_words()));
+        let _ = writeln!(text, "Measured on {}{quick}.", machine_words());
         text
     }
 

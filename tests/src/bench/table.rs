@@ -34,6 +34,18 @@ impl Cell {
         self
     }
 
+    fn words(&self) -> String {
+        let (low, high) = self.spread;
+        let mut text = figure(self.value);
+        if low < high {
+            let _ = write!(text, " ({}-{})", figure(low), figure(high));
+        }
+        if let Some(absolute) = self.absolute {
+            let _ = write!(text, " {}", figure(absolute));
+        }
+        text
+    }
+
     fn json(&self) -> Value {
         let Self {
             value,
@@ -99,7 +111,7 @@ impl Table {
         for Line { name, cells } in rows {
             let _ = write!(text, "{name:width$}");
             for cell in cells {
-                let cell = cell.map_or_else(|| "-".to_owned(), |cell| self.words(&cell));
+                let cell = cell.map_or_else(|| "-".to_owned(), |cell| cell.words());
                 let _ = write!(text, " {cell:>27}");
             }
             text.push('\n');
@@ -123,25 +135,13 @@ impl Table {
         for Line { name, cells } in &self.rows {
             let _ = write!(text, "| {name} |");
             for cell in cells {
-                let cell = cell.map_or_else(String::new, |cell| self.words(&cell));
+                let cell = cell.map_or_else(String::new, |cell| cell.words());
                 let _ = write!(text, " {cell} |");
             }
             text.push('\n');
         }
         for note in &self.notes {
             let _ = write!(text, "\n{note}\n");
-        }
-        text
-    }
-
-    fn words(&self, cell: &Cell) -> String {
-        let (low, high) = cell.spread;
-        let mut text = figure(cell.value);
-        if low < high {
-            let _ = write!(text, " ({}-{})", figure(low), figure(high));
-        }
-        if let Some(absolute) = cell.absolute {
-            let _ = write!(text, " {}", figure(absolute));
         }
         text
     }

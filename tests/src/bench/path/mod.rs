@@ -239,11 +239,11 @@ type All = [Vec<Option<Figures>>];
 
 fn rates((place, load): (usize, &Load), scale: &Scale, ways: &[&Way], all: &All) -> Table {
     let list = |lists: &[Vec<f64>; 4]| lists.get(place).cloned().unwrap_or_default();
-    let mut notes = way::peers();
-    notes.push(format!(
-        "One thread on one processor has both ends. {} rounds, each way right after the direct one.",
+    let notes = vec![format!(
+        "One processor has both ends. {} rounds, each way right after the direct one. kube-proxy's rules are made by the \
+         bench.",
         scale.rounds
-    ));
+    )];
     Table {
         name: format!("path-{}", load.word()),
         title: load.title().to_owned(),
@@ -274,19 +274,25 @@ fn firsts((part, word): (usize, &str), scale: &Scale, ways: &[&Way], all: &All) 
 }
 
 fn loading(scale: &Scale, ways: &[&Way], all: &All) -> Table {
-    Table {
+    let mut table = Table {
         name: "path-loading".to_owned(),
         title: "Until all services are served, once".to_owned(),
         unit: "s".to_owned(),
         notes: vec![
-            "Rules: iptables-restore or nft, of a text that is made already. clusterip: from its start with manifests of \
-             all services until it is ready."
+            way::versions(),
+            "Rules: one text, which is made already, into an empty kernel. clusterip: from its start with manifests of all \
+             services until it is ready."
                 .to_owned(),
         ],
         ..table(scale, ways, all, |figures| {
             (figures.loading > 0.0).then(|| Cell::of(vec![figures.loading]))
         })
-    }
+    };
+    // Nothing is loaded for the direct way.
+    table
+        .rows
+        .retain(|row| row.cells.iter().any(Option::is_some));
+    table
 }
 
 fn table(

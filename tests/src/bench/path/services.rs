@@ -35,7 +35,7 @@ pub(super) struct Services(pub(super) u32);
 
 impl Services {
     /// The address of one.
-    pub(super) fn vip(index: u32) -> Ipv4Addr {
+    pub(super) const fn vip(index: u32) -> Ipv4Addr {
         Ipv4Addr::from_bits(FIRST_VIP.to_bits() + index)
     }
 
@@ -66,7 +66,7 @@ impl Services {
     }
 
     /// Where a long connection goes.
-    pub(super) fn tcp(self) -> SocketAddr {
+    pub(super) const fn tcp(self) -> SocketAddr {
         if self.0 == 0 {
             SocketAddr::new(IpAddr::V4(POD), TCP_TARGET)
         } else {
@@ -75,7 +75,7 @@ impl Services {
     }
 
     /// Where datagrams go.
-    pub(super) fn udp(self) -> SocketAddr {
+    pub(super) const fn udp(self) -> SocketAddr {
         if self.0 == 0 {
             SocketAddr::new(IpAddr::V4(POD), UDP_TARGET)
         } else {

@@ -220,8 +220,8 @@ impl Ends {
         let (mut spent, mut count) = (Duration::ZERO, 0_u32);
         while spent < time {
             let start = clock.now()?;
-            let mut sent = 0;
-            while sent < BURST {
+            let mut out = 0;
+            while out < BURST {
                 let results = sendmmsg(
                     sender.as_raw_fd(),
                     &mut headers,
@@ -230,10 +230,10 @@ impl Ends {
                     [],
                     MsgFlags::empty(),
                 )?;
-                sent += results.count();
+                out += results.count();
             }
             spent += clock.since(start)?;
-            for _ in 0..sent {
+            for _ in 0..out {
                 if self.receiver.recv(&mut buffer).is_err() {
                     // Not there yet: that is a part of its way.
                     let start = clock.now()?;

@@ -41,13 +41,13 @@ pub(super) const WAYS: [Way; 6] = [
         most: u32::MAX,
     },
     Way {
-        name: "kube-proxy, iptables",
+        name: "kube-proxy's iptables",
         kind: Kind::Iptables,
         // A list that each new connection goes through, and minutes to load.
         most: 10_000,
     },
     Way {
-        name: "kube-proxy, nftables",
+        name: "kube-proxy's nftables",
         kind: Kind::Nftables,
         most: u32::MAX,
     },
@@ -112,19 +112,16 @@ impl Abilities {
     }
 }
 
-/// What made the rules, for the table.
-pub(super) fn peers() -> Vec<String> {
+/// What loads the rules, for the table.
+pub(super) fn versions() -> String {
     let said = |program: &str| {
         let output = Command::new(program).arg("--version").output().ok()?;
         let text = String::from_utf8_lossy(&output.stdout);
         text.lines().next().map(|line| line.trim().to_owned())
     };
-    let mut notes = vec![
-        "kube-proxy's rows: its rules in shape and order, made by the bench, one endpoint a service; kube-proxy itself \
-         does not run."
-            .to_owned(),
-    ];
     let versions: Vec<String> = ["iptables", "nft"].into_iter().filter_map(said).collect();
-    notes.push(format!("Loaded by {}.", versions.join(", ")));
-    notes
+    format!(
+        "kube-proxy's rules, made by the bench, are loaded by {}.",
+        versions.join(" and ")
+    )
 }
