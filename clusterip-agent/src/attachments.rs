@@ -114,6 +114,7 @@ fn follow(
             name,
             role,
             link: _,
+            is_redirected: _,
         } = device;
         match hooks.attach(&interface(*index, device)) {
             Ok(at_driver) => {
@@ -143,7 +144,9 @@ fn follow(
 }
 
 fn interface(index: u32, device: &Device) -> Interface {
-    let Device { name, role, link } = device;
+    let Device {
+        name, role, link, ..
+    } = device;
     Interface {
         index,
         name: name.clone(),

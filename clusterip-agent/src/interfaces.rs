@@ -12,7 +12,9 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use rtnetlink::{
     Handle, MulticastGroup, new_multicast_connection,
-    packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType},
+    packet_route::link::{
+        InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+    },
 };
 use tokio::{
     sync::watch,
@@ -32,6 +34,8 @@ pub struct Device {
     pub role: Role,
     /// What its frames begin with.
     pub link: Link,
+    /// Whether packets go past the stack to what is beyond it: another namespace by a veth, or other machines.
+    pub is_redirected: bool,
 }
 
 /// Devices by the kernel's number.
@@ -97,6 +101,8 @@ pub struct Wanted {
     pub pods: Globs,
     /// Ways to the outside.
     pub uplinks: Uplinks,
+    /// Whether packets may go past the stack (`--forwarding redirect`).
+    pub past_stack: bool,
 }
 
 impl Wanted {
@@ -209,6 +215,7 @@ async fn list(
     while let Some(link) = links.try_next().await.map_err(InterfaceError::List)? {
         let index = link.header.index;
         let kind = link.header.link_layer_type;
+        let is_peer = leads_to_a_namespace(&link);
         let name = link
             .attributes
             .into_iter()
@@ -234,9 +241,33 @@ async fn list(
             LinkLayerType::Ether => Link::Ethernet,
             _ => Link::None,
         };
-        devices.insert(index, Device { name, role, link });
+        let is_redirected =
+            wanted.past_stack && link == Link::Ethernet && (role == Role::Uplink || is_peer);
+        let device = Device {
+            name,
+            role,
+            link,
+            is_redirected,
+        };
+        devices.insert(index, device);
     }
     Ok(devices)
+}
+
+/// Whether a device is a veth whose other side is in another namespace, and both are up: only there a packet can be put
+/// straight to the other side.
+fn leads_to_a_namespace(link: &LinkMessage) -> bool {
+    let is_veth = |attribute: &LinkAttribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::Veth)),
+        _ => false,
+    };
+    let is_elsewhere =
+        |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::LinkNetNsId(id) if *id >= 0);
+    link.header
+        .flags
+        .contains(LinkFlags::Up | LinkFlags::LowerUp)
+        && link.attributes.iter().any(is_veth)
+        && link.attributes.iter().any(is_elsewhere)
 }
 
 #[cfg(test)]
@@ -255,6 +286,7 @@ mod tests {
         let wanted = |uplinks| Wanted {
             pods: Globs::new(&["veth*".into()]),
             uplinks,
+            past_stack: false,
         };
         let by_route = wanted(Uplinks::DefaultRoutes);
         assert_eq!(by_route.claims("eth0", true), (false, true));

@@ -35,3 +35,4 @@ pub mod state;
 pub mod supervisor;
 pub mod trace;
 pub mod view;
+pub mod ways;

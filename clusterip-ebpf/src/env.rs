@@ -13,15 +13,16 @@ use clusterip_common::{
         FragmentKey, Inside, InsideKey, Outcome, Service, ServiceId, ServiceKey, Settings,
         SlotIndex, Traffic, endpoint,
     },
-    packet::{Env, FlowEntry, FlowError, Table},
+    packet::{Beyond, Env, Exit, FlowEntry, FlowError, Table, Way},
     wire::{Addr, Be16},
 };
 
 use crate::{
-    event,
+    event, leave,
     maps::{
-        AFFINITY, BACKEND_COUNTS, BACKENDS, CURSORS, ENDPOINTS, ERRORS, FLOWS, FRAGMENTS,
-        HALF_OPEN, INSIDE, LIVE_FLOWS, OUTCOMES, SERVICE_COUNTS, SERVICES, SETTINGS, SLOTS,
+        AFFINITY, BACKEND_COUNTS, BACKENDS, CURSORS, DEVICES, ENDPOINTS, ERRORS, EXITS, FLOWS,
+        FRAGMENTS, HALF_OPEN, INSIDE, LIVE_FLOWS, OUTCOMES, SERVICE_COUNTS, SERVICES, SETTINGS,
+        SLOTS, WAYS,
     },
 };
 
@@ -233,6 +234,38 @@ impl Env for KernelEnv {
             key: Key::new(InsideKey::WHOLE.into(), address),
         };
         INSIDE.get(&place.key).copied()
+    }
+
+    #[inline(always)]
+    fn changes(&self) -> u32 {
+        leave::changes()
+    }
+
+    #[inline(always)]
+    fn way(&self, place: u32) -> Option<Way> {
+        WAYS.get(place).copied()
+    }
+
+    #[inline(always)]
+    fn set_way(&self, place: u32, way: &Way) {
+        if let Some(known) = WAYS.get_ptr_mut(place) {
+            // SAFETY: this CPU's own, and a program is not preempted by another on its CPU.
+            unsafe { *known = *way };
+        }
+    }
+
+    #[inline(always)]
+    fn beyond(&self, device: u32) -> Beyond {
+        // SAFETY: the value is copied at once.
+        unsafe { DEVICES.get(device) }.map_or(Beyond::UNKNOWN, |beyond| Beyond(*beyond))
+    }
+
+    #[inline(always)]
+    fn count_exit(&self, exit: Exit, bytes: usize) {
+        if let Some(traffic) = EXITS.get_ptr_mut(exit.index()) {
+            // SAFETY: as in `count`.
+            add(unsafe { &mut *traffic }, bytes);
+        }
     }
 
     #[inline(always)]

@@ -64,7 +64,7 @@ struct Note {
 
 /// A place that the agent writes and programs read.
 #[repr(transparent)]
-struct Written<T>(UnsafeCell<T>);
+pub(crate) struct Written<T>(pub(crate) UnsafeCell<T>);
 
 // SAFETY: read field by field by `get`, each in one access; any mixture of old and new is good for a moment.
 unsafe impl<T> Sync for Written<T> {}

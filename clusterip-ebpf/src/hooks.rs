@@ -9,7 +9,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use clusterip_common::{
     abi::{BackendId, EventHook, Outcome},
-    packet::{self, Frame as _, Link, Network, Next, Verdict},
+    packet::{self, Env as _, Frame as _, Link, Network, Next, Verdict},
     wire::Be16,
 };
 
@@ -17,6 +17,7 @@ use crate::{
     env::KernelEnv,
     event::{keep, notice, told},
     frame::tc::TcFrame,
+    leave,
     maps::work,
 };
 
@@ -27,8 +28,10 @@ const REFUSED: i32 = 0x100;
 const ADMITTED: i32 = -0x200;
 const CHOOSE: i32 = -0x201;
 const CHOOSE_AGAIN: i32 = -0x202;
-const BESIDE: i32 = -0x203;
-const TRANSLATE: i32 = -0x204;
+pub(crate) const BESIDE: i32 = -0x203;
+pub(crate) const TRANSLATE: i32 = -0x204;
+const TURN: i32 = -0x205;
+pub(crate) const LOOK_UP: i32 = -0x206;
 /// An array has its only entry: this is for the verifier.
 const LOST: Next = Next::Verdict(Verdict::Drop(Outcome::ReplyFailed));
 /// Marks: what a way answers is a number and no action, an entry is replaced.
@@ -93,13 +96,27 @@ fn request(ctx: TcContext, link: Link) -> i32 {
     let action = match cip_way_flow_from_pod(skb, place, family) {
         CHOOSE => begin(skb, place, 0),
         CHOOSE_AGAIN => begin(skb, place, REPLACES),
-        BESIDE => cip_way_beside(skb, place, family),
+        TURN => match leave::turn(skb, place, family) {
+            BESIDE => return beside(skb, place, family),
+            action => return action,
+        },
+        BESIDE => return beside(skb, place, family),
         action => action,
     };
     match action {
+        TRANSLATE if KernelEnv.settings().is_past_stack() => leave::send(skb, place),
         TRANSLATE => cip_way_translate(skb, place),
         action if action < REFUSED => action,
         refused => cip_way_answer(skb, place, refused - REFUSED),
+    }
+}
+
+/// What goes past the services goes by the stack.
+#[inline(always)]
+fn beside(skb: *mut __sk_buff, place: u32, family: u32) -> i32 {
+    match cip_way_beside(skb, place, family) {
+        TRANSLATE => cip_way_translate(skb, place),
+        action => action,
     }
 }
 
@@ -241,13 +258,15 @@ extern "C" fn cip_way_beside(skb: *mut __sk_buff, network: u32, is_v6: u32) -> i
 
 /// What a way comes to.
 #[inline(always)]
-fn go_on(frame: &TcFrame, next: Next) -> i32 {
+pub(crate) fn go_on(frame: &TcFrame, next: Next) -> i32 {
     match next {
         Next::Translate => TRANSLATE,
         Next::Verdict(verdict) => tc_action(frame, verdict),
         Next::Choose { replaces: false } => CHOOSE,
         Next::Choose { replaces: true } => CHOOSE_AGAIN,
         Next::Beside => BESIDE,
+        Next::Turn => TURN,
+        Next::LookUp => LOOK_UP,
         Next::Backend(_) | Next::Port(_) => TC_ACT_SHOT,
     }
 }
@@ -312,7 +331,7 @@ extern "C" fn cip_way_translate(skb: *mut __sk_buff, network: u32) -> i32 {
 /// The only conversion of a verdict: counts it and tells the kernel. What goes on is left to the next program (a CNI's)
 /// and then to the stack.
 #[inline(always)]
-fn tc_action(frame: &TcFrame, verdict: Verdict) -> i32 {
+pub(crate) fn tc_action(frame: &TcFrame, verdict: Verdict) -> i32 {
     if let Verdict::Refuse(reason) = verdict {
         return REFUSED + reason.index().cast_signed();
     }

@@ -9,7 +9,7 @@ use clusterip_common::{
         Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, Fragment, FragmentKey,
         Inside, Service, ServiceKey, Settings, SocketFlow, SocketKey, Traffic, maps,
     },
-    packet::Work,
+    packet::{Exit, WAYS as PLACES, Way, Work},
     wire::Addr,
 };
 
@@ -75,6 +75,18 @@ pub(crate) static OUTCOMES: PerCpuArray<Traffic> =
 /// What one way of a packet leaves for the next: of the packet that this CPU is at. Nobody else looks at it.
 #[map]
 static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
+
+/// What this CPU remembers of ways past the stack: of this load alone.
+#[map]
+pub(crate) static WAYS: PerCpuArray<Way> = PerCpuArray::with_max_entries(PLACES, 0);
+
+/// Which ways packets went on. Of this load alone.
+#[map]
+pub(crate) static EXITS: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(Exit::COUNT, 0);
+
+/// What devices lead to, by their number: the agent that loaded this says so.
+#[map]
+pub(crate) static DEVICES: HashMap<u32, u32> = HashMap::with_max_entries(maps::DEVICES, 0);
 
 /// This CPU's.
 #[inline(always)]

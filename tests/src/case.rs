@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use clusterip_common::packet::{Link, Verdict};
+use clusterip_common::packet::{Exit, Link, Verdict};
 
 use crate::{
     packet::{Packet, dump},
@@ -38,6 +38,8 @@ pub enum Step {
         verdict: Verdict,
         /// As it is expected to be afterwards.
         output: Bytes,
+        /// Which way it is expected to go on, where that is counted.
+        exit: Option<Exit>,
     },
     /// The agent changes the tables.
     Change(fn(&mut World)),
@@ -81,6 +83,7 @@ impl Case {
             input,
             verdict,
             output,
+            exit: None,
         });
         self
     }
@@ -125,6 +128,15 @@ impl Case {
     #[must_use]
     pub fn leaves(self, input: &Packet, verdict: Verdict, output: &Packet) -> Self {
         self.frame(Hook::ToUplink, input, verdict, output)
+    }
+
+    /// The last frame goes on this way.
+    #[must_use]
+    pub fn by(mut self, way: Exit) -> Self {
+        if let Some(Step::Frame { exit, .. }) = self.steps.last_mut() {
+            *exit = Some(way);
+        }
+        self
     }
 
     /// Leaves the case out in the kernel.

@@ -130,6 +130,16 @@ impl Metrics {
             .sum()
     }
 
+    /// How many packets went on by a way, where there is a choice.
+    #[must_use]
+    pub fn forwarded(&self, way: &str) -> u64 {
+        let samples = self.named("clusterip_forwarded_packets_total");
+        samples
+            .filter(|sample| sample.labels.get("way").is_some_and(|found| found == way))
+            .map(count)
+            .sum()
+    }
+
     /// Every service port and its addresses, in order.
     #[must_use]
     pub fn frontends(&self) -> Vec<Frontend> {

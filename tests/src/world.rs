@@ -1,16 +1,18 @@
 //! The world of a packet case: which services there are, and what is in the maps because of it.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use clusterip_agent::{
     model::inside::{Inside, Ranges},
     plan::{Tables, desired},
+    trace::memory::HostEnv,
 };
 use clusterip_common::{
     abi::{
         Algorithm, Backend, BackendId, BackendState, Range, Service, ServiceFlags, ServiceId,
         ServiceKey, Settings, SlotIndex,
     },
+    packet::{Beyond, Found, Macs, Route},
     wire::{Addr, Be16, Proto},
 };
 
@@ -19,6 +21,49 @@ use clusterip_common::{
 pub struct World {
     /// What the maps hold.
     pub tables: Tables,
+    /// Where there are routes to, if packets may go past the stack.
+    pub legs: Vec<Leg>,
+}
+
+/// Ethernet address of the next hop of any route,
+pub const NEXT_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
+/// and of its device.
+pub const DEVICE_MAC: [u8; 6] = [2, 0, 0, 0, 1, 2];
+
+/// What a route leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Leads {
+    /// A pod's veth.
+    Pod,
+    /// A pod's veth, and nobody knows the pod's Ethernet address.
+    Unresolved,
+    /// Other machines.
+    Uplink,
+    /// A device that nobody knows.
+    Elsewhere,
+}
+
+impl Leads {
+    /// What programs are told of the device.
+    #[must_use]
+    pub const fn beyond(self) -> Beyond {
+        match self {
+            Self::Pod | Self::Unresolved => Beyond::POD,
+            Self::Uplink => Beyond::UPLINK,
+            Self::Elsewhere => Beyond::UNKNOWN,
+        }
+    }
+}
+
+/// A route to one address, by a device of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Leg {
+    /// The address.
+    pub to: IpAddr,
+    /// What it leads to.
+    pub leads: Leads,
+    /// The longest packet.
+    pub mtu: u32,
 }
 
 /// A world with nothing in it.
@@ -100,6 +145,45 @@ impl World {
         let ranges = Ranges::from([(range.parse().expect("ADDRESS/PREFIX"), whose)]);
         self.tables.inside.extend(desired::inside(&ranges));
         self
+    }
+
+    /// With a route to an address, where packets may go past the stack.
+    ///
+    /// # Panics
+    /// The text is no address.
+    #[must_use]
+    pub fn way(mut self, to: &str, leads: Leads, mtu: u32) -> Self {
+        let to = to.parse().expect("ADDRESS");
+        self.legs.push(Leg { to, leads, mtu });
+        self
+    }
+
+    /// The settings that go with it.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        Settings {
+            past_stack: (!self.legs.is_empty()).into(),
+            ..settings()
+        }
+    }
+
+    /// It on the host.
+    #[must_use]
+    pub fn host(&self) -> HostEnv {
+        let env = HostEnv::new(self.tables.clone(), self.settings());
+        for (device, Leg { to, leads, mtu }) in (1..).zip(self.legs.iter().copied()) {
+            let route = Route {
+                found: match leads {
+                    Leads::Unresolved => Found::NoNeighbour,
+                    _ => Found::All,
+                },
+                device,
+                mtu,
+                macs: Macs::new(NEXT_MAC, DEVICE_MAC),
+            };
+            env.routes.borrow_mut().insert(to, (route, leads.beyond()));
+        }
+        env
     }
 
     /// Changes the heads of all services in place.

@@ -13,7 +13,7 @@ use clusterip_tests::{
 
 fn run(case: &Case) -> Result<(), String> {
     let mut world = case.world.clone();
-    let env = HostEnv::new(world.tables.clone(), settings());
+    let env = world.host();
     for (number, step) in case.steps.iter().enumerate() {
         match step {
             Step::Frame {
@@ -22,6 +22,7 @@ fn run(case: &Case) -> Result<(), String> {
                 input,
                 verdict,
                 output,
+                exit,
             } => {
                 let wanted = Seen {
                     verdict: *verdict,
@@ -29,6 +30,14 @@ fn run(case: &Case) -> Result<(), String> {
                 };
                 let seen = env.pass(*hook, *link, input);
                 compare(case, number, input, &wanted, &seen)?;
+                let went = env.exits.take();
+                if !went.iter().eq(exit.iter()) {
+                    return Err(format!(
+                        "{}, step {}: went {went:?}, wanted {exit:?}",
+                        case.name,
+                        number + 1
+                    ));
+                }
             }
             Step::Change(change) => {
                 change(&mut world);

@@ -39,9 +39,34 @@ struct Part {
     /// Arguments of one `cargo test` each.
     runs: &'static [&'static [&'static str]],
     privileged: bool,
+    /// Once more with another option of the agent, in its environment, and only the tests of these names.
+    again: Option<Again>,
 }
 
-const PARTS: [Part; 4] = [
+#[derive(Clone, Copy)]
+struct Again {
+    variable: (&'static str, &'static str),
+    only: &'static [&'static str],
+}
+
+/// What is about packets holds whichever way they go (docs/forwarding.md).
+const PAST_THE_STACK: Again = Again {
+    variable: ("CLUSTERIP_FORWARDING", "redirect"),
+    only: &[
+        "bulk::",
+        "changes::",
+        "choosing::",
+        "hairpin::",
+        "mtu::",
+        "packets::",
+        "refusals::",
+        "restarts::",
+        "traffic::",
+        "uplink::",
+    ],
+};
+
+const PARTS: [Part; 5] = [
     Part {
         choice: Choice::Host,
         name: "host",
@@ -85,6 +110,7 @@ const PARTS: [Part; 4] = [
             ],
         ],
         privileged: false,
+        again: None,
     },
     Part {
         choice: Choice::Scenarios,
@@ -92,6 +118,7 @@ const PARTS: [Part; 4] = [
         proves: "objects in, the right map contents out, also while one write in ten fails",
         runs: &[&["-p", "clusterip-tests", "--test", "scenarios"]],
         privileged: false,
+        again: None,
     },
     Part {
         choice: Choice::Kernel,
@@ -106,6 +133,7 @@ const PARTS: [Part; 4] = [
             "kernel",
         ]],
         privileged: true,
+        again: None,
     },
     Part {
         choice: Choice::Netns,
@@ -120,6 +148,15 @@ const PARTS: [Part; 4] = [
             "flood",
         ]],
         privileged: true,
+        again: None,
+    },
+    Part {
+        choice: Choice::Netns,
+        name: "netns-redirect",
+        proves: "what is about packets once more, with --forwarding redirect",
+        runs: &[&["-p", "clusterip-tests", "--test", "netns"]],
+        privileged: true,
+        again: Some(PAST_THE_STACK),
     },
 ];
 
@@ -142,7 +179,9 @@ pub(crate) fn command(
     }
     let mut summary = Summary::new("test");
     for part in PARTS {
-        if choice == Choice::All || choice == part.choice {
+        // Who names tests says with the variable which way packets go.
+        let is_wanted = part.again.is_none() || filter.is_empty();
+        if is_wanted && (choice == Choice::All || choice == part.choice) {
             summary.step(part.name, part.proves, || play(workspace, &part, filter))?;
         }
     }
@@ -179,7 +218,13 @@ fn play(workspace: &Path, part: &Part, filter: &[String]) -> anyhow::Result<Outc
         }
         let mut test = command();
         test.env(AGENT, artifact("clusterip", Profile::Dev)?);
-        if !filter.is_empty() {
+        if let Some(Again {
+            variable: (name, value),
+            only,
+        }) = part.again
+        {
+            test.env(name, value).arg("--").args(only);
+        } else if !filter.is_empty() {
             test.arg("--").args(filter);
         }
         passed &= tally(&mut test, &mut sum)?;

@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 use crate::{
-    config::{Config, Flags, RUN, UplinkMode},
+    config::{Config, Flags, Forwarding, RUN, UplinkMode},
     interfaces::{Globs, Uplinks, Wanted},
     logging,
 };
@@ -76,5 +76,6 @@ fn devices_of(config: &Config) -> Wanted {
             }
             UplinkMode::Tc | UplinkMode::Auto => Uplinks::Named(Globs::new(&config.uplinks)),
         },
+        past_stack: config.forwarding == Forwarding::Redirect,
     }
 }

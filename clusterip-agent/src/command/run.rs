@@ -19,7 +19,7 @@ use crate::{
     attachments,
     census::Census,
     clock::{Clock, monotonic},
-    config::{Config, Flags, RUN, SocketLb, UplinkMode},
+    config::{Config, Flags, Forwarding, RUN, SocketLb, UplinkMode},
     dataplane::{
         attach::{Hooks, Mode},
         bpf::Bpf,
@@ -32,6 +32,7 @@ use crate::{
         netns,
         pins::Pins,
         sockets::SocketMaps,
+        ways::{self as way_maps, DeviceMap, Exits},
     },
     dns::{self, metrics::Names},
     expiry,
@@ -46,6 +47,7 @@ use crate::{
     source::{kube_dns, manifests::Reload},
     state::Store,
     supervisor,
+    ways::Ways,
 };
 
 /// Batches of events that may wait; the reconciler takes all that wait as one.
@@ -73,6 +75,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let capacity = loaded.capacity().to_vec();
     diagnose(&config, &mut loaded)?;
     attach_sockets(&mut loaded, &pins, sockets.as_ref())?;
+    let (ways, exits) = ways(&config, &mut loaded)?;
     let resolver = super::resolver(&config, kept);
     let reconciler = Reconciler::new(maps, resolver, store, limits(&loaded));
     let names = names::open(&config).await?;
@@ -122,6 +125,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         counters: CounterMaps::open(&pins)?,
         census,
         capacity,
+        exits,
         per_backend: config.metrics_per_backend,
         facts: super::version::facts(),
         last_size: AtomicUsize::default(),
@@ -144,7 +148,8 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         () = source.run(&config.node_name, health.published.clone(), events) => anyhow::bail!("the watch on the source of objects ended"),
         () = supervised(health) => {}
         () = interfaces::watch_by(interfaces, devices) => {}
-        () = attachments::keep(hooks, wanted, attached) => {}
+        () = attachments::keep(hooks, wanted.clone(), attached) => {}
+        () = followed(ways, wanted) => {}
         _never = async { tokio::join!(connected, expiry) } => {}
         () = api => anyhow::bail!("the API ended"),
         () = told_to_stop => {}
@@ -164,6 +169,26 @@ fn told_to_stop() -> anyhow::Result<impl Future<Output = ()> + use<>> {
         }
         supervisor::stopping();
     })
+}
+
+/// What goes past the stack, if that is wanted: the ways, and their counters.
+type Watched = Option<(Ways, DeviceMap)>;
+
+fn ways(config: &Config, loaded: &mut Loaded) -> anyhow::Result<(Watched, Option<Exits>)> {
+    if config.forwarding == Forwarding::Stack {
+        return Ok((None, None));
+    }
+    let (devices, changes, exits) = way_maps::open(loaded)?;
+    let ways = Ways::new(changes);
+    ways.listen().context("listen to changes of routes")?;
+    Ok((Some((ways, devices)), Some(exits)))
+}
+
+async fn followed(ways: Watched, devices: watch::Receiver<Option<interfaces::Devices>>) {
+    match ways {
+        Some((ways, map)) => ways.keep(map, devices).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// It ends where no service manager listens any more; the agent does not.
@@ -307,6 +332,7 @@ pub(super) fn settings(config: &Config) -> Settings {
             .map_or(Range::EMPTY, range_of)
     };
     let settings = Settings {
+        past_stack: u64::from(config.forwarding == Forwarding::Redirect),
         service_v4: range(true),
         service_v6: range(false),
         ..Settings::DEFAULT

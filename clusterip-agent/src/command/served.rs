@@ -8,7 +8,7 @@ use crate::{
     api::{self, socket::Socket},
     attachments::Attachments,
     census::Census,
-    config::{Config, SocketLb, Source},
+    config::{Config, Forwarding, SocketLb, Source},
     dataplane::{
         attach::Mode,
         events::Events,
@@ -53,6 +53,11 @@ impl Served {
                 SocketLb::Host if self.sockets => "host",
                 SocketLb::All if self.sockets => "all",
                 SocketLb::Host | SocketLb::All | SocketLb::Off => "off",
+            }
+            .to_owned(),
+            forwarding: match config.forwarding {
+                Forwarding::Stack => "stack",
+                Forwarding::Redirect => "redirect",
             }
             .to_owned(),
             bpffs: config.bpffs.display().to_string(),

@@ -120,7 +120,7 @@ fn page(status: &Status) -> String {
         (
             "dataplane",
             format!(
-                "{}, {} frontends, {} backends{}; {}, sockets {}, pinned below {}",
+                "{}, {} frontends, {} backends{}; {}, sockets {}, forwarding {}, pinned below {}",
                 if dataplane.programmed {
                     "follows"
                 } else {
@@ -136,6 +136,7 @@ fn page(status: &Status) -> String {
                 },
                 agent.mode,
                 agent.socket_lb,
+                agent.forwarding,
                 agent.bpffs
             ),
         ),
@@ -214,7 +215,7 @@ mod tests {
             "version": 1, "healthy": true,
             "agent": {
                 "version": "1.2.3", "abi": 7, "kernel": "6.12.1", "node": "node-a", "pid": 42, "ageSeconds": 300,
-                "mode": "tcx", "socketLb": "host", "bpffs": "/sys/fs/bpf/clusterip",
+                "mode": "tcx", "socketLb": "host", "forwarding": "stack", "bpffs": "/sys/fs/bpf/clusterip",
             },
             "source": {"kind": "manifests", "place": "/m", "synced": true, "services": 1, "podAddresses": 4},
             "dataplane": {"programmed": true, "waiting": 0, "frontends": 4, "backends": 8},
@@ -238,7 +239,7 @@ mod tests {
 status      healthy
 agent       clusterip 1.2.3 (ABI 7), process 42, up 5m, node node-a, kernel 6.12.1
 source      manifests /m: read, 1 services, 4 pod addresses
-dataplane   follows, 4 frontends, 8 backends; tcx, sockets host, pinned below /sys/fs/bpf/clusterip
+dataplane   follows, 4 frontends, 8 backends; tcx, sockets host, forwarding stack, pinned below /sys/fs/bpf/clusterip
 interfaces  2: veth1 veth2
 problems    none
 maps

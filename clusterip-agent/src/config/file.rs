@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use serde_saphyr::Spanned;
 
-use super::{API_VERSION, KIND, NOT_YET, OPTIONS, key};
+use super::{API_VERSION, KIND, OPTIONS, key};
 
 /// A value in the file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -101,9 +101,6 @@ pub(super) fn settings(path: &Path, text: &str) -> Result<BTreeMap<String, Setti
             }
             _ if OPTIONS.iter().any(|option| key(option.flag) == name) => {
                 settings.insert(name, Setting { text, place });
-            }
-            _ if NOT_YET.iter().any(|flag| key(flag) == name) => {
-                return Err(wrong("not supported yet; take it away".to_owned()));
             }
             _ => {
                 let known: Vec<String> = OPTIONS.iter().map(|option| key(option.flag)).collect();

@@ -24,7 +24,7 @@ pub use file::FileError;
 pub use flags::{CHECK, Flags, PLAN, RUN};
 pub use flow_timeouts::FlowTimeouts;
 pub use sources::Source;
-pub use values::{DnsLog, LogFormat, SocketLb, UplinkMode};
+pub use values::{DnsLog, Forwarding, LogFormat, SocketLb, UplinkMode};
 
 use crate::model::{exposure::NodePortAddresses, service::Algorithm};
 
@@ -35,9 +35,6 @@ const KIND: &str = "AgentConfiguration";
 
 /// Host sides of the pods' devices, unless it is said otherwise: as bridge, ptp, flannel and kindnet name them, and Calico.
 pub(crate) const POD_INTERFACES: &str = "veth*,cali*";
-
-/// Documented options that are for later: an error, since an option without effect would be a trap.
-const NOT_YET: [&str; 1] = ["forwarding"];
 
 /// One option.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +107,8 @@ options! {
     uplinks: Vec<String> = "uplinks" "GLOB[,GLOB]", Some(""), RUN, values::globs, as_is;
     /// How services are kept from clients outside: tc, auto (at the driver too where it has native XDP), or off
     uplink_mode: UplinkMode = "uplink-mode" "tc|auto|off", Some("tc"), RUN, values::uplink_mode, as_is;
+    /// How translated packets go on: by the node's stack, or past it straight to their pod (redirect)
+    forwarding: Forwarding = "forwarding" "stack|redirect", Some("stack"), RUN, values::forwarding, as_is;
     /// Ranges of pods' addresses, which are inside beside what the Node objects say
     pod_cidrs: Vec<IpNet> = "pod-cidr" "CIDR[,CIDR]", Some(""), RUN | PLAN, values::ranges, as_is;
     /// How a backend is chosen unless the service says otherwise: round-robin, random, maglev or least-connections

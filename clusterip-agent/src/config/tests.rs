@@ -49,6 +49,7 @@ fn the_defaults_are_those_of_the_documentation() {
             uplink_mode: UplinkMode::Tc,
             algorithm: Algorithm::RoundRobin,
             socket_lb: SocketLb::Host,
+            forwarding: Forwarding::Stack,
             cgroup: None,
             nodeport_addresses: NodePortAddresses::Primary,
             nodeport_range: 30_000..=32_767,
@@ -301,7 +302,6 @@ fn a_bad_file_says_where() {
             "manifests: /m\nmax-flows: 1\n",
             ":2:12: max-flows: unknown key",
         ),
-        ("forwarding: x\n", ":1:13: forwarding: not supported yet"),
         (
             "kind: Config\n",
             ":1:7: kind: is \"Config\", must be AgentConfiguration",
@@ -344,10 +344,6 @@ fn what_differs_is_named_by_its_flag() {
 fn each_option_is_one_word_in_three_spellings() {
     assert_eq!(variable("max-flows"), "CLUSTERIP_MAX_FLOWS");
     assert_eq!(key("metrics-bind-address"), "metricsBindAddress");
-    for option in OPTIONS {
-        let is_later = NOT_YET.contains(&option.flag);
-        assert!(!is_later, "{} is supported", option.flag);
-    }
 }
 
 #[test]

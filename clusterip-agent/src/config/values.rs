@@ -36,6 +36,16 @@ pub enum SocketLb {
     Off,
 }
 
+/// How translated packets go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Forwarding {
+    /// By the node's stack.
+    Stack,
+    /// Past it where that can be.
+    Redirect,
+}
+
 /// Which questions to the resolver are logged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -90,6 +100,14 @@ pub(super) fn socket_lb(text: &str) -> Result<SocketLb, String> {
         "all" => Ok(SocketLb::All),
         "off" => Ok(SocketLb::Off),
         _ => Err("must be host, all or off".to_owned()),
+    }
+}
+
+pub(super) fn forwarding(text: &str) -> Result<Forwarding, String> {
+    match text {
+        "stack" => Ok(Forwarding::Stack),
+        "redirect" => Ok(Forwarding::Redirect),
+        _ => Err("must be stack or redirect".to_owned()),
     }
 }
 

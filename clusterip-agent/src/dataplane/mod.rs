@@ -29,6 +29,7 @@ pub mod sockets;
 mod swap;
 pub mod takeover;
 mod ticks;
+pub mod ways;
 
 pub use faulty::Faulty;
 pub use memory::Memory;

@@ -63,6 +63,10 @@ catalog! {
     OUTCOME_PACKETS = "outcome_packets", Counter, &["outcome"];
     /// Bytes of packets by what became of them
     OUTCOME_BYTES = "outcome_bytes", Counter, &["outcome"];
+    /// Translated packets of services by the way they went on, since the agent started; with --forwarding redirect
+    FORWARDED_PACKETS = "forwarded_packets", Counter, &["way"];
+    /// Bytes of translated packets by the way they went on
+    FORWARDED_BYTES = "forwarded_bytes", Counter, &["way"];
     /// Entries that a map has room for
     MAP_CAPACITY = "map_capacity", Gauge, &["map"];
     /// Entries in use, of the maps where that means something

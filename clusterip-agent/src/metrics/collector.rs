@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use clusterip_common::abi::{Counters, Outcome, Traffic, maps};
+use clusterip_common::{
+    abi::{Counters, Outcome, Traffic, maps},
+    packet::Exit,
+};
 use tokio::sync::watch;
 
 use super::{
@@ -20,7 +23,10 @@ use super::{
 use crate::{
     attachments::{Attachment, Attachments},
     census::{Census, Count},
-    dataplane::counters::{CounterMaps, Swept},
+    dataplane::{
+        counters::{CounterMaps, Swept},
+        ways::Exits,
+    },
     interfaces::Devices,
     model::object::ObjectName,
     plan::Placement,
@@ -47,6 +53,8 @@ pub struct Figures {
     pub census: Arc<Census>,
     /// Capacities of the maps, by name.
     pub capacity: Vec<(&'static str, u32)>,
+    /// The ways on, where there is a choice.
+    pub exits: Option<Exits>,
     /// Whether each backend has series of its own.
     pub per_backend: bool,
     /// Versions.
@@ -127,6 +135,7 @@ impl Figures {
         endpoints(&mut page, &published, &balancers);
         self.traffic(&mut page, &published, &balancers, count.as_deref());
         self.outcomes(&mut page);
+        self.exits(&mut page);
         self.maps(&mut page, &published, count.as_deref());
         self.devices(&mut page);
         state(&mut page, &published);
@@ -199,6 +208,26 @@ impl Figures {
             family.add([labels.as_str()], traffic.packets);
         }
         let mut family = page.family(&catalog::OUTCOME_BYTES);
+        for (labels, traffic) in &all {
+            family.add([labels.as_str()], traffic.bytes);
+        }
+    }
+
+    fn exits(&self, page: &mut Page) {
+        let mut all: Vec<(String, Traffic)> = Vec::new();
+        if let Some(exits) = &self.exits {
+            for exit in Exit::ALL {
+                match exits.of(*exit) {
+                    Ok(traffic) => all.push((labels(&[("way", exit.name())]), traffic)),
+                    Err(error) => log::warn!(error:err; "a way is left out"),
+                }
+            }
+        }
+        let mut family = page.family(&catalog::FORWARDED_PACKETS);
+        for (labels, traffic) in &all {
+            family.add([labels.as_str()], traffic.packets);
+        }
+        let mut family = page.family(&catalog::FORWARDED_BYTES);
         for (labels, traffic) in &all {
             family.add([labels.as_str()], traffic.bytes);
         }

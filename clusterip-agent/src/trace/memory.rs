@@ -13,7 +13,7 @@ use clusterip_common::{
         event::{CAPTURE, Record},
     },
     packet::{
-        Env, FlowEntry, FlowError, Frame, Table, Verdict, Work,
+        Ask, Beyond, Env, Exit, FlowEntry, FlowError, Frame, Route, Table, Verdict, Way, Work,
         event::{self, wants_frame},
         socket::SocketTable,
     },
@@ -68,6 +68,16 @@ pub struct HostEnv {
     pub backends: RefCell<BTreeMap<BackendId, Counters>>,
     /// Counters by outcome.
     pub outcomes: RefCell<BTreeMap<Outcome, Traffic>>,
+    /// What is remembered of ways.
+    pub ways: RefCell<BTreeMap<u32, Way>>,
+    /// How often they have changed.
+    pub changes: Cell<u32>,
+    /// The routes, by address: what the kernel would say, and what is beyond the device.
+    pub routes: RefCell<BTreeMap<std::net::IpAddr, (Route, Beyond)>>,
+    /// How often a route was asked for.
+    pub route_questions: Cell<u32>,
+    /// The ways that packets went on, in order.
+    pub exits: RefCell<Vec<Exit>>,
     /// Which events are wanted.
     pub watch: Cell<Watch>,
     /// The events so far.
@@ -101,6 +111,11 @@ impl HostEnv {
             services: RefCell::default(),
             backends: RefCell::default(),
             outcomes: RefCell::default(),
+            ways: RefCell::default(),
+            changes: Cell::default(),
+            routes: RefCell::default(),
+            route_questions: Cell::default(),
+            exits: RefCell::default(),
             watch: Cell::new(Watch::NOBODY),
             events: RefCell::default(),
             ended: Cell::default(),
@@ -325,6 +340,34 @@ impl Env for HostEnv {
         self.counters(service, backend, |counters| {
             add(&mut counters.replies, bytes);
         });
+    }
+
+    fn changes(&self) -> u32 {
+        self.changes.get()
+    }
+
+    fn way(&self, place: u32) -> Option<Way> {
+        Some(self.ways.borrow().get(&place).copied().unwrap_or(Way::NONE))
+    }
+
+    fn set_way(&self, place: u32, way: &Way) {
+        self.ways.borrow_mut().insert(place, *way);
+    }
+
+    fn beyond(&self, device: u32) -> Beyond {
+        let routes = self.routes.borrow();
+        let mut found = routes.values().filter(|(route, _)| route.device == device);
+        found.next().map_or(Beyond::UNKNOWN, |(_, beyond)| *beyond)
+    }
+
+    fn route(&self, ask: &Ask) -> Route {
+        self.route_questions.set(self.route_questions.get() + 1);
+        let found = self.routes.borrow().get(&ask.target.into()).copied();
+        found.map_or(Route::NONE, |(route, _)| route)
+    }
+
+    fn count_exit(&self, exit: Exit, _bytes: usize) {
+        self.exits.borrow_mut().push(exit);
     }
 
     fn keep<F: Frame>(&self, frame: &F) {

@@ -27,6 +27,13 @@ pub struct InterfaceView {
     pub role: String,
     /// tcx or clsact; with xdp in front where the device's driver has one too.
     pub mode: String,
+    /// How translated packets go on to it: stack, or redirect.
+    #[serde(default = "stack")]
+    pub forwarding: String,
+}
+
+fn stack() -> String {
+    "stack".to_owned()
 }
 
 /// The devices that are attached to.
@@ -55,6 +62,11 @@ fn view(index: u32, attachment: &Attachment) -> InterfaceView {
             format!("xdp+{mode}")
         } else {
             mode.to_string()
+        },
+        forwarding: if device.is_redirected {
+            "redirect".to_owned()
+        } else {
+            stack()
         },
     }
 }

@@ -52,6 +52,9 @@ pub struct AgentFacts {
     pub mode: String,
     /// Whose sockets are translated in their calls: host, all or off; off if there is no cgroup2 for it.
     pub socket_lb: String,
+    /// How translated packets go on: stack or redirect.
+    #[serde(default)]
+    pub forwarding: String,
     /// Where it pins.
     pub bpffs: String,
 }

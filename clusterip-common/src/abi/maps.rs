@@ -185,6 +185,9 @@ pub const OUTCOMES: Shape = shape::<u32, Traffic>(
     "outcome -> packets, bytes",
 );
 
+/// Devices that programs know what is beyond of; not pinned.
+pub const DEVICES: u32 = 4_096;
+
 /// All of them.
 pub const ALL: [Shape; 16] = [
     SERVICES,

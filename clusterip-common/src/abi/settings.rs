@@ -114,6 +114,8 @@ pub struct Settings {
     pub socket_refuses: u64,
     /// How the program tells the time.
     pub clock: Clock,
+    /// 1 where packets may go past the stack (`--forwarding redirect`), else 0.
+    pub past_stack: u64,
 }
 
 const SECOND: u64 = 1_000_000_000;
@@ -138,10 +140,18 @@ impl Settings {
         socket_netns: 0,
         socket_refuses: 0,
         clock: Clock::SLOW,
+        past_stack: 0,
     };
 }
 
 impl Settings {
+    /// Whether packets may go past the stack.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_past_stack(&self) -> bool {
+        self.past_stack != 0
+    }
+
     /// For how long a flow lives without a packet, in nanoseconds (C5).
     #[inline(always)]
     #[must_use]

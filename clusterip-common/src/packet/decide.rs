@@ -200,12 +200,23 @@ pub(super) fn reply<E: Env>(env: &E, packet: &Packet, bytes: impl Fn() -> usize)
         return hide_from_itself(env, packet);
     };
     let flow = entry.get();
+    reply_of(env, packet, (table, &entry, &flow), bytes)
+}
+
+/// A packet whose flow is known.
+#[inline(always)]
+pub(super) fn reply_of<E: Env>(
+    env: &E,
+    packet: &Packet,
+    (table, entry, flow): (Table, &E::Entry<'_>, &Flow),
+    bytes: impl Fn() -> usize,
+) -> Decision {
     if flow.direction.is_request() {
         return Decision::pass();
     }
     let is_direct = flow.direction.is_direct();
-    let backend = flow::backend(env, &flow);
-    if backend.is_none() && !is_direct || flow::is_over(env, &packet.key, &flow) {
+    let backend = flow::backend(env, flow);
+    if backend.is_none() && !is_direct || flow::is_over(env, &packet.key, flow) {
         return if is_direct {
             Decision::pass()
         } else {
@@ -215,19 +226,19 @@ pub(super) fn reply<E: Env>(env: &E, packet: &Packet, bytes: impl Fn() -> usize)
     // An answer over UDP is all there is of a handshake.
     if table == Table::HalfOpen && !packet.has_handshake() {
         // A direct flow that cannot be kept track of passes all the same.
-        if let Err(outcome) = flow::promote(env, packet, &flow)
+        if let Err(outcome) = flow::promote(env, packet, flow)
             && !is_direct
         {
             return Decision::drop(outcome);
         }
     } else {
-        flow::note(env, table, &entry, &flow, packet);
+        flow::note(env, table, entry, flow, packet);
     }
     let Some(backend) = backend else {
-        return past(packet.key.destination_port, &flow);
+        return past(packet.key.destination_port, flow);
     };
     env.count_reply(backend.service, flow.backend, bytes());
-    Decision::translate(&flow, Outcome::Reply)
+    Decision::translate(flow, Outcome::Reply)
 }
 
 /// A direct flow is touched only where it was given another port.

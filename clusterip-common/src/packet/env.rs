@@ -1,6 +1,12 @@
 //! What a packet function asks of the world: tables, a clock, chance, counters.
 
-use super::{frame::Frame, verdict::Verdict, way::Work};
+use super::{
+    exit::{Beyond, Exit, Route, Way},
+    frame::Frame,
+    leave::Ask,
+    verdict::Verdict,
+    way::Work,
+};
 use crate::{
     abi::{
         Affinity, AffinityKey, Backend, BackendId, EventHook, Flow, FlowKey, FlowState, Fragment,
@@ -120,6 +126,32 @@ pub trait Env {
 
     /// Counts a translated reply of `bytes` bytes.
     fn count_reply(&self, service: ServiceId, backend: BackendId, bytes: usize);
+
+    /// How often ways have changed, by the agent's count.
+    fn changes(&self) -> u32 {
+        0
+    }
+
+    /// What is remembered of a way at a place below [`WAYS`](super::WAYS).
+    fn way(&self, _place: u32) -> Option<Way> {
+        None
+    }
+
+    /// Remembers it.
+    fn set_way(&self, _place: u32, _way: &Way) {}
+
+    /// What a device leads to.
+    fn beyond(&self, _device: u32) -> Beyond {
+        Beyond::UNKNOWN
+    }
+
+    /// The way to an address. In the kernel the hook asks, which has what the kernel wants for it.
+    fn route(&self, _ask: &Ask) -> Route {
+        Route::NONE
+    }
+
+    /// Counts which way a translated packet of `bytes` bytes went on, where there is a choice.
+    fn count_exit(&self, _exit: Exit, _bytes: usize) {}
 
     /// A frame is about to become an answer: the last chance to see it. Only who listens cares.
     fn keep<F: Frame>(&self, _frame: &F) {}

@@ -74,6 +74,10 @@ pub(super) trait Family {
     );
     /// Sum of the pseudo header.
     fn pseudo_header(source: Addr, destination: Addr, protocol: Proto, payload: usize) -> Sum;
+    /// Hops that it may still take.
+    fn hops(ip: &Self::Header) -> u8;
+    /// Takes one of them; the IP header's own checksum follows. What changed.
+    fn take_hop(ip: &mut Self::Header) -> Sum;
     /// Writes one of the addresses; the IP header's own checksum follows. What changed, for the pseudo header.
     fn set_address(ip: &mut Self::Header, side: Direction, to: Addr) -> Sum;
 }
@@ -228,6 +232,20 @@ impl Family for V4 {
             .plus(&destination.low())
             .plus(&[0, protocol.0])
             .plus(&length(payload).0)
+    }
+
+    #[inline(always)]
+    fn hops(ip: &Ipv4Hdr) -> u8 {
+        ip.ttl
+    }
+
+    #[inline(always)]
+    fn take_hop(ip: &mut Ipv4Hdr) -> Sum {
+        let left = ip.ttl.wrapping_sub(1);
+        let change = Sum::change(&[ip.ttl, ip.proto], &[left, ip.proto]);
+        ip.ttl = left;
+        ip.check = change.fix(ip.check);
+        change
     }
 
     #[inline(always)]
@@ -416,6 +434,19 @@ impl Family for V6 {
             .plus(&destination.octets())
             .plus(&[0, protocol.0])
             .plus(&length(payload).0)
+    }
+
+    #[inline(always)]
+    fn hops(ip: &Ipv6Hdr) -> u8 {
+        ip.hop_limit
+    }
+
+    #[inline(always)]
+    fn take_hop(ip: &mut Ipv6Hdr) -> Sum {
+        let left = ip.hop_limit.wrapping_sub(1);
+        let change = Sum::change(&[ip.next_hdr, ip.hop_limit], &[ip.next_hdr, left]);
+        ip.hop_limit = left;
+        change
     }
 
     #[inline(always)]

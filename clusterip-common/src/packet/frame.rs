@@ -82,6 +82,15 @@ pub trait Frame {
     /// Makes sure that the first `bytes` bytes can be read, as far as the frame has them.
     fn pull(&mut self, bytes: usize);
 
+    /// Bytes of payload in each of the segments that the frame will be cut into; 0 if it stays whole.
+    fn segment(&self) -> usize {
+        0
+    }
+
+    /// The bytes of the frame have changed by this where no checksum of its own makes up for it: a device may have
+    /// summed all of them.
+    fn add_to_sum(&mut self, _change: Sum) {}
+
     /// A number that is as it was, and of which whoever proves the program safe knows nothing any more: many ways that
     /// meet are one from here on.
     fn forget(&self, number: usize) -> usize {

@@ -8,11 +8,13 @@ mod checksum;
 mod decide;
 mod env;
 pub mod event;
+mod exit;
 mod family;
 mod flow;
 mod fragment;
 mod frame;
 mod icmp;
+mod leave;
 mod link;
 mod open;
 mod parse;
@@ -27,8 +29,10 @@ mod way;
 
 pub use checksum::Sum;
 pub use env::{Env, FlowEntry, FlowError, Table};
+pub use exit::{Beyond, Exit, Found, Macs, Route, WAYS, Way};
 pub use flow::{idle, is_idle_for, twin};
 pub use frame::{ChecksumFix, Frame, SliceFrame, Wire};
+pub use leave::{Ask, ask, depart, exit, learn, stamp, turn};
 pub use link::{Link, Network, network};
 pub use parse::{Ethernet, Ports, TcpFlags};
 pub use sctp::advance as advance_crc;
@@ -40,7 +44,7 @@ pub use way::{
     open, port, reject,
 };
 
-use crate::abi::{EventHook, Outcome};
+use crate::abi::{Direction, EventHook, Outcome};
 
 /// What a pod sends, seen where it comes out of the pod.
 #[inline(always)]
@@ -74,7 +78,12 @@ fn request<F: Frame, E: Env>(
 fn flow_of<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut Work) -> Verdict {
     let next = match flow_from_pod(frame, env, is_v6, work) {
         Next::Choose { replaces } => begin(frame, env, work, replaces),
-        Next::Beside => beside(frame, env, is_v6, work),
+        Next::Turn => match turn_back(frame, env, is_v6, work) {
+            Next::Beside => return go_beside(frame, env, is_v6, work),
+            Next::Translate => return depart(frame, env, work, Direction::REPLY, Exit::Peer).0,
+            next => next,
+        },
+        Next::Beside => return go_beside(frame, env, is_v6, work),
         next => next,
     };
     match next {
@@ -82,8 +91,40 @@ fn flow_of<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut Wor
             env.keep(frame);
             reject(frame, env, work, outcome)
         }
+        Next::Translate if env.settings().is_past_stack() => {
+            let exit = match exit(frame, env, work, Direction::REQUEST) {
+                Exit::Unknown => look_up(frame, env, work, Direction::REQUEST),
+                exit => exit,
+            };
+            depart(frame, env, work, Direction::REQUEST, exit).0
+        }
         next => carry_out(frame, next, work),
     }
+}
+
+#[inline(always)]
+fn go_beside<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut Work) -> Verdict {
+    let next = beside(frame, env, is_v6, work);
+    carry_out(frame, next, work)
+}
+
+#[inline(always)]
+fn turn_back<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut Work) -> Next {
+    match turn(frame, env, is_v6, work) {
+        Next::LookUp => {
+            look_up(frame, env, work, Direction::REPLY);
+            turn(frame, env, is_v6, work)
+        }
+        next => next,
+    }
+}
+
+/// The way of a packet, anew.
+#[inline(always)]
+fn look_up<F: Frame, E: Env>(frame: &F, env: &E, work: &Work, side: Direction) -> Exit {
+    let ask = ask(env, work, side);
+    learn(env, &ask, &env.route(&ask));
+    exit(frame, env, work, side)
 }
 
 #[inline(always)]
@@ -121,8 +162,11 @@ fn carry_out<F: Frame>(frame: &mut F, next: Next, work: &Work) -> Verdict {
     match next {
         Next::Translate => translate(frame, &work.translation),
         Next::Verdict(verdict) => verdict,
-        Next::Choose { .. } | Next::Backend(_) | Next::Port(_) | Next::Beside => {
-            Verdict::Pass(Outcome::NotOurs)
-        }
+        Next::Choose { .. }
+        | Next::Backend(_)
+        | Next::Port(_)
+        | Next::Beside
+        | Next::Turn
+        | Next::LookUp => Verdict::Pass(Outcome::NotOurs),
     }
 }

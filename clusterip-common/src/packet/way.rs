@@ -54,6 +54,10 @@ pub enum Next {
     Port(Be16),
     /// It is for no service, but may concern one: call [`beside`].
     Beside,
+    /// It may be a reply that goes past the stack: call [`turn`](super::turn), then as above.
+    Turn,
+    /// Its way is to be looked up: call [`ask`](super::ask).
+    LookUp,
 }
 
 /// Whether a frame takes the way of ICMP.
@@ -243,7 +247,7 @@ pub fn beside<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut 
     )
 }
 
-const PASS: Next = Next::Verdict(Verdict::Pass(Outcome::NotOurs));
+pub(super) const PASS: Next = Next::Verdict(Verdict::Pass(Outcome::NotOurs));
 
 /// Answers what was refused.
 #[inline(always)]
@@ -286,6 +290,7 @@ pub fn flow_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: 
 enum Stop {
     Verdict(Verdict),
     Beside,
+    Turn,
 }
 
 impl From<Stop> for Next {
@@ -294,6 +299,7 @@ impl From<Stop> for Next {
         match stop {
             Stop::Verdict(verdict) => Self::Verdict(verdict),
             Stop::Beside => Self::Beside,
+            Stop::Turn => Self::Turn,
         }
     }
 }
@@ -306,10 +312,15 @@ fn read_request<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<P
         let is_hairpin = A::is_hairpin(ip, env.settings());
         let (address, (_, header)) = (A::destination(ip), A::quoted(ip));
         // Most packets from a pod end here: no backend has the address and port they go to.
-        let may_concern_us = is_hairpin
-            || frame
-                .at::<Ports>(frame.network() + header)
-                .is_some_and(|ports| env.is_endpoint(address, ports.destination));
+        let (source, ports) = (A::source(ip), frame.at::<Ports>(frame.network() + header));
+        if env.settings().is_past_stack()
+            && !is_hairpin
+            && ports.is_some_and(|ports| env.is_endpoint(source, ports.source))
+        {
+            return Err(Stop::Turn);
+        }
+        let may_concern_us =
+            is_hairpin || ports.is_some_and(|ports| env.is_endpoint(address, ports.destination));
         return Err(if may_concern_us {
             Stop::Beside
         } else {
@@ -375,7 +386,7 @@ fn read_reply<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Pac
 const EXTENDED: usize = 512;
 
 #[inline(always)]
-fn header<A: Family, F: Frame>(frame: &mut F) -> Result<&A::Header, Verdict> {
+pub(super) fn header<A: Family, F: Frame>(frame: &mut F) -> Result<&A::Header, Verdict> {
     let truncated = Verdict::Pass(Outcome::Truncated);
     let network = frame.network();
     frame.pull(network + A::HEADERS);
@@ -391,7 +402,7 @@ fn header<A: Family, F: Frame>(frame: &mut F) -> Result<&A::Header, Verdict> {
 
 /// What a decision comes to.
 #[inline(always)]
-fn settle(
+pub(super) fn settle(
     packet: &Packet,
     network: usize,
     decision: &Decision,

@@ -9,10 +9,13 @@ use core::mem::size_of;
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
-    helpers::{bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data},
+    helpers::{
+        bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail,
+        bpf_skb_pull_data,
+    },
     programs::TcContext,
 };
-use clusterip_common::packet::{ChecksumFix, Env as _, Frame, Wire, advance_crc};
+use clusterip_common::packet::{ChecksumFix, Env as _, Frame, Sum, Wire, advance_crc};
 
 use super::opaque;
 use crate::env::KernelEnv;
@@ -120,6 +123,19 @@ impl Frame for TcFrame {
         // SAFETY: as above.
         let again = unsafe { index.read_volatile() };
         (number as u32 ^ once ^ again) as usize
+    }
+
+    #[inline(always)]
+    fn segment(&self) -> usize {
+        // SAFETY: the context is the kernel's; reading a field of it is what it is for.
+        (unsafe { (*self.ctx.skb.skb).gso_size }) as usize
+    }
+
+    #[inline(always)]
+    fn add_to_sum(&mut self, change: Sum) {
+        // It says no where there is no sum of the whole.
+        // SAFETY: the context is the kernel's, and no packet pointer is held.
+        let _result = unsafe { bpf_csum_update(self.ctx.skb.skb, change.0) };
     }
 
     #[inline(always)]

@@ -330,6 +330,14 @@ impl Packet {
         self
     }
 
+    /// As it leaves by another device: with that one's addresses, and one hop less to go.
+    #[must_use]
+    pub const fn forwarded(mut self, destination: [u8; 6], source: [u8; 6]) -> Self {
+        self.macs = (destination, source);
+        self.ttl -= 1;
+        self
+    }
+
     /// With this time to live, or hop limit.
     #[must_use]
     pub const fn ttl(mut self, ttl: u8) -> Self {

@@ -8,6 +8,7 @@ mod flows;
 mod hairpin;
 mod headers;
 mod icmp;
+mod leave;
 mod links;
 mod pieces;
 mod reject;
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Case> {
         hairpin::cases(),
         headers::cases(),
         icmp::cases(),
+        leave::cases(),
         links::cases(),
         pieces::cases(),
         reject::cases(),

@@ -31,6 +31,7 @@ mod names;
 mod operations;
 mod packets;
 mod probes;
+mod redirect;
 mod refusals;
 mod resolver;
 mod restarts;

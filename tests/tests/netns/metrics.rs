@@ -52,7 +52,7 @@ const COUNTED: Duration = Duration::from_mins(1);
 #[test]
 fn every_series_is_documented_with_its_labels() -> Result<()> {
     require_root!();
-    let mut lab = lab(&[])?;
+    let mut lab = lab(&["--forwarding", "redirect"])?;
     for to in lab::tcp(10) {
         lab.client.get(to)?;
     }

@@ -7,7 +7,7 @@ use clusterip_tests::{
     Agent, Namespace, Node, Outside, Pod, Server,
     client::Connection,
     lab::{self, Lab, PORTS},
-    manifests::pod,
+    manifests::{NODE, pod},
     pod::PodSpec,
     require_root,
 };
@@ -20,7 +20,7 @@ const NARROW: u32 = 1_400;
 const NARROWER: u32 = 1_300;
 
 /// Two nodes and a router between them: `client - node - router -(narrow)- far node - backend`.
-struct Path {
+pub(crate) struct Path {
     lab: Lab,
     backend: Pod,
     _server: Server,
@@ -28,7 +28,15 @@ struct Path {
     _far: Node,
 }
 
-fn path() -> Result<Path> {
+impl Path {
+    /// The near node.
+    pub(crate) const fn lab(&self) -> &Lab {
+        &self.lab
+    }
+}
+
+/// `arguments` are further ones of the agent.
+pub(crate) fn path(arguments: &[&str]) -> Result<Path> {
     let mut lab = Lab::new()?;
     let far = Node::anonymous()?;
     let router = Namespace::anonymous()?;
@@ -54,7 +62,7 @@ fn path() -> Result<Path> {
     let server = Server::start(&backend, &PORTS)?;
     lab.service("web", 10)?;
     lab.manifests.put("pod.yaml", &pod(&backend, "web", true))?;
-    lab.start()?;
+    lab.start_with(&[&["--node-name", NODE], arguments].concat())?;
     Ok(Path {
         lab,
         backend,
@@ -88,7 +96,7 @@ fn upload(from: &Pod, to: SocketAddr) -> Result<()> {
 #[test]
 fn d7_a_client_learns_the_mtu_of_the_path_for_the_service_address() -> Result<()> {
     require_root!();
-    let path = path()?;
+    let path = path(&[])?;
     let Path { lab, backend, .. } = &path;
     for (vip, own) in lab::tcp(10).into_iter().zip(backend.addresses()) {
         ensure!(known_mtu(&lab.client, vip.ip())?.is_none(), "nothing yet");
@@ -112,7 +120,7 @@ fn d7_a_client_learns_the_mtu_of_the_path_for_the_service_address() -> Result<()
 #[test]
 fn d7_a_backend_learns_the_mtu_of_the_path_to_its_client() -> Result<()> {
     require_root!();
-    let path = path()?;
+    let path = path(&[])?;
     let Path { lab, backend, .. } = &path;
     lab.node.namespace().ip(&format!(
         "link set dev {} mtu {NARROWER}\n",

@@ -425,9 +425,15 @@ pub(super) const ALL: &[Breach] = &[
         "a packet that the stack forwards has a hop less",
         FAMILY,
         (
-            "        ip.check = change.fix(ip.check);",
-            "        ip.ttl = ip.ttl.wrapping_sub(1);\n        ip.check = change.fix(ip.check);",
+            "        *field = to;\n        ip.check = change.fix(ip.check);",
+            "        *field = to;\n        ip.ttl = ip.ttl.wrapping_sub(1);\n        ip.check = change.fix(ip.check);",
         ),
+    ),
+    breach(
+        "D10",
+        "a packet past the stack keeps its hops",
+        FAMILY,
+        ("ip.ttl.wrapping_sub(1)", "ip.ttl.wrapping_sub(0)"),
     ),
     breach(
         "D11",

@@ -47,13 +47,14 @@ pub(super) fn table(document: &Interfaces) -> String {
 }
 
 fn cells(document: &Interfaces) -> Rows {
-    let mut rows = vec![head(&["INDEX", "NAME", "ROLE", "MODE"])];
+    let mut rows = vec![head(&["INDEX", "NAME", "ROLE", "MODE", "FORWARDING"])];
     rows.extend(document.interfaces.iter().map(|device| {
         vec![
             device.index.to_string(),
             device.name.clone(),
             dash(&device.role),
             device.mode.clone(),
+            device.forwarding.clone(),
         ]
     }));
     rows
