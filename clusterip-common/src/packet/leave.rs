@@ -54,7 +54,7 @@ pub fn stamp<E: Env>(env: &E) -> u32 {
 
 /// Where a packet is remembered.
 #[inline(always)]
-fn place(source: Addr, target: Addr) -> u32 {
+const fn place(source: Addr, target: Addr) -> u32 {
     let ([s0, s1], [t0, t1]) = (source.words(), target.words());
     let seed = s1 ^ s0.rotate_left(31) ^ (t1 ^ t0.rotate_left(31)).rotate_left(17);
     #[expect(clippy::cast_possible_truncation, reason = "a few of its bits")]
