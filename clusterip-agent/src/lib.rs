@@ -5,6 +5,7 @@
 //! ```
 //! One writer, one model: `reconcile` owns the snapshot; everyone else reads it.
 
+pub mod addresses;
 pub mod api;
 pub mod attachments;
 pub mod census;
@@ -20,6 +21,7 @@ pub mod health;
 pub mod heap;
 pub mod interfaces;
 pub mod kube_proxy;
+mod local_ports;
 pub mod logging;
 pub mod metrics;
 pub mod model;

@@ -184,6 +184,36 @@ impl Addr {
         ]
     }
 
+    /// The sixteen bytes as four numbers that lie in memory as they do.
+    #[inline(always)]
+    #[must_use]
+    pub const fn quarters(self) -> [u32; 4] {
+        let [
+            a0,
+            a1,
+            a2,
+            a3,
+            b0,
+            b1,
+            b2,
+            b3,
+            c0,
+            c1,
+            c2,
+            c3,
+            d0,
+            d1,
+            d2,
+            d3,
+        ] = self.octets();
+        [
+            u32::from_ne_bytes([a0, a1, a2, a3]),
+            u32::from_ne_bytes([b0, b1, b2, b3]),
+            u32::from_ne_bytes([c0, c1, c2, c3]),
+            u32::from_ne_bytes([d0, d1, d2, d3]),
+        ]
+    }
+
     /// The two words, as they lie in memory.
     #[inline(always)]
     #[must_use]

@@ -10,8 +10,8 @@ use aya_ebpf::{
 use clusterip_common::{
     abi::{
         Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, FlowState, Fragment,
-        FragmentKey, Inside, InsideKey, Outcome, Service, ServiceId, ServiceKey, Settings,
-        SlotIndex, Traffic, endpoint,
+        FragmentKey, Inside, InsideKey, NodePlace, Outcome, Service, ServiceId, ServiceKey,
+        Settings, SlotIndex, SourcesKey, Traffic, endpoint,
     },
     packet::{Beyond, Env, Exit, FlowEntry, FlowError, Table, Way},
     wire::{Addr, Be16},
@@ -20,9 +20,9 @@ use clusterip_common::{
 use crate::{
     event, leave,
     maps::{
-        AFFINITY, BACKEND_COUNTS, BACKENDS, CURSORS, DEVICES, ENDPOINTS, ERRORS, EXITS, FLOWS,
-        FRAGMENTS, HALF_OPEN, INSIDE, LIVE_FLOWS, OUTCOMES, SERVICE_COUNTS, SERVICES, SETTINGS,
-        SLOTS, WAYS,
+        AFFINITY, BACKEND_COUNTS, BACKENDS, CURSORS, Caller, DEVICES, ENDPOINTS, ERRORS, EXITS,
+        FLOWS, FRAGMENTS, HALF_OPEN, INSIDE, LIVE_FLOWS, NODE, OUTCOMES, SERVICE_COUNTS, SERVICES,
+        SETTINGS, SLOTS, SOURCES, WAYS,
     },
 };
 
@@ -61,6 +61,10 @@ struct Whole {
     _before: u32,
     key: Key<Addr>,
 }
+
+/// As above.
+#[repr(C, align(8))]
+struct WholeCaller(Key<Caller>);
 
 impl KernelEnv {
     /// Counts what became of a packet.
@@ -107,6 +111,13 @@ fn flows(table: Table) -> &'static LruHashMap<FlowKey, Flow> {
         Table::Talking => &FLOWS,
         Table::HalfOpen => &HALF_OPEN,
     }
+}
+
+#[inline(always)]
+fn has_bit(bit: u32) -> bool {
+    ENDPOINTS
+        .get(bit / endpoint::WORD)
+        .is_some_and(|bits| bits >> (bit % endpoint::WORD) & 1 == 1)
 }
 
 /// Adds 1 in one instruction.
@@ -168,10 +179,25 @@ impl Env for KernelEnv {
 
     #[inline(always)]
     fn is_endpoint(&self, address: Addr, port: Be16) -> bool {
-        let bit = endpoint::bit_of(address, port);
-        ENDPOINTS
-            .get(bit / endpoint::WORD)
-            .is_some_and(|bits| bits >> (bit % endpoint::WORD) & 1 == 1)
+        has_bit(endpoint::bit_of(address, port))
+    }
+
+    #[inline(always)]
+    fn is_frontend(&self, address: Addr, port: Be16) -> bool {
+        has_bit(endpoint::frontend_bit_of(address, port))
+    }
+
+    #[inline(always)]
+    fn node_address(&self, is_v6: bool) -> Addr {
+        let place = if is_v6 { NodePlace::V6 } else { NodePlace::V4 };
+        NODE.get(place.0).copied().unwrap_or(Addr::UNSPECIFIED)
+    }
+
+    #[inline(always)]
+    fn admits(&self, service: ServiceId, client: Addr) -> bool {
+        let client = client.quarters();
+        let caller = WholeCaller(Key::new(SourcesKey::WHOLE, Caller { service, client }));
+        SOURCES.get(&caller.0).is_some()
     }
 
     #[inline(always)]

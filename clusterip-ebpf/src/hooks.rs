@@ -9,7 +9,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use clusterip_common::{
     abi::{BackendId, EventHook, Outcome},
-    packet::{self, Env as _, Frame as _, Link, Network, Next, Verdict},
+    packet::{self, Env as _, Frame as _, Link, Network, Next, Origin, PORT_TRIES, Verdict},
     wire::Be16,
 };
 
@@ -23,9 +23,10 @@ use crate::{
 
 /// Not an action of TC: the packet is to be answered, the reason is added.
 const REFUSED: i32 = 0x100;
-/// Nor are these: the packet is served, it begins a flow, in the place of another one, it goes past the
+/// Nor are these: the packet is served, whoever sent it being inside or outside the cluster, it begins a flow, in the place of another one, it goes past the
 /// services, it is translated.
 const ADMITTED: i32 = -0x200;
+const ADMITTED_STRANGER: i32 = -0x207;
 const CHOOSE: i32 = -0x201;
 const CHOOSE_AGAIN: i32 = -0x202;
 pub(crate) const BESIDE: i32 = -0x203;
@@ -34,9 +35,13 @@ const TURN: i32 = -0x205;
 pub(crate) const LOOK_UP: i32 = -0x206;
 /// An array has its only entry: this is for the verifier.
 const LOST: Next = Next::Verdict(Verdict::Drop(Outcome::ReplyFailed));
-/// Marks: what a way answers is a number and no action, an entry is replaced.
+/// A mark: what a way answers is a number and no action.
 const NUMBER: u64 = 1 << 32;
-const REPLACES: u32 = 1 << 16;
+/// A port is somebody else's. Its lower half is an action, should that be the last word.
+const TAKEN: u64 = 1 << 33 | TC_ACT_SHOT.cast_unsigned() as u64;
+/// Where the number of an origin begins that is handed on with the family; where a node's port begins behind a client's.
+const ORIGIN: u32 = 1;
+const NODE_PORT: u32 = 16;
 const NO_ENDPOINT: i32 = Outcome::NoEndpoint.index().cast_signed();
 const NO_SERVICE: i32 = Outcome::NoService.index().cast_signed();
 
@@ -77,12 +82,17 @@ fn cip_to_pod_ip(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn from_pod(ctx: TcContext, link: Link) -> i32 {
     let skb = ctx.skb.skb;
-    told(skb, EventHook::FROM_POD, link, request(ctx, link))
+    told(
+        skb,
+        EventHook::FROM_POD,
+        link,
+        request(ctx, link, Origin::Pod),
+    )
 }
 
 /// What a client sends, wherever it was seen.
 #[inline(always)]
-fn request(ctx: TcContext, link: Link) -> i32 {
+fn request(ctx: TcContext, link: Link, origin: Origin) -> i32 {
     let skb = ctx.skb.skb;
     let mut frame = TcFrame::of(ctx, 0);
     let Some(Network { offset, is_v6 }) = packet::network(&mut frame, link) else {
@@ -93,18 +103,22 @@ fn request(ctx: TcContext, link: Link) -> i32 {
     if packet::is_icmp(&mut frame, is_v6) {
         return cip_way_icmp_from_pod(skb, place, family);
     }
-    let action = match cip_way_flow_from_pod(skb, place, family) {
+    let seen = family | (origin as u32) << ORIGIN;
+    let action = match cip_way_flow_from_pod(skb, place, seen) {
         CHOOSE => begin(skb, place, 0),
-        CHOOSE_AGAIN => begin(skb, place, REPLACES),
+        CHOOSE_AGAIN => begin(skb, place, 1),
         TURN => match leave::turn(skb, place, family) {
-            BESIDE => return beside(skb, place, family),
+            BESIDE => return beside(skb, place, seen),
             action => return action,
         },
-        BESIDE => return beside(skb, place, family),
+        BESIDE => return beside(skb, place, seen),
         action => action,
     };
     match action {
-        TRANSLATE if KernelEnv.settings().is_past_stack() => leave::send(skb, place),
+        // The node stands for clients from outside at the device that a packet leaves by: behind the stack (E2).
+        TRANSLATE if KernelEnv.settings().is_past_stack() && origin == Origin::Pod => {
+            leave::send(skb, place)
+        }
         TRANSLATE => cip_way_translate(skb, place),
         action if action < REFUSED => action,
         refused => cip_way_answer(skb, place, refused - REFUSED),
@@ -113,8 +127,8 @@ fn request(ctx: TcContext, link: Link) -> i32 {
 
 /// What goes past the services goes by the stack.
 #[inline(always)]
-fn beside(skb: *mut __sk_buff, place: u32, family: u32) -> i32 {
-    match cip_way_beside(skb, place, family) {
+fn beside(skb: *mut __sk_buff, place: u32, seen: u32) -> i32 {
+    match cip_way_beside(skb, place, seen) {
         TRANSLATE => cip_way_translate(skb, place),
         action => action,
     }
@@ -124,7 +138,8 @@ fn beside(skb: *mut __sk_buff, place: u32, family: u32) -> i32 {
 fn from_uplink(ctx: TcContext, link: Link) -> i32 {
     let skb = ctx.skb.skb;
     let action = match admit(skb, link == Link::None) {
-        ADMITTED => request(ctx, link),
+        ADMITTED => request(ctx, link, Origin::Inside),
+        ADMITTED_STRANGER => request(ctx, link, Origin::Outside),
         action => action,
     };
     told(skb, EventHook::FROM_UPLINK, link, action)
@@ -136,6 +151,7 @@ fn admit(skb: *mut __sk_buff, is_bare: bool) -> i32 {
     let mut frame = TcFrame::new(skb, 0);
     let link = if is_bare { Link::None } else { Link::Ethernet };
     match packet::admit(&mut frame, &KernelEnv, link) {
+        Ok((_, Origin::Outside)) => ADMITTED_STRANGER,
         Ok(_) => ADMITTED,
         Err(verdict) => tc_action(&frame, verdict),
     }
@@ -177,12 +193,12 @@ fn reply(ctx: TcContext, link: Link) -> i32 {
 
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn cip_way_flow_from_pod(skb: *mut __sk_buff, network: u32, is_v6: u32) -> i32 {
+extern "C" fn cip_way_flow_from_pod(skb: *mut __sk_buff, network: u32, seen: u32) -> i32 {
     let mut frame = TcFrame::at_network(skb, network);
     let Some(work) = work() else {
         return TC_ACT_SHOT;
     };
-    let next = packet::flow_from_pod(&mut frame, &KernelEnv, is_v6 != 0, work);
+    let next = packet::flow_from_pod(&mut frame, &KernelEnv, how_seen(seen), work);
     go_on(&frame, next)
 }
 
@@ -203,19 +219,33 @@ extern "C" fn cip_way_port(skb: *mut __sk_buff, backend: u32) -> u64 {
     number_of(skb, next)
 }
 
+/// A try for the node's port in the place of the client's, 0 if there is none, or an action.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn cip_way_node_port(skb: *mut __sk_buff, backend: u32, port: u32, attempt: u32) -> u64 {
+    let frame = TcFrame::new(skb, 0);
+    let chosen = (BackendId(backend), port_in(port));
+    let next = work().map_or(LOST, |work| {
+        packet::node_port(&frame, &KernelEnv, work, chosen, attempt)
+    });
+    number_of(skb, next)
+}
+
 /// Opens the flow of a packet, over an old entry if it replaces one.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn cip_way_open(skb: *mut __sk_buff, network: u32, backend: u32, port: u32) -> i32 {
+extern "C" fn cip_way_open(
+    skb: *mut __sk_buff,
+    network: u32,
+    backend: u32,
+    ports: u32,
+    replaces: u32,
+) -> i32 {
     let frame = TcFrame::at_network(skb, network);
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a port, and a mark above it"
-    )]
-    let chosen = (BackendId(backend), Be16::new(port as u16));
-    let replaces = port & REPLACES != 0;
+    let ports = (port_in(ports), port_in(ports >> NODE_PORT));
+    let chosen = (BackendId(backend), ports);
     let next = work().map_or(LOST, |work| {
-        packet::open(&frame, &KernelEnv, work, replaces, chosen)
+        packet::open(&frame, &KernelEnv, work, replaces != 0, chosen)
     });
     go_on(&frame, next)
 }
@@ -232,14 +262,44 @@ fn begin(skb: *mut __sk_buff, network: u32, replaces: u32) -> i32 {
     if port & NUMBER == 0 {
         return (port as u32).cast_signed();
     }
-    cip_way_open(skb, network, backend as u32, port as u32 | replaces)
+    let mut node_port = TAKEN;
+    for attempt in 0..PORT_TRIES {
+        node_port = cip_way_node_port(skb, backend as u32, port as u32, attempt);
+        if node_port != TAKEN {
+            break;
+        }
+    }
+    if node_port & NUMBER == 0 {
+        return (node_port as u32).cast_signed();
+    }
+    let ports = port as u32 | (node_port as u32) << NODE_PORT;
+    cip_way_open(skb, network, backend as u32, ports, replaces)
+}
+
+/// The port in the lower half of a number.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+const fn port_in(number: u32) -> Be16 {
+    Be16::new(number as u16)
+}
+
+/// Family and origin, out of one number.
+#[inline(always)]
+const fn how_seen(seen: u32) -> (bool, Origin) {
+    let origin = match seen >> ORIGIN {
+        0 => Origin::Pod,
+        1 => Origin::Inside,
+        _ => Origin::Outside,
+    };
+    (seen & 1 != 0, origin)
 }
 
 #[inline(always)]
 fn number_of(skb: *mut __sk_buff, next: Next) -> u64 {
     match next {
         Next::Backend(BackendId(id)) => NUMBER | u64::from(id),
-        Next::Port(port) => NUMBER | u64::from(port.get()),
+        Next::Port(port) | Next::NodePort(port) => NUMBER | u64::from(port.get()),
+        Next::Taken => TAKEN,
         next => go_on(&TcFrame::new(skb, 0), next).cast_unsigned().into(),
     }
 }
@@ -247,12 +307,12 @@ fn number_of(skb: *mut __sk_buff, next: Next) -> u64 {
 /// A packet past the services.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn cip_way_beside(skb: *mut __sk_buff, network: u32, is_v6: u32) -> i32 {
+extern "C" fn cip_way_beside(skb: *mut __sk_buff, network: u32, seen: u32) -> i32 {
     let mut frame = TcFrame::at_network(skb, network);
     let Some(work) = work() else {
         return TC_ACT_SHOT;
     };
-    let next = packet::beside(&mut frame, &KernelEnv, is_v6 != 0, work);
+    let next = packet::beside(&mut frame, &KernelEnv, how_seen(seen), work);
     go_on(&frame, next)
 }
 
@@ -267,7 +327,7 @@ pub(crate) fn go_on(frame: &TcFrame, next: Next) -> i32 {
         Next::Beside => BESIDE,
         Next::Turn => TURN,
         Next::LookUp => LOOK_UP,
-        Next::Backend(_) | Next::Port(_) => TC_ACT_SHOT,
+        Next::Backend(_) | Next::Port(_) | Next::NodePort(_) | Next::Taken => TC_ACT_SHOT,
     }
 }
 

@@ -7,11 +7,20 @@ use aya_ebpf::{
 use clusterip_common::{
     abi::{
         Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, Fragment, FragmentKey,
-        Inside, Service, ServiceKey, Settings, SocketFlow, SocketKey, Traffic, maps,
+        Inside, Service, ServiceId, ServiceKey, Settings, SocketFlow, SocketKey, Sources, Traffic,
+        maps,
     },
     packet::{Exit, WAYS as PLACES, Way, Work},
     wire::Addr,
 };
+
+/// A service and a client, as a key of `SOURCES` has them behind its prefix.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Caller {
+    pub(crate) service: ServiceId,
+    pub(crate) client: [u32; 4],
+}
 
 #[map]
 pub(crate) static SERVICES: HashMap<ServiceKey, Service> =
@@ -56,6 +65,13 @@ pub(crate) static SOCKETS: LruHashMap<SocketKey, SocketFlow> =
 #[map]
 pub(crate) static INSIDE: LpmTrie<Addr, Inside> =
     LpmTrie::with_max_entries(maps::INSIDE.entries, 0);
+
+#[map]
+pub(crate) static SOURCES: LpmTrie<Caller, Sources> =
+    LpmTrie::with_max_entries(maps::SOURCES.entries, 0);
+
+#[map]
+pub(crate) static NODE: Array<Addr> = Array::with_max_entries(maps::NODE.entries, 0);
 
 #[map]
 pub(crate) static CURSORS: Array<u64> = Array::with_max_entries(maps::CURSORS.entries, 0);

@@ -9,7 +9,7 @@ use aya_ebpf::{
     macros::xdp,
     programs::XdpContext,
 };
-use clusterip_common::packet::{self, Frame as _, Link, Next, Verdict};
+use clusterip_common::packet::{self, Frame as _, Link, Next, Origin, Verdict};
 
 use crate::{env::KernelEnv, frame::xdp::XdpFrame, maps::work};
 
@@ -36,7 +36,7 @@ fn cip_xdp_service(ctx: XdpContext) -> u32 {
     let context = ctx.ctx;
     let mut frame = XdpFrame::new(ctx);
     let network = match packet::admit(&mut frame, &KernelEnv, Link::Ethernet) {
-        Ok(network) => network,
+        Ok((network, _origin)) => network,
         Err(verdict) => return action(&frame, verdict),
     };
     match flow(context, network.offset, network.is_v6) {
@@ -52,7 +52,7 @@ fn flow(context: *mut xdp_md, network: usize, is_v6: bool) -> u32 {
     let Some(work) = work() else {
         return XDP_ABORTED;
     };
-    match packet::flow_from_pod(&mut frame, &KernelEnv, is_v6, work) {
+    match packet::flow_from_pod(&mut frame, &KernelEnv, (is_v6, Origin::Inside), work) {
         Next::Translate => TRANSLATE,
         Next::Verdict(verdict) => action(&frame, verdict),
         _ => XDP_ABORTED,

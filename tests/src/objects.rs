@@ -51,7 +51,11 @@ pub fn pods(folder: &Path) -> Result<(Vec<PodObject>, Vec<Problem>)> {
         match event {
             Event::Put(object) => pods.extend(PodObject::of(&object)),
             Event::Problems(found) => problems = found,
-            Event::Reset | Event::Remove(_) | Event::Synced | Event::Changed(_) => {}
+            Event::Reset
+            | Event::Remove(_)
+            | Event::Synced
+            | Event::Changed(_)
+            | Event::Machine(_) => {}
         }
     }
     pods.sort();

@@ -334,7 +334,11 @@ impl<D: Dataplane> World<D> {
                         bail!("{problem}");
                     }
                 }
-                Event::Reset | Event::Remove(_) | Event::Synced | Event::Changed(_) => {}
+                Event::Reset
+                | Event::Remove(_)
+                | Event::Synced
+                | Event::Changed(_)
+                | Event::Machine(_) => {}
             }
         }
         Ok(objects)

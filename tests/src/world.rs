@@ -9,8 +9,8 @@ use clusterip_agent::{
 };
 use clusterip_common::{
     abi::{
-        Algorithm, Backend, BackendId, BackendState, Range, Service, ServiceFlags, ServiceId,
-        ServiceKey, Settings, SlotIndex,
+        Algorithm, Backend, BackendId, BackendState, Range, Scope, Service, ServiceFlags,
+        ServiceId, ServiceKey, Settings, SlotIndex, Sources, SourcesKey,
     },
     packet::{Beyond, Found, Macs, Route},
     wire::{Addr, Be16, Proto},
@@ -85,14 +85,8 @@ impl World {
     /// A text is no address.
     #[must_use]
     pub fn and(mut self, vip: &str, backends: &[&str]) -> Self {
-        let (address, protocol) = vip.split_once('/').expect("ADDRESS:PORT/PROTOCOL");
-        let protocol = match protocol {
-            "tcp" => Proto::TCP,
-            "udp" => Proto::UDP,
-            "sctp" => Proto::SCTP,
-            other => panic!("protocol {other}"),
-        };
-        let (address, port) = endpoint(address);
+        let key = service_key(vip);
+        let address = key.address;
         let count = |len: usize| u32::try_from(len).expect("a handful");
         let ports = self
             .tables
@@ -125,7 +119,7 @@ impl World {
             affinity: 0,
         };
         let services = &mut self.tables.services;
-        services.insert(ServiceKey::new(address, port, protocol), head);
+        services.insert(key, head);
         services.insert(
             ServiceKey::address(address),
             Service {
@@ -186,6 +180,49 @@ impl World {
         env
     }
 
+    /// With an address towards the outside, `192.0.2.1:30080/tcp`, of the service that has this VIP: for clients inside and
+    /// outside alike, with these flags for each.
+    ///
+    /// # Panics
+    /// A text is no address, or there is no such service.
+    #[must_use]
+    pub fn towards_outside(mut self, address: &str, vip: &str, flags: [ServiceFlags; 2]) -> Self {
+        let head = self.tables.services[&service_key(vip)];
+        let key = service_key(address);
+        for (scope, flags) in [Scope::INSIDE, Scope::OUTSIDE].into_iter().zip(flags) {
+            let head = Service { flags, ..head };
+            self.tables.services.insert(key.seen(scope), head);
+        }
+        self
+    }
+
+    /// With an address of the node in the place of clients from outside.
+    ///
+    /// # Panics
+    /// The text is no address.
+    #[must_use]
+    pub fn node(mut self, address: &str) -> Self {
+        let address: IpAddr = address.parse().expect("an address");
+        self.tables.node.extend(desired::node(&[address]));
+        self
+    }
+
+    /// With a range of clients that a guarded service lets in.
+    ///
+    /// # Panics
+    /// A text is no address or range, or there is no such service.
+    #[must_use]
+    pub fn admits(mut self, vip: &str, range: &str) -> Self {
+        let id = self.tables.services[&service_key(vip)].id;
+        let (address, prefix) = range.split_once('/').expect("ADDRESS/PREFIX");
+        let address: IpAddr = address.parse().expect("an address");
+        let before = if address.is_ipv4() { 96 } else { 0 };
+        let prefix: u8 = prefix.parse().expect("a prefix");
+        let key = SourcesKey::new(id, address.into(), before + prefix);
+        self.tables.sources.insert(key, Sources::ADMITTED);
+        self
+    }
+
     /// Changes the heads of all services in place.
     #[must_use]
     pub fn heads(mut self, change: impl Fn(&mut Service)) -> Self {
@@ -218,6 +255,18 @@ pub fn settings() -> Settings {
         error_interval: 10_000_000_000,
         ..Settings::DEFAULT
     }
+}
+
+fn service_key(text: &str) -> ServiceKey {
+    let (address, protocol) = text.split_once('/').expect("ADDRESS:PORT/PROTOCOL");
+    let protocol = match protocol {
+        "tcp" => Proto::TCP,
+        "udp" => Proto::UDP,
+        "sctp" => Proto::SCTP,
+        other => panic!("protocol {other}"),
+    };
+    let (address, port) = endpoint(address);
+    ServiceKey::new(address, port, protocol)
 }
 
 fn endpoint(text: &str) -> (Addr, Be16) {

@@ -12,8 +12,8 @@ use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 
 use clusterip_common::abi::{
     Affinity, AffinityKey, Backend, BackendState, Counters, Direction, Event, EventKind, Flow,
-    FlowKey, FlowState, Fragment, FragmentKey, Inside, InsideKey, Outcome, Service, ServiceKey,
-    SocketFlow, SocketKey, Traffic, VERSION, Watch, maps,
+    FlowKey, FlowState, Fragment, FragmentKey, Inside, InsideKey, Outcome, Scope, Service,
+    ServiceKey, SocketFlow, SocketKey, SourcesKey, Traffic, VERSION, Watch, maps,
 };
 
 /// One line per field, and a build that fails when a field is added without a line here.
@@ -45,8 +45,8 @@ fn current() -> String {
             address,
             port,
             protocol,
-            zero,
-            zero_tail
+            scope,
+            zero
         }
     );
     layout!(
@@ -163,6 +163,22 @@ fn current() -> String {
     layout!(text, InsideKey { prefix, address });
     let (Inside(pods), Inside(node)) = (Inside::PODS, Inside::NODE);
     writeln!(text, "Inside pods={pods} node={node}").unwrap();
+    layout!(
+        text,
+        SourcesKey {
+            prefix,
+            service,
+            address
+        }
+    );
+    let Scope(cluster) = Scope::CLUSTER;
+    let (Scope(inside), Scope(outside)) = (Scope::INSIDE, Scope::OUTSIDE);
+    let Scope(loopback) = Scope::LOOPBACK;
+    writeln!(
+        text,
+        "Scope cluster={cluster} inside={inside} outside={outside} loopback={loopback}"
+    )
+    .unwrap();
     let BackendState(free) = BackendState::FREE;
     let BackendState(active) = BackendState::ACTIVE;
     let BackendState(draining) = BackendState::DRAINING;
@@ -173,7 +189,13 @@ fn current() -> String {
     )
     .unwrap();
     let (Direction(request), Direction(reply)) = (Direction::REQUEST, Direction::REPLY);
-    writeln!(text, "Direction request={request} reply={reply}").unwrap();
+    let Direction(unmasquerade) = Direction::UNMASQUERADE;
+    let Direction(masquerade) = Direction::MASQUERADE;
+    writeln!(
+        text,
+        "Direction request={request} reply={reply} unmasquerade={unmasquerade} masquerade={masquerade}"
+    )
+    .unwrap();
     let FlowState(opening) = FlowState::OPENING;
     let FlowState(established) = FlowState::ESTABLISHED;
     let FlowState(closing) = FlowState::CLOSING;

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{names, origin::Origin, reload::Options, served::Served};
 use crate::{
-    attachments,
+    addresses, attachments,
     census::Census,
     clock::{Clock, monotonic},
     config::{Config, Flags, Forwarding, RUN, SocketLb, UplinkMode},
@@ -37,7 +37,7 @@ use crate::{
     dns::{self, metrics::Names},
     expiry,
     health::{self, Answers, Health, Progress},
-    interfaces,
+    interfaces, local_ports,
     metrics::{self, Figures, serve},
     model::allocate::Allocations,
     plan::Limits,
@@ -76,12 +76,17 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     diagnose(&config, &mut loaded)?;
     attach_sockets(&mut loaded, &pins, sockets.as_ref())?;
     let (ways, exits) = ways(&config, &mut loaded)?;
-    let resolver = super::resolver(&config, kept);
-    let reconciler = Reconciler::new(maps, resolver, store, limits(&loaded));
+    let machine = addresses::Watch::begin(&config).await;
+    let mut resolver = super::resolver(&config, kept);
+    // Before anything is decided: what is served by them stays so over a restart (F4).
+    resolver.take(vec![machine.event()]);
+    let reconciler = Reconciler::new(maps, resolver, store, limits(&loaded))
+        .with_guests(config.expose_cluster_ips);
     let names = names::open(&config).await?;
     let (events, listed) = mpsc::channel(QUEUE);
     let (completed, given) = mpsc::channel(QUEUE);
     let (probed, inbox) = mpsc::channel(QUEUE);
+    let moved = probed.clone();
     let (published, seen) = watch::channel(Published::default());
     let (standings, found) = watch::channel(probe::Standings::default());
     let (progress, progressed) = watch::channel(Progress::new(clock.now()));
@@ -141,11 +146,13 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
         () = kube_dns => anyhow::bail!("the source of objects ended"),
+        () = machine.keep(moved) => anyhow::bail!("the reconciler ended"),
         () = resolving => anyhow::bail!("the resolver ended"),
         () = names.forwarder.run() => anyhow::bail!("the watch on upstreams ended"),
         () = probe::run(&config.node_name, results.clone(), probe::Leaving::new(&config.state_dir), given, probed, standings) => anyhow::bail!("the probes ended"),
         () = reload(hang_up, source.reload(), reloaded) => anyhow::bail!("the signals ended"),
         () = source.run(&config.node_name, health.published.clone(), events) => anyhow::bail!("the watch on the source of objects ended"),
+        () = health::keep_node_ports(health.clone()) => {}
         () = supervised(health) => {}
         () = interfaces::watch_by(interfaces, devices) => {}
         () = attachments::keep(hooks, wanted.clone(), attached) => {}
@@ -262,6 +269,8 @@ struct Sockets {
     cgroup: PathBuf,
     /// Number of the network namespace, 0 for every one.
     netns: u64,
+    /// Number of the node's own.
+    node: u64,
 }
 
 fn attach_sockets(
@@ -304,10 +313,11 @@ fn connected(
 
 /// What `--socket-lb` comes to on this machine. A node that has no cgroup2 works without: pods are served by packets.
 fn sockets(config: &Config) -> anyhow::Result<Option<Sockets>> {
-    let netns = match config.socket_lb {
+    let node = || netns::cookie().context("number of this network namespace");
+    let (netns, node) = match config.socket_lb {
         SocketLb::Off => return Ok(None),
-        SocketLb::All => 0,
-        SocketLb::Host => netns::cookie().context("number of this network namespace")?,
+        SocketLb::All => (0, node()?),
+        SocketLb::Host => (node()?, node()?),
     };
     let cgroup = if let Some(cgroup) = &config.cgroup {
         cgroup::check(cgroup)?;
@@ -321,7 +331,11 @@ fn sockets(config: &Config) -> anyhow::Result<Option<Sockets>> {
         );
         return Ok(None);
     };
-    Ok(Some(Sockets { cgroup, netns }))
+    Ok(Some(Sockets {
+        cgroup,
+        netns,
+        node,
+    }))
 }
 
 /// What the programs at devices are loaded with.
@@ -331,10 +345,14 @@ pub(super) fn settings(config: &Config) -> Settings {
         nets.find(|net| net.addr().is_ipv4() == is_v4)
             .map_or(Range::EMPTY, range_of)
     };
+    let ports = local_ports::masquerade(&config.nodeport_range);
     let settings = Settings {
         past_stack: u64::from(config.forwarding == Forwarding::Redirect),
         service_v4: range(true),
         service_v6: range(false),
+        expose_cluster_ips: config.expose_cluster_ips.into(),
+        masquerade_first: (*ports.start()).into(),
+        masquerade_count: u32::from(*ports.end()) - u32::from(*ports.start()) + 1,
         ..Settings::DEFAULT
     };
     with_times(config, settings)
@@ -348,6 +366,7 @@ fn options(config: &Config, pins: &Pins, sockets: Option<&Sockets>) -> LoadOptio
         max_flows: config.max_flows,
         settings: Settings {
             socket_netns: sockets.map_or(0, |sockets| sockets.netns),
+            node_netns: sockets.map_or(0, |sockets| sockets.node),
             ..settings(config)
         },
         sockets: sockets.is_some(),

@@ -131,7 +131,7 @@ fn page(status: &Status) -> String {
                 match dataplane.unserved {
                     0 => String::new(),
                     n => format!(
-                        ", {n} services with ports or addresses towards the outside that are not served"
+                        ", {n} services with node ports that are not served: the node's addresses are not known"
                     ),
                 },
                 agent.mode,

@@ -96,7 +96,7 @@ impl<const COMMAND: u8> Args for Flags<COMMAND> {
             let arg = Arg::new(option.flag).long(option.flag).help(help);
             let arg = match option.flag {
                 VERBOSE => arg.short('v').action(ArgAction::Count),
-                "allow-external-ips" | "in-cluster" => arg
+                "allow-external-ips" | "expose-cluster-ips" | "in-cluster" => arg
                     .value_name(option.value)
                     .num_args(0..=1)
                     .require_equals(true)

@@ -118,11 +118,13 @@ options! {
     /// The cgroup of version 2 whose processes --socket-lb is for (the root of all if left out)
     cgroup: Option<PathBuf> = "cgroup" "DIR", Some(""), RUN, values::optional_path, as_is;
     /// Which addresses of a node serve node ports: primary (the first internal one of each family), or ranges
-    nodeport_addresses: NodePortAddresses = "nodeport-addresses" "primary|CIDR[,CIDR]", Some("primary"), PLAN | CHECK, values::node_port_addresses, values::node_port_addresses_text;
+    nodeport_addresses: NodePortAddresses = "nodeport-addresses" "primary|CIDR[,CIDR]", Some("primary"), RUN | PLAN | CHECK, values::node_port_addresses, values::node_port_addresses_text;
     /// Numbers from which node ports come
     nodeport_range: RangeInclusive<u16> = "nodeport-range" "FIRST-LAST", Some("30000-32767"), RUN | PLAN | CHECK, values::port_range, values::port_range_text;
     /// Let spec.externalIPs have an effect: on or off
-    allow_external_ips: bool = "allow-external-ips" "on|off", Some("off"), PLAN | CHECK, values::switch, values::switch_text;
+    allow_external_ips: bool = "allow-external-ips" "on|off", Some("off"), RUN | PLAN | CHECK, values::switch, values::switch_text;
+    /// Let clients outside reach ClusterIPs too, as if they were load balancers: on or off
+    expose_cluster_ips: bool = "expose-cluster-ips" "on|off", Some("off"), RUN, values::switch, values::switch_text;
     /// Ranges from which load balancers without an address get one, at most one of each family
     load_balancer_pool: Vec<IpNet> = "load-balancer-pool" "CIDR[,CIDR]", Some(""), PLAN | CHECK, values::pool, as_is;
     /// Where the agent answers DNS, over UDP and TCP: addresses of this node that pods reach; repeatable

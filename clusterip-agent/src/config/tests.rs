@@ -54,6 +54,7 @@ fn the_defaults_are_those_of_the_documentation() {
             nodeport_addresses: NodePortAddresses::Primary,
             nodeport_range: 30_000..=32_767,
             allow_external_ips: false,
+            expose_cluster_ips: false,
             load_balancer_pool: vec![],
             pod_cidrs: vec![],
             dns_listen: vec![],

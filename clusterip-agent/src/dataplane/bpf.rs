@@ -8,8 +8,8 @@ use aya::{
 };
 use clusterip_common::{
     abi::{
-        Backend, BackendId, BackendState, Counters, Inside, InsideKey, Service, ServiceId,
-        ServiceKey, SlotIndex, maps,
+        Backend, BackendId, BackendState, Counters, Inside, InsideKey, NodePlace, Service,
+        ServiceId, ServiceKey, SlotIndex, Sources, SourcesKey, maps,
     },
     wire::{Addr, Be16},
 };
@@ -30,12 +30,17 @@ use crate::{
     },
 };
 
+/// A service's id, as it lies in memory, and a range of clients.
+type Caller = [[u8; 4]; 5];
+
 /// The maps that the agent writes.
 pub struct Bpf {
     services: HashMap<Data, Raw<ServiceKey>, Raw<Service>>,
     slots: Array<Data, u32>,
     backends: Array<Data, Raw<Backend>>,
     inside: LpmTrie<Data, [u8; 16], Raw<Inside>>,
+    sources: LpmTrie<Data, Caller, Raw<Sources>>,
+    node: Array<Data, Raw<Addr>>,
     cursors: Array<Data, u64>,
     live_flows: Array<Data, u64>,
     /// The bitmap of endpoints.
@@ -73,6 +78,8 @@ impl Bpf {
             slots: loaded.map(&maps::SLOTS)?,
             backends: loaded.map(&maps::BACKENDS)?,
             inside: loaded.map(&maps::INSIDE)?,
+            sources: loaded.map(&maps::SOURCES)?,
+            node: loaded.map(&maps::NODE)?,
             cursors: loaded.map(&maps::CURSORS)?,
             live_flows: loaded.map(&maps::LIVE_FLOWS)?,
             endpoint_words: loaded.map(&maps::ENDPOINTS)?,
@@ -157,8 +164,23 @@ impl Dataplane for Bpf {
             };
             inside.insert(range, whose);
         }
+        let mut sources = BTreeMap::new();
+        for entry in &self.sources {
+            let (key, Raw(value)) = entry.map_err(DataplaneError::reading(maps::SOURCES.name))?;
+            sources.insert(sources_key(&key), value);
+        }
+        let mut node = BTreeMap::new();
+        for place in [NodePlace::V4, NodePlace::V6] {
+            let address = self.node.get(&place.0, 0);
+            let Raw(address) = address.map_err(DataplaneError::reading(maps::NODE.name))?;
+            if address != Addr::UNSPECIFIED {
+                node.insert(place, address);
+            }
+        }
         let tables = Tables {
             inside,
+            sources,
+            node,
             slots: services
                 .values()
                 .flat_map(slots_of)
@@ -229,6 +251,19 @@ impl Bpf {
         Ok(())
     }
 
+    /// Writes a frontend; before one towards the outside the bits by which packets to it are known.
+    fn put_service(&mut self, key: ServiceKey, head: Service) -> Result<(), DataplaneError> {
+        if let Some(mut endpoints) = self.endpoints.take() {
+            for (index, word) in endpoints.add_frontend(&key) {
+                set(&mut self.endpoint_words, maps::ENDPOINTS.name, index, word)?;
+            }
+            self.endpoints = Some(endpoints);
+        }
+        self.services
+            .insert(Raw(key), Raw(head), 0)
+            .map_err(|error| write_error(maps::SERVICES.name, "update", key, error))
+    }
+
     fn remove(&mut self, key: ServiceKey) -> Result<(), DataplaneError> {
         removed(self.services.remove(&Raw(key)), maps::SERVICES.name, key)
     }
@@ -247,10 +282,7 @@ impl Bpf {
             Op::PutSlot(SlotIndex(slot), BackendId(id)) => {
                 set(&mut self.slots, maps::SLOTS.name, slot, id)
             }
-            Op::PutService(key, service) => self
-                .services
-                .insert(Raw(key), Raw(service), 0)
-                .map_err(|error| write_error(maps::SERVICES.name, "update", key, error)),
+            Op::PutService(key, service) => self.put_service(key, service),
             Op::RemoveService(key) => self.remove(key),
             Op::RemoveAddress(address) => self.remove(ServiceKey::address(address)),
             Op::FreeBackend(id, generation) => self.put_backend(id, free_backend(generation)),
@@ -263,8 +295,43 @@ impl Bpf {
                 maps::INSIDE.name,
                 range,
             ),
+            Op::PutSources(range, sources) => self
+                .sources
+                .insert(&caller(range), Raw(sources), 0)
+                .map_err(|error| write_error(maps::SOURCES.name, "update", range, error)),
+            Op::RemoveSources(range) => removed(
+                self.sources.remove(&caller(range)),
+                maps::SOURCES.name,
+                range,
+            ),
+            Op::PutNode(NodePlace(place), address) => {
+                set(&mut self.node, maps::NODE.name, place, Raw(address))
+            }
         }
     }
+}
+
+const fn caller(range: SourcesKey) -> Key<Caller> {
+    let [a, b, c, d] = quarters(range.address);
+    Key::new(range.prefix, [range.service.0.to_ne_bytes(), a, b, c, d])
+}
+
+fn sources_key(key: &Key<Caller>) -> SourcesKey {
+    let [service, rest @ ..] = key.data();
+    let mut address = [0; 16];
+    for (place, byte) in address.iter_mut().zip(rest.into_iter().flatten()) {
+        *place = byte;
+    }
+    SourcesKey {
+        prefix: key.prefix_len(),
+        service: ServiceId(u32::from_ne_bytes(service)),
+        address,
+    }
+}
+
+const fn quarters(address: [u8; 16]) -> [[u8; 4]; 4] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
+    [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]]
 }
 
 const fn trie_key(range: InsideKey) -> Key<[u8; 16]> {

@@ -1,4 +1,4 @@
-//! Which addresses and ports backends have: a bit each by a hash, so that the program need not look up packets of any other.
+//! Which addresses and ports backends have, and services towards the outside: a bit each by a hash, so that the program need not look up packets of any other.
 //!
 //! A bit is set before a backend is written. It goes when the tables are read anew and a look through the flows has found none
 //! that leads there: a late reply of a backend that is gone is still known by it, and dropped (C11).
@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clusterip_common::{
-    abi::{Backend, BackendState, endpoint},
+    abi::{Backend, BackendState, Scope, ServiceKey, endpoint},
     wire::{Addr, Be16},
 };
 
@@ -75,14 +75,28 @@ pub(super) const fn place_of(address: Addr, port: Be16) -> Word {
     (bit / endpoint::WORD, 1 << (bit % endpoint::WORD))
 }
 
+/// Those of a frontend towards the outside, which no packet is known by otherwise: of its port, and of its address.
+fn frontend_places(key: &ServiceKey) -> impl Iterator<Item = Word> + use<> {
+    let is_called = matches!(key.scope, Scope::INSIDE | Scope::OUTSIDE);
+    let ports = is_called.then_some([key.port, Be16::new(0)]);
+    let address = key.address;
+    ports.into_iter().flatten().map(move |port| {
+        let bit = endpoint::frontend_bit_of(address, port);
+        (bit / endpoint::WORD, 1 << (bit % endpoint::WORD))
+    })
+}
+
 impl Endpoints {
-    /// Those of the backends that are not free.
+    /// Those of the backends that are not free, and of the frontends towards the outside.
     #[must_use]
     pub fn of(tables: &Tables) -> Self {
         let mut words = vec![0; WORDS];
         let held = tables.backends.values();
         for backend in held.filter(|it| it.state != BackendState::FREE) {
             set(&mut words, place_of(backend.address, backend.port));
+        }
+        for place in tables.services.keys().flat_map(frontend_places) {
+            set(&mut words, place);
         }
         Self {
             recent: words.clone(),
@@ -128,7 +142,16 @@ impl Endpoints {
         if backend.state == BackendState::FREE {
             return None;
         }
-        let (index, bit) = place_of(backend.address, backend.port);
+        self.add_place(place_of(backend.address, backend.port))
+    }
+
+    /// The same of a frontend.
+    pub(super) fn add_frontend(&mut self, key: &ServiceKey) -> Vec<Word> {
+        let places = frontend_places(key);
+        places.filter_map(|place| self.add_place(place)).collect()
+    }
+
+    fn add_place(&mut self, (index, bit): Word) -> Option<Word> {
         set(&mut self.recent, (index, bit));
         let word = self.words.get_mut(index as usize)?;
         let is_new = *word & bit == 0;

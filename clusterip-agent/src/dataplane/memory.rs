@@ -66,6 +66,9 @@ impl Memory {
             ),
             Op::PutInside(..)
             | Op::RemoveInside(_)
+            | Op::PutSources(..)
+            | Op::RemoveSources(_)
+            | Op::PutNode(..)
             | Op::RemoveService(_)
             | Op::RemoveAddress(_) => return Ok(()),
         };

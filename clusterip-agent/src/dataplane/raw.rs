@@ -3,7 +3,7 @@
 use clusterip_common::{
     abi::{
         Affinity, AffinityKey, Backend, Counters, Flow, FlowKey, Fragment, FragmentKey, Inside,
-        Service, ServiceKey, Settings, SocketFlow, SocketKey, Traffic, Watch,
+        Service, ServiceKey, Settings, SocketFlow, SocketKey, Sources, Traffic, Watch,
     },
     wire::Addr,
 };
@@ -36,6 +36,7 @@ pod!(
     Settings,
     SocketFlow,
     SocketKey,
+    Sources,
     Traffic,
     Watch
 );

@@ -11,7 +11,7 @@ use aya::{
 use clusterip_common::{
     abi::{
         Affinity, AffinityKey, Backend, BackendId, BackendState, Flow, FlowKey, Inside, InsideKey,
-        Outcome, Service, ServiceId, ServiceKey, Settings, SlotIndex, Traffic,
+        Outcome, Scope, Service, ServiceId, ServiceKey, Settings, SlotIndex, Traffic,
         maps::{self, Shape},
     },
     wire::{Addr, Be16, Proto},
@@ -95,9 +95,12 @@ impl Held {
         let services: HashMap<Data, Raw<ServiceKey>, Raw<Service>> =
             pinned::map(pins, &maps::SERVICES)?;
         let (address, port) = subject.destination;
+        let key = ServiceKey::new(address, port, subject.protocol);
         let keys = [
-            ServiceKey::new(address, port, subject.protocol),
+            key,
             ServiceKey::address(address),
+            key.seen(Scope::INSIDE),
+            key.seen(Scope::OUTSIDE),
         ];
         for key in keys {
             if let Some(Raw(head)) = found(services.get(&Raw(key), 0), &maps::SERVICES)? {

@@ -67,7 +67,8 @@ pub fn judge(
             judgement.over.push((*table, *key, *flow));
             continue;
         }
-        if flow.direction.is_request() {
+        // Of a client that the node stands for, the service's own entries tell all of this.
+        if flow.direction.is_request() && !flow.direction.is_masquerade() {
             judgement.destinations.push((flow.address, flow.port));
             if is_standing(flow) && !flow.direction.is_direct() && flow.state != FlowState::CLOSING
             {

@@ -4,6 +4,7 @@
 //! hangs. How long ago the last update was says nothing: where nothing changes there is none.
 
 mod endpoint;
+mod node_port;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +13,10 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 
-pub use self::endpoint::{Answers, Health, routes};
+pub use self::{
+    endpoint::{Answers, Health, routes},
+    node_port::keep as keep_node_ports,
+};
 use crate::{clock::Now, model::service::Family};
 
 /// How long an update may wait: kube-proxy's, which is twice its `syncPeriod`.

@@ -28,7 +28,7 @@ use crate::{
         ways::Exits,
     },
     interfaces::Devices,
-    model::object::ObjectName,
+    model::{facts::TrafficPolicy, object::ObjectName},
     plan::Placement,
     reconcile::Published,
     view::{Extent, Selection, status::AgentFacts},
@@ -77,19 +77,30 @@ struct Balancer<'a> {
 }
 
 impl<'a> Balancer<'a> {
-    fn new(name: &'a ObjectName, placement: &'a Placement) -> Self {
+    fn new(name: &'a ObjectName, placement: &'a Placement, all: &[Placement]) -> Self {
         let Placement {
             port_name,
             protocol,
             family,
+            policy,
             ..
         } = placement;
-        let labels = labels(&[
-            ("service", &name.to_string()),
-            ("port", port_name),
-            ("protocol", &protocol.to_string()),
-            ("family", &family.to_string()),
-        ]);
+        let mut known = vec![
+            ("service", name.to_string()),
+            ("port", port_name.to_string()),
+            ("protocol", protocol.to_string()),
+            ("family", family.to_string()),
+        ];
+        // Else the two views of a port would be one series.
+        let is_other = |it: &Placement| {
+            it.policy != *policy
+                && (&it.port_name, it.protocol, it.family) == (port_name, *protocol, *family)
+        };
+        if *policy == TrafficPolicy::Local && all.iter().any(is_other) {
+            known.push(("policy", "Local".to_owned()));
+        }
+        let known: Vec<(&str, &str)> = known.iter().map(|(name, it)| (*name, &**it)).collect();
+        let labels = labels(&known);
         Self {
             name,
             placement,
@@ -121,7 +132,10 @@ impl Figures {
         let services = &published.index.services;
         let balancers: Vec<Balancer<'_>> = services
             .iter()
-            .flat_map(|(name, places)| places.iter().map(|place| Balancer::new(name, place)))
+            .flat_map(|(name, places)| {
+                let of = |place| Balancer::new(name, place, places);
+                places.iter().map(of)
+            })
             .collect();
         let count = match self.census.of_last(COUNTED) {
             Ok(count) => Some(count),
@@ -362,10 +376,10 @@ fn ways(mut family: Family<'_>, rows: &[Row<'_>], figure: impl Fn(&Traffic) -> u
 fn frontends(page: &mut Page, balancers: &[Balancer<'_>]) {
     let mut family = page.family(&catalog::FRONTENDS);
     for balancer in balancers {
-        for frontend in &balancer.placement.frontends {
+        for (address, port) in balancer.placement.called() {
             let of = [
-                ("address", &*frontend.address.to_string()),
-                ("service_port", &frontend.port.get().to_string()),
+                ("address", &*address.to_string()),
+                ("service_port", &port.get().to_string()),
             ];
             family.add([&*balancer.labels, &labels(&of)], 1_u64);
         }
@@ -376,15 +390,19 @@ fn endpoints(page: &mut Page, published: &Published, balancers: &[Balancer<'_>])
     let mut family = page.family(&catalog::ENDPOINTS);
     for balancer in balancers {
         let service = published.snapshot.services.get(balancer.name);
-        let mut ports = service.into_iter().flat_map(|service| &service.balancers);
+        let services = service.into_iter();
+        let mut ports =
+            services.flat_map(|service| service.balancers.iter().chain(&service.external));
         let Placement {
             port_name,
             protocol,
             family: of_family,
+            policy,
             ..
         } = balancer.placement;
         let found = ports.find(|it| {
-            (&it.port_name, it.protocol, it.family) == (port_name, *protocol, *of_family)
+            (&it.port_name, it.protocol, it.family, it.policy)
+                == (port_name, *protocol, *of_family, *policy)
         });
         if let Some(port) = found {
             let (chosen, listed) = (port.chosen().count(), port.endpoints.len());
@@ -400,7 +418,7 @@ fn held(published: &Published) -> [(&'static str, u64); 2] {
     for place in published.index.services.values().flat_map(|all| all.iter()) {
         frontends += place.frontends.len();
         backends += place.backends.len();
-        addresses.extend(place.frontends.iter().map(|frontend| frontend.address));
+        addresses.extend(place.cluster_addresses());
     }
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     [

@@ -1,5 +1,7 @@
 //! What a source says.
 
+use std::net::IpAddr;
+
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
@@ -23,4 +25,6 @@ pub enum Event {
     /// When something was changed that the events beside it come from, where no object says it: how long it takes until it is
     /// programmed is measured (F8).
     Changed(Timestamp),
+    /// The addresses of this machine, those that lead to others first: of a node without an object they are its own.
+    Machine(Vec<IpAddr>),
 }

@@ -1,5 +1,4 @@
 //! By which addresses a service is reachable from outside: node ports, load balancers and external addresses.
-//! They are resolved and shown; the dataplane answers `ClusterIP`s only so far.
 
 use std::net::IpAddr;
 
@@ -46,8 +45,18 @@ impl NodePortAddresses {
     /// The addresses of a node that serve node ports.
     #[must_use]
     pub fn of(&self, node: &Node) -> Vec<IpAddr> {
+        self.among(addresses(node))
+    }
+
+    /// Those of a machine of which there is no object; the first of each family count as internal ones.
+    #[must_use]
+    pub fn of_machine(&self, machine: &[IpAddr]) -> Vec<IpAddr> {
+        self.among(machine.iter().map(|address| (true, *address)))
+    }
+
+    fn among(&self, all: impl Iterator<Item = (bool, IpAddr)>) -> Vec<IpAddr> {
         let mut chosen: Vec<IpAddr> = Vec::new();
-        for (is_internal, address) in addresses(node) {
+        for (is_internal, address) in all {
             let is_it = match self {
                 Self::Primary => {
                     let family = Family::of(address);

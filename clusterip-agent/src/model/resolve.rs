@@ -33,8 +33,10 @@ pub struct NodeInfo {
     pub name: Arc<str>,
     /// Zone; empty if it is not known.
     pub zone: Arc<str>,
-    /// Its addresses that serve node ports; none if there is no Node object.
+    /// Its addresses that serve node ports: those of its Node object, else of the machine, where that is looked at.
     pub node_port_addresses: Arc<[IpAddr]>,
+    /// The addresses, one of each family, by which it stands for clients from outside (E2).
+    pub stand_ins: Arc<[IpAddr]>,
     /// It is being deleted: no new traffic from outside is to be sent to it (F7). No service depends on it.
     pub is_leaving: bool,
 }
@@ -114,6 +116,7 @@ pub fn resolve(
                         frontends,
                         endpoints,
                         action,
+                        policy,
                     }
                 };
                 balancers.push(seen(spec.internal_policy, inside));
@@ -136,6 +139,10 @@ pub fn resolve(
             .map_or(0, |spec| spec.affinity_seconds),
         balancers,
         external,
+        source_ranges: service
+            .spec
+            .as_ref()
+            .map_or_else(Vec::new, |spec| spec.source_ranges.to_vec()),
         about: About::of(service, given),
         naming,
         health_check_node_port: given.health_check_node_port,
@@ -143,26 +150,19 @@ pub fn resolve(
     }))
 }
 
-/// What clients outside reach, by the external policy; and what pods and nodes reach by the same addresses, where that
-/// is another set: all endpoints, whatever that policy says (E3).
+/// What clients outside reach, by the external policy; and what pods and nodes reach by the same addresses: all endpoints,
+/// whatever that policy says (E3).
 fn views(
     outside: Vec<Frontend>,
     policy: TrafficPolicy,
     seen: impl Fn(TrafficPolicy, Vec<Frontend>) -> Balancer,
-) -> Vec<Balancer> {
+) -> [Balancer; 2] {
     let inside = outside.iter().map(|frontend| Frontend {
         scope: Scope::Internal,
         ..frontend.clone()
     });
     let short_circuit = seen(TrafficPolicy::Cluster, inside.collect());
-    let from_outside = seen(policy, outside);
-    let is_same = from_outside.action == short_circuit.action
-        && from_outside.chosen().eq(short_circuit.chosen());
-    if is_same {
-        vec![from_outside]
-    } else {
-        vec![from_outside, short_circuit]
-    }
+    [seen(policy, outside), short_circuit]
 }
 
 /// Whether a service has an entry in the dataplane (A13).

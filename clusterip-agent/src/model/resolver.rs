@@ -14,7 +14,7 @@ use super::{
     allocate::{Allocations, Allocator, Changes},
     cluster::Cluster,
     event::Event,
-    exposure::Exposure,
+    exposure::{Exposure, NodePortAddresses},
     inside::inside,
     node_ports::{KeptPorts, NodePorts},
     object::{Kind, ObjectName},
@@ -42,6 +42,8 @@ pub struct Resolver {
     pool: Allocator,
     exposure: Exposure,
     algorithm: Algorithm,
+    /// This machine's addresses, for want of a Node object.
+    machine: Vec<IpAddr>,
     /// Ranges that are inside whatever the Node objects say.
     pod_cidrs: Vec<IpNet>,
     /// Node objects may have changed since they were looked at.
@@ -76,6 +78,7 @@ impl Resolver {
             pool: Allocator::of_balancers(Vec::new(), None),
             exposure: Exposure::default(),
             algorithm,
+            machine: Vec::new(),
             pod_cidrs: Vec::new(),
             nodes_touched: true,
             snapshot: Snapshot {
@@ -126,6 +129,10 @@ impl Resolver {
                 Event::Remove(key) => key.kind == Kind::Node,
                 // What was not listed again is gone.
                 Event::Synced => true,
+                Event::Machine(addresses) => {
+                    self.machine.clone_from(addresses);
+                    false
+                }
                 Event::Reset | Event::Problems(_) | Event::Changed(_) => false,
             };
             self.cluster.apply(event, &mut self.touched);
@@ -266,11 +273,18 @@ impl Resolver {
     /// Looks at this node's own object; what hangs on it touches every service.
     fn see_node(&mut self) {
         let node = self.cluster.node(&self.snapshot.node.name);
-        let addresses = node.map(|node| self.exposure.node_port_addresses.of(node));
+        let chosen = |choice: &NodePortAddresses| {
+            // A Node object may be there before its addresses are.
+            let own = node.map(|node| choice.of(node));
+            let own = own.filter(|own| !own.is_empty());
+            own.unwrap_or_else(|| choice.of_machine(&self.machine))
+                .into()
+        };
         let seen = NodeInfo {
             name: self.snapshot.node.name.clone(),
             zone: self.cluster.zone(&self.snapshot.node.name),
-            node_port_addresses: addresses.unwrap_or_default().into(),
+            node_port_addresses: chosen(&self.exposure.node_port_addresses),
+            stand_ins: chosen(&NodePortAddresses::Primary),
             is_leaving: self.snapshot.node.is_leaving,
         };
         let is_leaving = node.is_some_and(is_leaving);

@@ -2,7 +2,11 @@
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
-use super::{about::About, naming::Naming, object::ObjectName, problem::Problem};
+use ipnet::IpNet;
+
+use super::{
+    about::About, facts::TrafficPolicy, naming::Naming, object::ObjectName, problem::Problem,
+};
 
 /// The protocols a service port may have.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -252,6 +256,8 @@ pub struct Balancer {
     pub endpoints: Vec<Endpoint>,
     /// What is done with a new flow.
     pub action: Action,
+    /// By which policy its endpoints were chosen: of one port and family there is at most one set for each (A7).
+    pub policy: TrafficPolicy,
 }
 
 impl Balancer {
@@ -281,14 +287,16 @@ pub struct ResolvedService {
     pub affinity_seconds: u32,
     /// Its ports, one for each family; none if it has no entry in the dataplane (A13).
     pub balancers: Vec<Balancer>,
-    /// The same for its addresses towards the outside, which are not programmed yet. Where pods and nodes reach
-    /// another set by such an address than clients outside do, that is a balancer of its own (E3).
+    /// The same for its addresses towards the outside: for clients outside by the external policy, and for pods and nodes, who
+    /// reach all endpoints by the same addresses (E3).
     pub external: Vec<Balancer>,
+    /// Whom its load balancer's addresses let in; none is everybody (E4).
+    pub source_ranges: Vec<IpNet>,
     /// What it says of itself, for those who show it.
     pub about: About,
     /// What its name leads to (J).
     pub naming: Naming,
-    /// Where load balancers ask each node whether it has an endpoint of its own (E7): reserved, and not answered yet.
+    /// Where load balancers ask each node whether it has an endpoint of its own (E7).
     pub health_check_node_port: Option<u16>,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
@@ -304,6 +312,7 @@ impl ResolvedService {
             affinity_seconds: 0,
             balancers: Vec::new(),
             external: Vec::new(),
+            source_ranges: Vec::new(),
             about: About::default(),
             naming: Naming::Members(Vec::new()),
             health_check_node_port: None,

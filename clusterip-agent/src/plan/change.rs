@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use clusterip_common::abi::{
-    Backend, BackendId, Inside, InsideKey, Service, ServiceKey, SlotIndex,
+use clusterip_common::{
+    abi::{
+        Backend, BackendId, Inside, InsideKey, NodePlace, Scope, Service, ServiceKey, SlotIndex,
+        Sources, SourcesKey,
+    },
+    wire::Addr,
 };
 
 use super::{Op, Tables, desired, diff, tables::free_backend};
@@ -34,6 +38,13 @@ pub(super) struct Recorder {
     slots: BTreeMap<SlotIndex, Option<BackendId>>,
     services: BTreeMap<ServiceKey, Option<Service>>,
     inside: BTreeMap<InsideKey, Option<Inside>>,
+    sources: BTreeMap<SourcesKey, Option<Sources>>,
+    node: BTreeMap<NodePlace, Option<Addr>>,
+    /// The node's addresses for clients from outside, and whether there are such clients whatever the services are.
+    node_addresses: BTreeMap<NodePlace, Addr>,
+    has_guests: bool,
+    /// How many frontends are for clients outside: while there is none, no packet need be looked at for their sake.
+    outside: usize,
     /// How many of `services` were there and are not there now.
     leaving: usize,
 }
@@ -73,8 +84,13 @@ impl Recorder {
         self.slots.entry(slot).or_insert(old);
     }
 
-    /// Puts a frontend, and its address before it, with its owner if that is known.
+    /// Puts a frontend, and its address before it, with its owner if that is known. An address towards the outside is not the
+    /// services' alone, and has no entry.
     pub(super) fn put_service(&mut self, key: ServiceKey, head: Service, owner: Owner) {
+        if key.scope != Scope::CLUSTER {
+            self.put_head(key, head);
+            return;
+        }
         let address = ServiceKey::address(key.address);
         let entry = desired::address_head(owner);
         let is_right = |old: &Service| *old == entry || !owner.is_known();
@@ -87,6 +103,9 @@ impl Recorder {
     /// Removes a frontend, and its address with the last one.
     pub(super) fn remove_service(&mut self, key: ServiceKey) {
         self.remove_head(key);
+        if key.scope != Scope::CLUSTER {
+            return;
+        }
         let address = ServiceKey::address(key.address);
         // Keys are in the order of their addresses, and this one is the first of its own.
         let mut rest = self.tables.services.range(address..);
@@ -112,8 +131,45 @@ impl Recorder {
         }
     }
 
+    /// Lets clients in to a guarded service, or keeps them out.
+    pub(super) fn set_sources(&mut self, range: SourcesKey, sources: Option<Sources>) {
+        let old = match sources {
+            Some(sources) => self.tables.sources.insert(range, sources),
+            None => self.tables.sources.remove(&range),
+        };
+        self.sources.entry(range).or_insert(old);
+    }
+
+    /// Takes over the addresses by which the node stands for clients from outside.
+    pub(super) fn set_node(&mut self, addresses: BTreeMap<NodePlace, Addr>, always: bool) {
+        self.node_addresses = addresses;
+        self.has_guests = always;
+        self.settle_node();
+    }
+
+    fn settle_node(&mut self) {
+        let wanted = if self.has_guests || self.outside > 0 {
+            self.node_addresses.clone()
+        } else {
+            BTreeMap::new()
+        };
+        for place in [NodePlace::V4, NodePlace::V6] {
+            let old = match wanted.get(&place) {
+                Some(address) => self.tables.node.insert(place, *address),
+                None => self.tables.node.remove(&place),
+            };
+            if old.as_ref() != wanted.get(&place) {
+                self.node.entry(place).or_insert(old);
+            }
+        }
+    }
+
     fn put_head(&mut self, key: ServiceKey, head: Service) {
         let old = self.tables.services.insert(key, head);
+        if old.is_none() && key.scope == Scope::OUTSIDE {
+            self.outside += 1;
+            self.settle_node();
+        }
         if old.is_none() && self.services.get(&key).is_some_and(Option::is_some) {
             self.leaving -= 1;
         }
@@ -122,6 +178,10 @@ impl Recorder {
 
     fn remove_head(&mut self, key: ServiceKey) {
         let old = self.tables.services.remove(&key);
+        if old.is_some() && key.scope == Scope::OUTSIDE {
+            self.outside -= 1;
+            self.settle_node();
+        }
         let first = *self.services.entry(key).or_insert(old);
         if old.is_some() && first.is_some() {
             self.leaving += 1;
@@ -151,6 +211,16 @@ impl Recorder {
             std::mem::take(&mut self.inside),
             &self.tables.inside,
             (&mut change.before.inside, &mut change.after.inside),
+        );
+        split(
+            std::mem::take(&mut self.sources),
+            &self.tables.sources,
+            (&mut change.before.sources, &mut change.after.sources),
+        );
+        split(
+            std::mem::take(&mut self.node),
+            &self.tables.node,
+            (&mut change.before.node, &mut change.after.node),
         );
         change
     }

@@ -1,9 +1,16 @@
 //! From the model's words to the maps': the last place that knows the model.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use clusterip_common::{
-    abi::{self, InsideKey, Service, ServiceFlags, ServiceId, ServiceKey, SlotIndex},
+    abi::{
+        self, InsideKey, NodePlace, Service, ServiceFlags, ServiceId, ServiceKey, SlotIndex,
+        SourcesKey,
+    },
+    packet::socket::{LOOPBACK_V4, LOOPBACK_V6},
     wire::{Addr, Be16, Proto},
 };
 
@@ -11,19 +18,96 @@ use ipnet::IpNet;
 
 use super::runs::Run;
 use crate::model::{
+    facts::TrafficPolicy,
     inside::{Inside, Ranges},
     served::Owner,
-    service::{Action, Algorithm, Endpoint, Frontend, Protocol, ResolvedService},
+    service::{
+        Action, Algorithm, Balancer, Endpoint, Frontend, FrontendKind, Protocol, ResolvedService,
+        Scope,
+    },
 };
+
+/// The keys of a balancer's frontends, and what holds for those who call by each.
+#[must_use]
+pub fn frontends(
+    balancer: &Balancer,
+    service: &ResolvedService,
+) -> BTreeMap<ServiceKey, ServiceFlags> {
+    let mut all = BTreeMap::new();
+    for frontend in &balancer.frontends {
+        let key = service_key(frontend, balancer.protocol);
+        if frontend.kind == FrontendKind::NodePort && frontend.scope == Scope::Internal {
+            let address = match frontend.address {
+                IpAddr::V4(_) => LOOPBACK_V4,
+                IpAddr::V6(_) => LOOPBACK_V6,
+            };
+            let scope = abi::Scope::LOOPBACK;
+            let key = ServiceKey { address, ..key }.seen(scope);
+            all.insert(key, ServiceFlags(0));
+        }
+        all.insert(key, frontend_flags(frontend, balancer.policy, service));
+    }
+    all
+}
 
 /// The key of a frontend.
 #[must_use]
 pub fn service_key(frontend: &Frontend, protocol: Protocol) -> ServiceKey {
-    ServiceKey::new(
+    let key = ServiceKey::new(
         frontend.address.into(),
         Be16::new(frontend.port),
         proto(protocol),
-    )
+    );
+    key.seen(match (frontend.kind, frontend.scope) {
+        (FrontendKind::ClusterIp, _) => abi::Scope::CLUSTER,
+        (_, Scope::Internal) => abi::Scope::INSIDE,
+        (_, Scope::External) => abi::Scope::OUTSIDE,
+    })
+}
+
+/// By an address towards the outside a client keeps its own address where a local policy says so (E2); those inside whose
+/// packets come by an uplink would not be answered by way of this node.
+fn frontend_flags(
+    frontend: &Frontend,
+    policy: TrafficPolicy,
+    service: &ResolvedService,
+) -> ServiceFlags {
+    if frontend.kind == FrontendKind::ClusterIp {
+        return ServiceFlags(0);
+    }
+    let mut flags = ServiceFlags(0);
+    if frontend.scope == Scope::Internal || policy == TrafficPolicy::Cluster {
+        flags = flags.and(ServiceFlags::MASQUERADE);
+    }
+    if frontend.kind == FrontendKind::LoadBalancer && !service.source_ranges.is_empty() {
+        flags = flags.and(ServiceFlags::GUARDED);
+    }
+    flags
+}
+
+/// Who may call a balancer by its guarded frontends (E4).
+#[must_use]
+pub fn sources(
+    frontends: &BTreeMap<ServiceKey, ServiceFlags>,
+    service: &ResolvedService,
+    id: ServiceId,
+) -> BTreeSet<SourcesKey> {
+    let mut flags = frontends.values();
+    if !flags.any(|flags| flags.has(ServiceFlags::GUARDED)) {
+        return BTreeSet::new();
+    }
+    let ranges = service.source_ranges.iter();
+    ranges
+        .map(|net| SourcesKey::new(id, net.addr().into(), prefix(net)))
+        .collect()
+}
+
+/// Bits of a range, as in IPv6.
+const fn prefix(net: &IpNet) -> u8 {
+    match net {
+        IpNet::V4(net) => 96 + net.prefix_len(),
+        IpNet::V6(net) => net.prefix_len(),
+    }
 }
 
 /// Where an endpoint listens.
@@ -96,18 +180,27 @@ pub const fn owner_of(head: &Service) -> Owner {
 #[must_use]
 pub fn inside(ranges: &Ranges) -> BTreeMap<InsideKey, abi::Inside> {
     let entry = |(net, whose): (&IpNet, &Inside)| {
-        let prefix = match net.addr() {
-            IpAddr::V4(_) => 96 + net.prefix_len(),
-            IpAddr::V6(_) => net.prefix_len(),
-        };
         let whose = match whose {
             Inside::Pods => abi::Inside::PODS,
             Inside::Node => abi::Inside::NODE,
         };
-        (InsideKey::new(net.addr().into(), prefix), whose)
+        (InsideKey::new(net.addr().into(), prefix(net)), whose)
     };
     let room = usize::try_from(abi::maps::INSIDE.entries).unwrap_or(usize::MAX);
     ranges.iter().take(room).map(entry).collect()
+}
+
+/// The addresses of the node for clients from outside.
+#[must_use]
+pub fn node(addresses: &[IpAddr]) -> BTreeMap<NodePlace, Addr> {
+    let place = |address: &IpAddr| match address {
+        IpAddr::V4(_) => NodePlace::V4,
+        IpAddr::V6(_) => NodePlace::V6,
+    };
+    let addresses = addresses.iter();
+    addresses
+        .map(|address| (place(address), Addr::from(*address)))
+        .collect()
 }
 
 /// The algorithm's number.

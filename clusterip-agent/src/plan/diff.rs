@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use clusterip_common::abi::{Backend, BackendState, ServiceId};
+use clusterip_common::{
+    abi::{Backend, BackendState, ServiceId},
+    wire::Addr,
+};
 
 use super::{Op, Tables};
 
@@ -30,8 +33,33 @@ pub fn diff(actual: &Tables, wanted: &Tables) -> Vec<Op> {
             ops.push(Op::RemoveInside(*range));
         }
     }
+    guests(actual, wanted, &mut ops);
     ops.sort_unstable();
     ops
+}
+
+/// What is there for clients from outside.
+fn guests(actual: &Tables, wanted: &Tables, ops: &mut Vec<Op>) {
+    for (range, sources) in &wanted.sources {
+        if actual.sources.get(range) != Some(sources) {
+            ops.push(Op::PutSources(*range, *sources));
+        }
+    }
+    for range in actual.sources.keys() {
+        if !wanted.sources.contains_key(range) {
+            ops.push(Op::RemoveSources(*range));
+        }
+    }
+    for (place, address) in &wanted.node {
+        if actual.node.get(place) != Some(address) {
+            ops.push(Op::PutNode(*place, *address));
+        }
+    }
+    for place in actual.node.keys() {
+        if !wanted.node.contains_key(place) {
+            ops.push(Op::PutNode(*place, Addr::UNSPECIFIED));
+        }
+    }
 }
 
 fn backends(actual: &Tables, wanted: &Tables, ops: &mut Vec<Op>) {
@@ -92,7 +120,8 @@ fn balancers(tables: &Tables) -> BTreeSet<ServiceId> {
 mod tests {
     use clusterip_common::{
         abi::{
-            Algorithm, BackendId, Inside, InsideKey, Service, ServiceFlags, ServiceKey, SlotIndex,
+            Algorithm, BackendId, Inside, InsideKey, NodePlace, Service, ServiceFlags, ServiceKey,
+            SlotIndex, Sources, SourcesKey,
         },
         wire::{Addr, Be16, Proto},
     };
@@ -114,6 +143,10 @@ mod tests {
         let pods = u8::try_from(round).unwrap();
         let range = InsideKey::new(Addr::v4([10, 1, pods, 0]), 96 + 24);
         tables.inside.insert(range, Inside::PODS);
+        let node = Addr::v4([192, 0, 2, pods]);
+        let clients = SourcesKey::new(ServiceId(1), node, 128);
+        tables.sources.insert(clients, Sources::ADMITTED);
+        tables.node.insert(NodePlace::V4, node);
         let mut next = round * 1000;
         for (service, members) in services {
             let id = ServiceId(u32::from(*service));
@@ -187,15 +220,21 @@ mod tests {
                 Op::ClearService(_) => 0,
                 Op::ClearBackend(_) => 1,
                 Op::PutInside(..) => 2,
-                Op::PutBackend(..) => 3,
-                Op::PutSlot(..) => 4,
-                Op::PutService(..) => 5,
-                Op::RemoveService(_) => 6,
-                Op::RemoveAddress(_) => 7,
-                Op::FreeBackend(..) => 8,
-                Op::RemoveInside(_) => 9,
+                Op::PutNode(..) => 3,
+                Op::PutSources(..) => 4,
+                Op::PutBackend(..) => 5,
+                Op::PutSlot(..) => 6,
+                Op::PutService(..) => 7,
+                Op::RemoveService(_) => 8,
+                Op::RemoveAddress(_) => 9,
+                Op::FreeBackend(..) => 10,
+                Op::RemoveInside(_) => 11,
+                Op::RemoveSources(_) => 12,
             })
             .collect();
-        assert_eq!(kinds, [0, 1, 1, 2, 3, 3, 4, 4, 5, 5, 6, 7, 8, 8, 9]);
+        assert_eq!(
+            kinds,
+            [0, 1, 1, 2, 3, 4, 5, 5, 6, 6, 7, 7, 8, 9, 10, 10, 11, 12]
+        );
     }
 }

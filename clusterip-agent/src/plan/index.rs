@@ -1,12 +1,16 @@
 //! Names for ids: whose counters these are.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use clusterip_common::abi::{Backend, BackendId, ServiceId, ServiceKey};
+use clusterip_common::{
+    abi::{Backend, BackendId, Scope, ServiceId, ServiceKey},
+    wire::{Addr, Be16},
+};
 use rpds::RedBlackTreeMapSync;
 
 use super::{Layout, layout::PortKey};
 use crate::model::{
+    facts::TrafficPolicy,
     object::ObjectName,
     service::{Family, Protocol},
 };
@@ -20,12 +24,31 @@ pub struct Placement {
     pub protocol: Protocol,
     /// Family.
     pub family: Family,
+    /// By which policy its endpoints are chosen.
+    pub policy: TrafficPolicy,
     /// Its id: index of `SERVICE_COUNTS` and `CURSORS`.
     pub id: ServiceId,
     /// Its frontends.
     pub frontends: Vec<ServiceKey>,
     /// Its endpoints and their ids, index of `BACKEND_COUNTS`; by address, then port.
     pub backends: Vec<(BackendId, Backend)>,
+}
+
+impl Placement {
+    /// What clients call: each address and port once, whoever calls it, but for node ports of the loopback device.
+    pub fn called(&self) -> impl Iterator<Item = (Addr, Be16)> + use<> {
+        let keys = self.frontends.iter();
+        let called = keys.filter(|key| key.scope != Scope::LOOPBACK);
+        let all: BTreeSet<(Addr, Be16)> = called.map(|key| (key.address, key.port)).collect();
+        all.into_iter()
+    }
+
+    /// Its addresses that have an entry of their own.
+    pub fn cluster_addresses(&self) -> impl Iterator<Item = Addr> {
+        let keys = self.frontends.iter();
+        keys.filter(|key| key.scope == Scope::CLUSTER)
+            .map(|key| key.address)
+    }
 }
 
 /// Where each service is. Cloning costs nothing.
@@ -59,6 +82,7 @@ impl Layout {
                     name,
                     protocol,
                     family,
+                    policy,
                 } = key;
                 let members = placed.members.values();
                 let mut backends: Vec<(BackendId, Backend)> = members
@@ -73,6 +97,7 @@ impl Layout {
                     port_name: name.clone(),
                     protocol: *protocol,
                     family: *family,
+                    policy: *policy,
                     id: *id,
                     frontends: placed.frontends.iter().copied().collect(),
                     backends,

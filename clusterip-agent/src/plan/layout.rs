@@ -5,11 +5,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
     sync::Arc,
 };
 
 use clusterip_common::{
-    abi::{BackendId, ServiceId, ServiceKey},
+    abi::{BackendId, ServiceFlags, ServiceId, ServiceKey, Sources, SourcesKey},
     wire::{Addr, Be16},
 };
 
@@ -22,6 +23,7 @@ use super::{
     runs::{Run, Runs},
 };
 use crate::model::{
+    facts::TrafficPolicy,
     inside::Ranges,
     object::ObjectName,
     service::{Balancer, Family, Protocol, ResolvedService, Target},
@@ -105,6 +107,7 @@ pub(super) struct PortKey {
     pub(super) name: Arc<str>,
     pub(super) protocol: Protocol,
     pub(super) family: Family,
+    pub(super) policy: TrafficPolicy,
 }
 
 impl PortKey {
@@ -113,8 +116,32 @@ impl PortKey {
             name: balancer.port_name.clone(),
             protocol: balancer.protocol,
             family: balancer.family,
+            policy: balancer.policy,
         }
     }
+}
+
+/// What one balancer of the maps is to be: all views of a service port of one family by one policy, whose endpoints are the
+/// same. So a client that keeps its endpoint keeps it by whichever address it calls (B3).
+pub(super) struct Wanted<'a> {
+    pub(super) balancer: &'a Balancer,
+    pub(super) frontends: BTreeMap<ServiceKey, ServiceFlags>,
+}
+
+fn wanted(service: &ResolvedService) -> BTreeMap<PortKey, Wanted<'_>> {
+    let mut all: BTreeMap<PortKey, Wanted<'_>> = BTreeMap::new();
+    for balancer in service.balancers.iter().chain(&service.external) {
+        let frontends = desired::frontends(balancer, service);
+        if frontends.is_empty() {
+            continue;
+        }
+        let wanted = all.entry(PortKey::of(balancer)).or_insert_with(|| Wanted {
+            balancer,
+            frontends: BTreeMap::new(),
+        });
+        wanted.frontends.extend(frontends);
+    }
+    all
 }
 
 /// An endpoint that has an id; the rest of it is in the tables.
@@ -136,6 +163,7 @@ pub(super) struct Placed {
     /// Not known of one that was found in the maps.
     pub(super) target: Option<Target>,
     pub(super) members: BTreeMap<(Addr, Be16), Member>,
+    pub(super) sources: BTreeSet<SourcesKey>,
 }
 
 /// What must not be used again before every reader has let go of it.
@@ -193,17 +221,18 @@ impl Layout {
         self.recorder.set_inside(desired::inside(ranges));
     }
 
+    /// Says by which addresses, one of each family, the node stands for clients from outside; `always`: though no service
+    /// is for them.
+    pub fn set_node(&mut self, addresses: &[IpAddr], always: bool) {
+        self.recorder.set_node(desired::node(addresses), always);
+    }
+
     /// Gives a service its place, or another one.
     ///
     /// # Errors
     /// What does not fit; the rest is done.
     pub fn place(&mut self, service: &ResolvedService) -> Result<(), Vec<Full>> {
-        let wanted: BTreeMap<PortKey, &Balancer> = service
-            .balancers
-            .iter()
-            .filter(|balancer| !balancer.frontends.is_empty())
-            .map(|balancer| (PortKey::of(balancer), balancer))
-            .collect();
+        let wanted = wanted(service);
         let mut held = self.services.remove(&service.name).unwrap_or_default();
         let left: Vec<ServiceId> = held
             .extract_if(.., |key, _| !wanted.contains_key(key))
@@ -215,16 +244,16 @@ impl Layout {
             }
         }
         let mut full = Vec::new();
-        for (key, balancer) in wanted {
+        for (key, wanted) in wanted {
             // A port that was only renamed goes on, and so does one whose frontend is found in the maps.
-            let known = held.get(&key).copied().or_else(|| self.unowned(balancer));
+            let known = held.get(&key).copied().or_else(|| self.unowned(&wanted));
             if let Some(id) = known {
                 if let Some(placed) = self.balancers.get_mut(&id) {
                     placed.owned = true;
                 }
                 held.insert(key.clone(), id);
             }
-            let outcome = self.place_balancer(known, balancer, service);
+            let outcome = self.place_balancer(known, &wanted, service);
             if let Some(id) = outcome.id {
                 held.insert(key, id);
             }
@@ -269,10 +298,9 @@ impl Layout {
     }
 
     /// The balancer that has one of these frontends and belongs to no service.
-    fn unowned(&self, balancer: &Balancer) -> Option<ServiceId> {
-        balancer.frontends.iter().find_map(|frontend| {
-            let key = desired::service_key(frontend, balancer.protocol);
-            let id = self.tables().services.get(&key)?.id;
+    fn unowned(&self, wanted: &Wanted<'_>) -> Option<ServiceId> {
+        wanted.frontends.keys().find_map(|key| {
+            let id = self.tables().services.get(key)?.id;
             self.balancers
                 .get(&id)
                 .is_some_and(|placed| !placed.owned)
@@ -288,6 +316,7 @@ impl Layout {
         for key in std::mem::take(&mut placed.frontends) {
             self.remove_head(key, id);
         }
+        self.admit_only(&mut placed, BTreeSet::new());
         self.vacate(&mut placed);
         self.grace.retire(Retired::Service(id));
     }
@@ -302,6 +331,17 @@ impl Layout {
         {
             self.recorder.remove_service(key);
         }
+    }
+
+    /// Lets these in to the guarded frontends of a balancer, and no others (E4).
+    pub(super) fn admit_only(&mut self, placed: &mut Placed, sources: BTreeSet<SourcesKey>) {
+        for range in placed.sources.difference(&sources) {
+            self.recorder.set_sources(*range, None);
+        }
+        for range in sources.difference(&placed.sources) {
+            self.recorder.set_sources(*range, Some(Sources::ADMITTED));
+        }
+        placed.sources = sources;
     }
 
     /// Frees all backends and slots of a balancer.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use clusterip_common::{
-    abi::{Service, ServiceKey},
+    abi::{Scope, Service, ServiceKey},
     wire::Proto,
 };
 
@@ -17,7 +17,8 @@ use crate::model::{
 #[must_use]
 pub fn served(tables: &Tables) -> ServedAddresses {
     let mut all = ServedAddresses::new();
-    for (key, head) in &tables.services {
+    let of_cluster = tables.services.iter();
+    for (key, head) in of_cluster.filter(|(key, _)| key.scope == Scope::CLUSTER) {
         let address = IpAddr::from(key.address).to_canonical();
         let served: &mut Served = all.entry(address).or_default();
         if key.is_address() {

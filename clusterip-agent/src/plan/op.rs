@@ -1,7 +1,10 @@
 //! What is done to the maps.
 
 use clusterip_common::{
-    abi::{Backend, BackendId, Inside, InsideKey, Service, ServiceId, ServiceKey, SlotIndex},
+    abi::{
+        Backend, BackendId, Inside, InsideKey, NodePlace, Service, ServiceId, ServiceKey,
+        SlotIndex, Sources, SourcesKey,
+    },
     wire::Addr,
 };
 
@@ -14,6 +17,10 @@ pub enum Op {
     ClearBackend(BackendId),
     /// Says that a range is inside the cluster: before there is anything that is served to it.
     PutInside(InsideKey, Inside),
+    /// Says by which address of one family the node stands for clients from outside; unspecified is by none.
+    PutNode(NodePlace, Addr),
+    /// Lets clients in to a guarded service: before it is guarded.
+    PutSources(SourcesKey, Sources),
     /// Writes a backend.
     PutBackend(BackendId, Backend),
     /// Points a slot at a backend.
@@ -29,4 +36,6 @@ pub enum Op {
     FreeBackend(BackendId, u32),
     /// Says that a range is outside from here on: a node has left the cluster.
     RemoveInside(InsideKey),
+    /// Keeps clients out of a guarded service from here on.
+    RemoveSources(SourcesKey),
 }

@@ -9,7 +9,7 @@ use clusterip_common::{
 
 use super::{
     desired,
-    layout::{Full, Layout, Member, Placed},
+    layout::{Full, Layout, Member, Placed, Wanted},
     room::{Filled, Room},
     runs::Run,
 };
@@ -35,14 +35,11 @@ impl Layout {
     pub(super) fn place_balancer(
         &mut self,
         known: Option<ServiceId>,
-        want: &Balancer,
+        wanted: &Wanted<'_>,
         service: &ResolvedService,
     ) -> Outcome {
-        let frontends: BTreeSet<ServiceKey> = want
-            .frontends
-            .iter()
-            .map(|frontend| desired::service_key(frontend, want.protocol))
-            .collect();
+        let want = wanted.balancer;
+        let frontends: BTreeSet<ServiceKey> = wanted.frontends.keys().copied().collect();
         let listed: Listed<'_> = want
             .endpoints
             .iter()
@@ -83,9 +80,14 @@ impl Layout {
                 self.remove_head(key, id);
             }
         }
+        self.admit_only(
+            &mut placed,
+            desired::sources(&wanted.frontends, service, id),
+        );
         let owner = Owner::of(&service.name);
-        for key in &placed.frontends {
-            self.put_head(*key, head, owner);
+        for (key, flags) in &wanted.frontends {
+            let flags = head.flags.and(*flags);
+            self.put_head(*key, Service { flags, ..head }, owner);
         }
         self.balancers.insert(id, placed);
         Outcome {

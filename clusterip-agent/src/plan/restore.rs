@@ -47,6 +47,12 @@ impl Layout {
                 }
             }
         }
+        for (range, sources) in &actual.sources {
+            if let Some(placed) = layout.balancers.get_mut(&range.service) {
+                placed.sources.insert(*range);
+                layout.recorder.set_sources(*range, Some(*sources));
+            }
+        }
         // Nothing has changed yet: this is how it is.
         let _change = layout.recorder.take();
         layout
@@ -121,6 +127,7 @@ impl Layout {
                 run,
                 target: None,
                 members: BTreeMap::new(),
+                sources: BTreeSet::new(),
             },
         );
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use clusterip_common::{
-    abi::{BackendId, ServiceId, ServiceKey},
+    abi::{BackendId, Scope, ServiceId, ServiceKey},
     wire::{Addr, Be16},
 };
 
@@ -40,6 +40,7 @@ impl Layout {
         let limit = self.limits.services;
         let addresses = frontends
             .iter()
+            .filter(|key| key.scope == Scope::CLUSTER)
             .map(|key| ServiceKey::address(key.address))
             .collect();
         let new = frontends

@@ -5,9 +5,12 @@ use std::{
     fmt,
 };
 
-use clusterip_common::abi::{
-    Algorithm, Backend, BackendId, BackendState, Inside, InsideKey, Service, ServiceFlags,
-    ServiceKey, SlotIndex,
+use clusterip_common::{
+    abi::{
+        Algorithm, Backend, BackendId, BackendState, Inside, InsideKey, NodePlace, Scope, Service,
+        ServiceFlags, ServiceKey, SlotIndex, Sources, SourcesKey,
+    },
+    wire::Addr,
 };
 
 use super::Op;
@@ -21,10 +24,14 @@ pub struct Tables {
     pub backends: BTreeMap<BackendId, Backend>,
     /// Slots.
     pub slots: BTreeMap<SlotIndex, BackendId>,
-    /// Frontends, and for each address of one an entry of its own, [`ServiceKey::address`].
+    /// Frontends, and for each `ClusterIP` an entry of its own, [`ServiceKey::address`].
     pub services: BTreeMap<ServiceKey, Service>,
     /// Ranges of addresses inside the cluster (E1).
     pub inside: BTreeMap<InsideKey, Inside>,
+    /// Who may call guarded services (E4).
+    pub sources: BTreeMap<SourcesKey, Sources>,
+    /// The node's addresses for clients from outside (E2); one that is not known is not listed.
+    pub node: BTreeMap<NodePlace, Addr>,
 }
 
 /// The slots a head leads to.
@@ -76,6 +83,18 @@ impl Tables {
             Op::RemoveInside(range) => {
                 self.inside.remove(&range);
             }
+            Op::PutSources(range, sources) => {
+                self.sources.insert(range, sources);
+            }
+            Op::RemoveSources(range) => {
+                self.sources.remove(&range);
+            }
+            Op::PutNode(place, Addr::UNSPECIFIED) => {
+                self.node.remove(&place);
+            }
+            Op::PutNode(place, address) => {
+                self.node.insert(place, address);
+            }
         }
     }
 
@@ -86,15 +105,16 @@ impl Tables {
     }
 
     /// What the packet program relies on: each slot that a head leads to is there and leads to a backend of that
-    /// very service (F2); each frontend's address has an entry (B9).
+    /// very service (F2); each `ClusterIP` has an entry of its own (B9).
     ///
     /// # Errors
     /// The first thing that is wrong, as text for a test's message.
     pub fn soundness(&self) -> Result<(), String> {
         for (key, head) in self.frontends() {
-            if !self
-                .services
-                .contains_key(&ServiceKey::address(key.address))
+            if key.scope == Scope::CLUSTER
+                && !self
+                    .services
+                    .contains_key(&ServiceKey::address(key.address))
             {
                 return Err(format!("{key}: its address has no entry"));
             }
@@ -150,8 +170,14 @@ impl fmt::Display for Tables {
             if *affinity > 0 {
                 write!(f, " affinity={affinity}")?;
             }
-            if flags.has(ServiceFlags::LOCAL) {
-                write!(f, " local")?;
+            for (flag, name) in [
+                (ServiceFlags::LOCAL, "local"),
+                (ServiceFlags::MASQUERADE, "masquerade"),
+                (ServiceFlags::GUARDED, "guarded"),
+            ] {
+                if flags.has(flag) {
+                    write!(f, " {name}")?;
+                }
             }
             writeln!(f)?;
         }
@@ -180,6 +206,12 @@ impl fmt::Display for Tables {
                 _ => "unknown",
             };
             writeln!(f, "INSIDE  {range} {whose}")?;
+        }
+        for range in self.sources.keys() {
+            writeln!(f, "SOURCES {range}")?;
+        }
+        for address in self.node.values() {
+            writeln!(f, "NODE    {address}")?;
         }
         Ok(())
     }

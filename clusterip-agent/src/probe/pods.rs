@@ -140,6 +140,7 @@ impl Pods {
                     says_problems = true;
                 }
                 Event::Changed(when) => out.push(Event::Changed(when)),
+                Event::Machine(addresses) => out.push(Event::Machine(addresses)),
             }
         }
         if says_problems || self.impossible != before {

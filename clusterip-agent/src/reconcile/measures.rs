@@ -176,7 +176,11 @@ impl Measures {
             let kind = match event {
                 Event::Put(object) => object.key.kind,
                 Event::Remove(key) => key.kind,
-                Event::Reset | Event::Synced | Event::Problems(_) | Event::Changed(_) => continue,
+                Event::Reset
+                | Event::Synced
+                | Event::Problems(_)
+                | Event::Changed(_)
+                | Event::Machine(_) => continue,
             };
             let changes = match kind {
                 Kind::Service => &self.services,
@@ -306,7 +310,11 @@ fn trigger(event: &Event) -> Option<Timestamp> {
             Spec::EndpointSlice(slice) => slice.changed,
             Spec::Namespace(_) | Spec::Node(_) | Spec::Service(_) | Spec::Pod(_) => None,
         },
-        Event::Reset | Event::Remove(_) | Event::Synced | Event::Problems(_) => None,
+        Event::Reset
+        | Event::Remove(_)
+        | Event::Synced
+        | Event::Problems(_)
+        | Event::Machine(_) => None,
     }
 }
 

@@ -100,7 +100,10 @@ fn family(op: &Op) -> Option<Family> {
         | Op::PutSlot(..)
         | Op::FreeBackend(..)
         | Op::PutInside(..)
-        | Op::RemoveInside(_) => None,
+        | Op::RemoveInside(_)
+        | Op::PutSources(..)
+        | Op::RemoveSources(_)
+        | Op::PutNode(..) => None,
     }
 }
 
@@ -118,6 +121,10 @@ pub struct Reconciler<D> {
     index: Index,
     /// What the layout has been told of what is inside the cluster; None is nothing yet.
     inside: Option<Arc<Ranges>>,
+    /// The node's addresses for clients from outside, in the same way.
+    stand_ins: Option<Arc<[IpAddr]>>,
+    /// Whether there are such clients though no service is for them.
+    has_guests: bool,
     /// Services that changed and have not been placed yet.
     unplaced: BTreeSet<ObjectName>,
     /// Services that do not fit.
@@ -142,12 +149,21 @@ impl<D: Dataplane> Reconciler<D> {
             found: None,
             index: Index::default(),
             inside: None,
+            stand_ins: None,
+            has_guests: false,
             unplaced: BTreeSet::new(),
             waiting: BTreeMap::new(),
             is_clean: false,
             save_failed: false,
             published: Published::default(),
         }
+    }
+
+    /// The same where clients outside reach `ClusterIP`s too (`--expose-cluster-ips`).
+    #[must_use]
+    pub const fn with_guests(mut self, has_guests: bool) -> Self {
+        self.has_guests = has_guests;
+        self
     }
 
     /// The dataplane as it is.
@@ -318,6 +334,11 @@ impl<D: Dataplane> Reconciler<D> {
         {
             layout.set_inside(inside);
             self.inside = Some(Arc::clone(inside));
+        }
+        let stand_ins = &self.resolver.snapshot().node.stand_ins;
+        if self.stand_ins.as_ref() != Some(stand_ins) {
+            layout.set_node(stand_ins, self.has_guests);
+            self.stand_ins = Some(Arc::clone(stand_ins));
         }
         for name in std::mem::take(&mut self.unplaced) {
             let service = self.resolver.snapshot().service(&name).cloned();

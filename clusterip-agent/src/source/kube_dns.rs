@@ -106,7 +106,7 @@ impl KubeDns {
                     self.is_listing = false;
                     self.tell(&mut all);
                 }
-                Event::Problems(_) | Event::Changed(_) => {}
+                Event::Problems(_) | Event::Changed(_) | Event::Machine(_) => {}
             }
             all.push(event);
         }

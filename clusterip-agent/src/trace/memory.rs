@@ -8,8 +8,9 @@ use std::{
 use clusterip_common::{
     abi::{
         Affinity, AffinityKey, Backend, BackendId, BackendState, Counters, Event, EventHook,
-        EventKind, Flow, FlowKey, FlowState, Fragment, FragmentKey, Inside, Outcome, Service,
-        ServiceId, ServiceKey, Settings, SlotIndex, SocketFlow, SocketKey, Traffic, Watch,
+        EventKind, Flow, FlowKey, FlowState, Fragment, FragmentKey, Inside, NodePlace, Outcome,
+        Scope, Service, ServiceId, ServiceKey, Settings, SlotIndex, SocketFlow, SocketKey, Traffic,
+        Watch,
         event::{CAPTURE, Record},
     },
     packet::{
@@ -27,6 +28,18 @@ use crate::plan::Tables;
 pub fn first_chosen_port() -> u16 {
     let env = HostEnv::new(Tables::default(), Settings::DEFAULT);
     u16::try_from(32_768 + env.random() % 28_232).unwrap_or_default()
+}
+
+/// The first port of the node that chance gives a client whose own is taken (E8).
+#[must_use]
+pub fn first_chosen_masquerade_port() -> u16 {
+    let env = HostEnv::new(Tables::default(), Settings::DEFAULT);
+    let Settings {
+        masquerade_first,
+        masquerade_count,
+        ..
+    } = env.settings;
+    u16::try_from(masquerade_first + env.random() % masquerade_count).unwrap_or_default()
 }
 
 /// Maps in memory, with a clock that is set by hand.
@@ -227,6 +240,26 @@ impl Env for HostEnv {
             backend.state != BackendState::FREE
                 && (backend.address, backend.port) == (address, port)
         })
+    }
+
+    fn is_frontend(&self, address: Addr, port: Be16) -> bool {
+        let tables = self.tables.borrow();
+        tables.services.keys().any(|key| {
+            let is_called = matches!(key.scope, Scope::INSIDE | Scope::OUTSIDE);
+            is_called && key.address == address && (key.port == port || port == Be16::new(0))
+        })
+    }
+
+    fn node_address(&self, is_v6: bool) -> Addr {
+        let place = if is_v6 { NodePlace::V6 } else { NodePlace::V4 };
+        let tables = self.tables.borrow();
+        tables.node.get(&place).copied().unwrap_or_default()
+    }
+
+    fn admits(&self, service: ServiceId, client: Addr) -> bool {
+        let tables = self.tables.borrow();
+        let mut ranges = tables.sources.keys();
+        ranges.any(|range| range.admits(service, client))
     }
 
     fn live_flows(&self, backend: BackendId) -> u64 {

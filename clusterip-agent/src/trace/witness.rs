@@ -175,6 +175,29 @@ impl Env for Witness<'_> {
         is_one
     }
 
+    fn is_frontend(&self, address: Addr, port: Be16) -> bool {
+        let is_one = self.memory.is_frontend(address, port);
+        if is_one {
+            let socket = socket(address, port);
+            self.say(format!("{socket} may be a service's towards the outside"));
+        }
+        is_one
+    }
+
+    fn node_address(&self, is_v6: bool) -> Addr {
+        self.memory.node_address(is_v6)
+    }
+
+    fn admits(&self, service: ServiceId, client: Addr) -> bool {
+        let admits = self.memory.admits(service, client);
+        let word = if admits { "in" } else { "outside" };
+        let service = self.titled(service);
+        self.say(format!(
+            "{client} is {word} the source ranges of {service} (E4)"
+        ));
+        admits
+    }
+
     fn turn(&self, service: ServiceId) -> Option<u64> {
         let turn = self.memory.turn(service);
         if let Some(turn) = turn {

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use clusterip_common::abi::ServiceKey;
 use serde::{Deserialize, Serialize};
 
 use super::{Clock, Readings, Selection, Traffic, VERSION};
@@ -10,7 +9,7 @@ use crate::{
     model::{
         about::About,
         endpoints::PortSpec,
-        service::{Action, Balancer, ResolvedService, Target},
+        service::{Action, Balancer, ResolvedService, Scope, Target},
     },
     plan::Placement,
     reconcile::Published,
@@ -134,7 +133,8 @@ fn view(
         algorithm,
         affinity_seconds,
         balancers,
-        external: _,
+        external: towards_outside,
+        source_ranges: _,
         about,
         naming: _,
         health_check_node_port: _,
@@ -153,8 +153,14 @@ fn view(
     } = about;
     let places = published.index.services.get(name);
     let places: &[Placement] = places.map_or(&[], |places| places);
+    // By one policy there is one of each port and family, whatever it is called by.
+    let others = towards_outside.iter().filter(|it| {
+        let has_same = |other: &Balancer| other.is_same_port(it) && other.policy == it.policy;
+        it.frontends.iter().any(|it| it.scope == Scope::External) && !balancers.iter().any(has_same)
+    });
     let balancers: Vec<BalancerView> = balancers
         .iter()
+        .chain(others)
         .map(|balancer| balancer_view(balancer, place_of(places, balancer), readings))
         .collect();
     let mut traffic = Traffic::default();
@@ -218,7 +224,12 @@ fn balancer_view(
     place: Option<&Placement>,
     readings: &impl Readings,
 ) -> BalancerView {
-    let placed = place.map(|place| place.frontends.iter().map(frontend).collect());
+    let placed = place.map(|place| {
+        let called = place.called();
+        called
+            .map(|(address, port)| SocketAddr::new(address.into(), port.get()))
+            .collect()
+    });
     let counters = place.and_then(|place| readings.service(place.id));
     BalancerView {
         port_name: balancer.port_name.to_string(),
@@ -238,13 +249,14 @@ fn balancer_view(
 
 pub(super) fn place_of<'a>(places: &'a [Placement], balancer: &Balancer) -> Option<&'a Placement> {
     places.iter().find(|place| {
-        (&place.port_name, place.protocol, place.family)
-            == (&balancer.port_name, balancer.protocol, balancer.family)
+        (&place.port_name, place.protocol, place.family, place.policy)
+            == (
+                &balancer.port_name,
+                balancer.protocol,
+                balancer.family,
+                balancer.policy,
+            )
     })
-}
-
-pub(super) fn frontend(key: &ServiceKey) -> SocketAddr {
-    SocketAddr::new(key.address.into(), key.port.get())
 }
 
 const fn action(action: Action) -> &'static str {

@@ -103,7 +103,7 @@ pub struct DataplaneView {
     pub frontends: usize,
     /// Endpoints, each for each service port it is behind.
     pub backends: usize,
-    /// Services with addresses or ports towards the outside, which are not in the maps yet.
+    /// Services with node ports that are nowhere served, as the node's addresses are not known.
     #[serde(default)]
     pub unserved: usize,
 }
@@ -172,7 +172,7 @@ pub fn status(
     for place in published.index.services.values().flat_map(|all| all.iter()) {
         frontends += place.frontends.len();
         backends += place.backends.len();
-        addresses.extend(place.frontends.iter().map(|it| it.address));
+        addresses.extend(place.cluster_addresses());
     }
     let used = |name: &str| match name {
         name if name == maps::SERVICES.name => Some(count(frontends + addresses.len())),
@@ -191,7 +191,7 @@ pub fn status(
             .snapshot
             .services
             .values()
-            .filter(|service| !service.external.is_empty())
+            .filter(|service| !service.about.node_ports.is_empty() && service.external.is_empty())
             .count(),
     };
     let connection = connection.unwrap_or_default();

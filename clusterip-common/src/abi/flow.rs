@@ -67,8 +67,12 @@ impl Direction {
     pub const DIRECT: Self = Self(2);
     /// Backend to such a client.
     pub const DIRECT_REPLY: Self = Self(3);
+    /// Backend to the node that stands for a client from outside: the destination becomes the client (E2).
+    pub const UNMASQUERADE: Self = Self(4);
+    /// Such a client to its backend: the source becomes the node.
+    pub const MASQUERADE: Self = Self(5);
 
-    /// Whether it is the client's side.
+    /// Whether it is the client's side; of a masquerade, the backend's, which calls the node there.
     #[inline(always)]
     #[must_use]
     pub const fn is_request(self) -> bool {
@@ -80,6 +84,13 @@ impl Direction {
     #[must_use]
     pub const fn is_direct(self) -> bool {
         self.0 & 2 != 0
+    }
+
+    /// Whether a client's address is hidden or shown again; its service is the affair of another pair of entries.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_masquerade(self) -> bool {
+        self.0 & 4 != 0
     }
 
     /// The other side.

@@ -2,8 +2,8 @@
 
 use super::{
     Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, Fragment, FragmentKey,
-    Inside, InsideKey, Outcome, Service, ServiceId, ServiceKey, SlotIndex, SocketFlow, SocketKey,
-    Traffic, endpoint,
+    Inside, InsideKey, NodePlace, Outcome, Service, ServiceId, ServiceKey, SlotIndex, SocketFlow,
+    SocketKey, Sources, SourcesKey, Traffic, endpoint,
 };
 use crate::wire::Addr;
 
@@ -70,6 +70,8 @@ pub mod capacity {
     pub const SOCKETS: u32 = 65_536;
     /// Ranges of addresses inside the cluster. An entry takes memory when it is made: a node takes half a dozen.
     pub const INSIDE: u32 = 65_536;
+    /// Source ranges of services. Memory as above.
+    pub const SOURCES: u32 = 65_536;
 }
 
 /// Frontends.
@@ -156,6 +158,20 @@ pub const INSIDE: Shape = shape::<InsideKey, Inside>(
     capacity::INSIDE,
     "address range -> pods or a node",
 );
+/// Who may call a guarded service (E4).
+pub const SOURCES: Shape = shape::<SourcesKey, Sources>(
+    "SOURCES",
+    Kind::LpmTrie,
+    capacity::SOURCES,
+    "service id and range of clients -> let in",
+);
+/// The node's address in each family, which clients from outside get on the way to a backend (E2); unspecified if there is none.
+pub const NODE: Shape = shape::<NodePlace, Addr>(
+    "NODE",
+    Kind::Array,
+    NodePlace::COUNT,
+    "family -> the node's address",
+);
 /// Round-robin counters, shared by all CPUs (B1).
 pub const CURSORS: Shape = shape::<ServiceId, u64>(
     "CURSORS",
@@ -189,7 +205,7 @@ pub const OUTCOMES: Shape = shape::<u32, Traffic>(
 pub const DEVICES: u32 = 4_096;
 
 /// All of them.
-pub const ALL: [Shape; 16] = [
+pub const ALL: [Shape; 18] = [
     SERVICES,
     SLOTS,
     BACKENDS,
@@ -202,6 +218,8 @@ pub const ALL: [Shape; 16] = [
     LIVE_FLOWS,
     SOCKETS,
     INSIDE,
+    SOURCES,
+    NODE,
     CURSORS,
     SERVICE_COUNTERS,
     BACKEND_COUNTERS,

@@ -87,6 +87,12 @@ outcomes! {
     SocketNoEndpoint = "socket-no-endpoint",
     /// From outside the cluster to a service address, seen at an uplink: dropped (E1).
     FromOutside = "from-outside",
+    /// A client from outside was given the node's address on the way to its backend, or the answer the client's (E2).
+    Masqueraded = "masqueraded",
+    /// A client from outside was to get the node's address, and the agent knows none of that family: dropped.
+    NoNodeAddress = "no-node-address",
+    /// A client outside the source ranges of a load balancer's service: dropped (E4).
+    SourceRange = "source-range",
 }
 
 impl Outcome {

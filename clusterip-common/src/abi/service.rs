@@ -18,10 +18,10 @@ pub struct ServiceKey {
     pub port: Be16,
     /// TCP, UDP or SCTP.
     pub protocol: Proto,
+    /// Who calls by this key.
+    pub scope: Scope,
     /// Zero: the kernel hashes every byte of a key.
-    pub zero: u8,
-    /// Zero.
-    pub zero_tail: u32,
+    pub zero: u32,
 }
 
 impl ServiceKey {
@@ -39,7 +39,7 @@ impl ServiceKey {
         self.protocol.0 == 0
     }
 
-    /// A key.
+    /// The key of a `ClusterIP`.
     #[inline(always)]
     #[must_use]
     pub const fn new(address: Addr, port: Be16, protocol: Proto) -> Self {
@@ -47,16 +47,45 @@ impl ServiceKey {
             address,
             port,
             protocol,
+            scope: Scope::CLUSTER,
             zero: 0,
-            zero_tail: 0,
         }
     }
+
+    /// The same for who calls by another scope.
+    #[inline(always)]
+    #[must_use]
+    pub const fn seen(self, scope: Scope) -> Self {
+        Self { scope, ..self }
+    }
+}
+
+number! {
+    /// Which clients a frontend is for. A `ClusterIP` has one scope; an address towards the outside may lead to other endpoints
+    /// from outside than from inside (E3).
+    Scope(u8)
+}
+
+impl Scope {
+    /// A `ClusterIP`.
+    pub const CLUSTER: Self = Self(0);
+    /// An address towards the outside, called from inside: by pods and nodes.
+    pub const INSIDE: Self = Self(1);
+    /// As above, called from outside the cluster.
+    pub const OUTSIDE: Self = Self(2);
+    /// A node port of the loopback device, called by the node's own processes. No packet has it (E6).
+    pub const LOOPBACK: Self = Self(3);
 }
 
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_endpoint(f, self.address, self.port)?;
-        write!(f, "/{}", self.protocol)
+        write!(f, "/{}", self.protocol)?;
+        f.write_str(match self.scope {
+            Scope::INSIDE => " from inside",
+            Scope::OUTSIDE => " from outside",
+            _ => "",
+        })
     }
 }
 
@@ -101,6 +130,17 @@ number! {
 impl ServiceFlags {
     /// Without slots packets are dropped, not rejected: there are endpoints, but none here (B8).
     pub const LOCAL: Self = Self(1);
+    /// Who comes by an uplink gets the node's address on the way to the backend, so that the answer comes back here (E2).
+    pub const MASQUERADE: Self = Self(2);
+    /// Only clients in the service's source ranges get in (E4).
+    pub const GUARDED: Self = Self(4);
+
+    /// With more flags.
+    #[inline(always)]
+    #[must_use]
+    pub const fn and(self, flags: Self) -> Self {
+        Self(self.0 | flags.0)
+    }
 
     /// Whether all of `flags` are set.
     #[inline(always)]

@@ -116,6 +116,14 @@ pub struct Settings {
     pub clock: Clock,
     /// 1 where packets may go past the stack (`--forwarding redirect`), else 0.
     pub past_stack: u64,
+    /// The node's own network namespace: its processes alone reach node ports by the loopback device (E6). 0 for none.
+    pub node_netns: u64,
+    /// 1 where clients outside reach `ClusterIP`s too, else 0 (E1).
+    pub expose_cluster_ips: u64,
+    /// First of the ports for masqueraded clients whose own is taken (E8),
+    pub masquerade_first: u32,
+    /// and how many there are.
+    pub masquerade_count: u32,
 }
 
 const SECOND: u64 = 1_000_000_000;
@@ -141,6 +149,11 @@ impl Settings {
         socket_refuses: 0,
         clock: Clock::SLOW,
         past_stack: 0,
+        node_netns: 0,
+        expose_cluster_ips: 0,
+        // Below the node ports and the kernel's own choice.
+        masquerade_first: 1024,
+        masquerade_count: 30_000 - 1024,
     };
 }
 

@@ -3,15 +3,15 @@
 use super::{
     env::{Env, FlowEntry as _, Table},
     flow::{self, Standing},
-    open,
+    frame::Frame,
+    masquerade, open,
     parse::{Packet, TcpFlags},
     select::{self, Choice},
+    uplink::Origin,
     verdict::Verdict,
 };
 use crate::{
-    abi::{
-        Backend, BackendId, BackendState, Direction, Flow, FlowKey, FlowState, Outcome, ServiceKey,
-    },
+    abi::{Backend, BackendId, BackendState, Direction, Flow, FlowKey, FlowState, Outcome},
     wire::{Addr, Be16},
 };
 
@@ -59,7 +59,7 @@ pub(super) struct Decision {
 
 impl Decision {
     #[inline(always)]
-    const fn translate(flow: &Flow, outcome: Outcome) -> Self {
+    pub(super) const fn translate(flow: &Flow, outcome: Outcome) -> Self {
         Self {
             action: Action::Translate,
             outcome,
@@ -86,7 +86,7 @@ impl Decision {
     }
 
     #[inline(always)]
-    const fn drop(outcome: Outcome) -> Self {
+    pub(super) const fn drop(outcome: Outcome) -> Self {
         Self::plain(Action::Drop, outcome)
     }
 
@@ -131,19 +131,20 @@ pub(super) fn request<E: Env>(env: &E, packet: &Packet, bytes: impl Fn() -> usiz
     Decision::plain(begins, Outcome::NewFlow)
 }
 
-/// A packet that begins a flow with this backend, over an old entry if it `replaces` one.
+/// A packet that begins a flow with this backend, over an old entry if it `replaces` one. The ports are the client's, and the
+/// node's in its place.
 #[inline(always)]
 pub(super) fn begin<E: Env>(
     env: &E,
     packet: &Packet,
     replaces: bool,
-    (id, client_port): (BackendId, Be16),
+    (id, ports): (BackendId, (Be16, Be16)),
     bytes: impl Fn() -> usize,
 ) -> Decision {
     let Some(backend) = chosen(env, id) else {
         return Decision::drop(Outcome::NoBackend);
     };
-    match open::open(env, packet, replaces, &Choice { id, backend }, client_port) {
+    match open::open(env, packet, replaces, &Choice { id, backend }, ports) {
         Ok(flow) => {
             env.count_request(backend.service, flow.backend, bytes());
             Decision::translate(&flow, Outcome::NewFlow)
@@ -166,6 +167,19 @@ pub(super) fn port<E: Env>(env: &E, packet: &Packet, id: BackendId) -> Result<Be
     open::find_port(env, packet, (backend.address, backend.port), false)
 }
 
+/// A try for the node's port in the place of the client's, of a flow with this backend.
+#[inline(always)]
+pub(super) fn node_port<F: Frame, E: Env>(
+    frame: &F,
+    env: &E,
+    packet: &Packet,
+    (id, client_port): (BackendId, Be16),
+    attempt: u32,
+) -> Result<masquerade::Tried, Outcome> {
+    let backend = chosen(env, id).ok_or(Outcome::NoBackend)?;
+    masquerade::find_port(frame, env, packet, (&backend, client_port), attempt)
+}
+
 /// The verdict on a packet for which there is no backend.
 #[inline(always)]
 pub(super) const fn refusal(outcome: Outcome) -> Verdict {
@@ -185,11 +199,10 @@ fn completes_handshake(flow: &Flow, packet: &Packet) -> bool {
 /// TCP that is not a SYN and belongs to no flow: never balanced (C2).
 #[inline(always)]
 fn flowless<E: Env>(env: &E, packet: &Packet) -> Decision {
-    let key = &packet.key;
-    let vip = ServiceKey::new(key.destination, key.destination_port, key.protocol);
+    let vip = packet.vip();
     match env.service(&vip) {
         Some(_) => Decision::refuse(Outcome::NoFlow),
-        None => Decision::refuse(select::absent(env, key.destination)),
+        None => Decision::refuse(select::absent(env, &vip)),
     }
 }
 
@@ -214,6 +227,7 @@ pub(super) fn reply_of<E: Env>(
     if flow.direction.is_request() {
         return Decision::pass();
     }
+    let is_hidden = flow.direction == Direction::MASQUERADE;
     let is_direct = flow.direction.is_direct();
     let backend = flow::backend(env, flow);
     if backend.is_none() && !is_direct || flow::is_over(env, &packet.key, flow) {
@@ -223,8 +237,13 @@ pub(super) fn reply_of<E: Env>(
             Decision::drop(Outcome::StaleReply)
         };
     }
-    // An answer over UDP is all there is of a handshake.
-    if table == Table::HalfOpen && !packet.has_handshake() {
+    // An answer over UDP is all there is of a handshake; a hidden client is no answer.
+    let has_answer = if is_hidden {
+        completes_handshake(&flow, packet)
+    } else {
+        !packet.has_handshake()
+    };
+    if table == Table::HalfOpen && has_answer {
         // A direct flow that cannot be kept track of passes all the same.
         if let Err(outcome) = flow::promote(env, packet, flow)
             && !is_direct
@@ -237,6 +256,9 @@ pub(super) fn reply_of<E: Env>(
     let Some(backend) = backend else {
         return past(packet.key.destination_port, flow);
     };
+    if is_hidden {
+        return Decision::translate(&flow, Outcome::Masqueraded);
+    }
     env.count_reply(backend.service, flow.backend, bytes());
     Decision::translate(flow, Outcome::Reply)
 }
@@ -251,34 +273,56 @@ fn past(client_port: Be16, flow: &Flow) -> Decision {
     }
 }
 
-/// A packet of a pod that may go to a backend by its own address: its flow is known, so that no flow of a service looks
-/// the same to the backend (C12). What cannot be kept track of passes.
+/// A packet that may go to a backend by its own address: a pod's flow is known, so that no flow of a service looks the
+/// same to the backend (C12). What cannot be kept track of passes. Or it is an answer to the node, which goes on to the client
+/// that the node stands for (E2).
 #[inline(always)]
 pub(super) fn direct<E: Env>(env: &E, packet: &Packet) -> Decision {
     let client_port = packet.key.source_port;
     if let Some((table, entry)) = flow::find(env, &packet.key) {
         let flow = entry.get();
-        if flow.direction != Direction::DIRECT {
+        let is_hidden = flow.direction == Direction::UNMASQUERADE;
+        if !is_hidden && flow.direction != Direction::DIRECT {
             return Decision::pass();
         }
-        if !flow::is_over(env, &packet.key, &flow) {
-            if table == Table::HalfOpen && completes_handshake(&flow, packet) {
-                let _or_later = flow::promote(env, packet, &flow);
+        let stands = !is_hidden || flow::backend(env, &flow).is_some();
+        if stands && !flow::is_over(env, &packet.key, &flow) {
+            // What comes to a hidden client is the answer.
+            let has_answer = if is_hidden {
+                !packet.has_handshake()
+            } else {
+                completes_handshake(&flow, packet)
+            };
+            if table == Table::HalfOpen && has_answer {
+                // A direct flow that cannot be kept track of passes all the same.
+                if let Err(outcome) = flow::promote(env, packet, &flow)
+                    && is_hidden
+                {
+                    return Decision::drop(outcome);
+                }
             } else {
                 flow::note(env, table, &entry, &flow, packet);
             }
-            return past(client_port, &flow);
+            return if is_hidden {
+                Decision::translate(&flow, Outcome::Masqueraded)
+            } else {
+                past(client_port, &flow)
+            };
+        }
+        if is_hidden {
+            return Decision::drop(Outcome::StaleReply);
         }
         flow::leave(env, table, packet, &flow);
-    }
-    if !packet.opens() {
-        return Decision::pass();
     }
     let FlowKey {
         destination,
         destination_port,
         ..
     } = packet.key;
+    let begins = packet.opens() && packet.origin == Origin::Pod;
+    if !begins || !env.is_endpoint(destination, destination_port) {
+        return Decision::pass();
+    }
     let opened = open::find_port(env, packet, (destination, destination_port), true)
         .and_then(|port| open::open_direct(env, packet, port));
     match opened {

@@ -70,6 +70,16 @@ pub trait Env {
     /// Whether a backend may have this address and port; false is certain.
     fn is_endpoint(&self, address: Addr, port: Be16) -> bool;
 
+    /// Whether a service may be called by this address and port towards the outside, or of port 0 by this address; false is
+    /// certain.
+    fn is_frontend(&self, address: Addr, port: Be16) -> bool;
+
+    /// The node's address for clients from outside, of one family (E2); unspecified while no service is for them.
+    fn node_address(&self, is_v6: bool) -> Addr;
+
+    /// Whether a client is in the source ranges of a guarded service (E4).
+    fn admits(&self, service: ServiceId, client: Addr) -> bool;
+
     /// Takes the next number of a service's counter, shared by all CPUs (B1). None for an id out of range.
     fn turn(&self, service: ServiceId) -> Option<u64>;
 

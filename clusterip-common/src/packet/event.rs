@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     abi::{
-        Direction, Event, EventHook, EventKind, Outcome, ServiceId, ServiceKey, SocketKey, Watch,
-        event::CAPTURE,
+        Direction, Event, EventHook, EventKind, Outcome, Scope, ServiceId, ServiceKey, SocketKey,
+        Watch, event::CAPTURE,
     },
     wire::{Addr, Be16, Proto},
 };
@@ -26,7 +26,10 @@ pub const fn kind(verdict: Verdict, ended: bool) -> Option<EventKind> {
         Verdict::Translated(Outcome::NewFlow) => Some(EventKind::OPENED),
         Verdict::Translated(Outcome::Request | Outcome::Reply) if ended => Some(EventKind::CLOSED),
         // Of an error about a flow, what it tells of the flow is not what it is.
-        Verdict::Pass(_) | Verdict::Refuse(_) | Verdict::Translated(Outcome::IcmpError) => None,
+        // A client from outside is told of where its service is.
+        Verdict::Pass(_)
+        | Verdict::Refuse(_)
+        | Verdict::Translated(Outcome::IcmpError | Outcome::Masqueraded) => None,
         Verdict::Translated(_) => Some(EventKind::TRANSLATED),
         Verdict::Reply(Outcome::Ping) => Some(EventKind::ANSWERED),
         Verdict::Reply(_) => Some(EventKind::REJECTED),
@@ -139,7 +142,10 @@ fn is_of_sample<E: Env>(env: &E, watch: &Watch) -> bool {
 #[inline(always)]
 fn is_wanted<E: Env>(env: &E, watch: &Watch, out: &mut Event) -> bool {
     let vip = ServiceKey::new(out.frontend, out.frontend_port, out.protocol);
-    out.service = match env.service(&vip) {
+    let head = env
+        .service(&vip)
+        .or_else(|| env.service(&vip.seen(Scope::OUTSIDE)));
+    out.service = match head {
         // The entry of an address alone is no balancer's.
         Some(head) if !vip.is_address() => head.id,
         _ => ServiceId::NONE,

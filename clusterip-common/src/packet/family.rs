@@ -42,6 +42,8 @@ pub(super) trait Family {
     fn is_hairpin(ip: &Self::Header, settings: &Settings) -> bool;
     /// Whether there is more than the fixed header, so that more of the frame is to be pulled.
     fn has_extensions(ip: &Self::Header) -> bool;
+    /// Whether ports are not where `quoted` says: of a later piece, or behind extension headers.
+    fn hides_ports(ip: &Self::Header) -> bool;
     /// What the header and its extensions say (D4, D5).
     fn layout<F: Frame>(frame: &F) -> Result<Layout, Outcome>;
     /// Length of the headers at `at`, and what follows them, of a packet that is quoted in an ICMP error.
@@ -142,6 +144,11 @@ impl Family for V4 {
     #[inline(always)]
     fn has_extensions(_: &Ipv4Hdr) -> bool {
         false
+    }
+
+    #[inline(always)]
+    fn hides_ports(ip: &Ipv4Hdr) -> bool {
+        Be16(ip.frags).get() & OFFSET != 0
     }
 
     #[inline(always)]
@@ -319,6 +326,11 @@ impl Family for V6 {
             Proto(ip.next_hdr),
             HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION
         )
+    }
+
+    #[inline(always)]
+    fn hides_ports(ip: &Ipv6Hdr) -> bool {
+        Self::has_extensions(ip)
     }
 
     #[inline(always)]

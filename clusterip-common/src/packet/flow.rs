@@ -210,7 +210,7 @@ pub(super) fn note<E: Env>(
         flow.state == FlowState::CLOSING,
         state == FlowState::CLOSING,
     );
-    if was_closing != closes && !flow.direction.is_direct() {
+    if was_closing != closes && !flow.direction.is_direct() && !flow.direction.is_masquerade() {
         env.add_live_flow(flow.backend, was_closing);
     }
 }

@@ -10,6 +10,7 @@ use network_types::{
 };
 
 use super::{checksum::Sum, sctp};
+use crate::abi::FlowKey;
 
 /// A type that a frame's bytes can be read as.
 ///
@@ -110,6 +111,11 @@ pub trait Frame {
     /// By how much the `CRC32c` over `length` bytes changes if the first four of them change by `change`.
     fn advance_crc(&self, change: u32, length: usize) -> u32 {
         sctp::advance(change, length)
+    }
+
+    /// Whether the node has a socket that packets of this tuple would come to (E8).
+    fn has_socket(&self, _tuple: &FlowKey) -> bool {
+        false
     }
 
     /// Cuts the frame to `len` bytes. False: it has the length it had.

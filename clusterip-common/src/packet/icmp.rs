@@ -16,7 +16,7 @@ use super::{
     verdict::Verdict,
 };
 use crate::{
-    abi::{Direction, FlowKey, Outcome},
+    abi::{Direction, FlowKey, Outcome, ServiceKey},
     wire::{Addr, Proto},
 };
 
@@ -25,25 +25,30 @@ const HEADER: usize = 8;
 /// Where its checksum stands.
 const CHECKSUM: usize = 2;
 
-/// ICMP to an address of the service range.
+/// ICMP to an address of the service range, or to another one, to which errors may come about flows from outside.
 #[inline(always)]
 pub(super) fn to_service<A: Family, F: Frame, E: Env>(
     frame: &mut F,
     env: &E,
     icmp: usize,
+    is_cluster: bool,
 ) -> Verdict {
     let Some([kind, code]) = frame.at::<[u8; 2]>(icmp).copied() else {
         return Verdict::Drop(Outcome::Truncated);
     };
     let (request, answer) = A::ECHO;
-    if kind == request && code == 0 {
+    if kind == request && code == 0 && is_cluster {
         return pong::<A, F, E>(frame, env, icmp, answer);
     }
+    let other = if is_cluster {
+        Verdict::Drop(Outcome::OtherProtocol)
+    } else {
+        Verdict::Pass(Outcome::NotOurs)
+    };
     if !A::is_error(kind) {
-        return Verdict::Drop(Outcome::OtherProtocol);
+        return other;
     }
-    error::<A, F, E>(frame, env, icmp, Direction::REQUEST)
-        .unwrap_or(Verdict::Drop(Outcome::OtherProtocol))
+    error::<A, F, E>(frame, env, icmp, Direction::REQUEST).unwrap_or(other)
 }
 
 /// ICMP to a pod; what is no error about a flow of ours passes.
@@ -63,7 +68,7 @@ fn pong<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E, icmp: usize, kind: 
         return Verdict::Drop(Outcome::Truncated);
     };
     let (client, vip) = (A::source(ip), A::destination(ip));
-    if select::absent(env, vip) != Outcome::NoService {
+    if select::absent(env, &ServiceKey::address(vip)) != Outcome::NoService {
         return Verdict::Drop(Outcome::Unallocated);
     }
     if !A::is_host(client) {
@@ -117,7 +122,9 @@ fn error<A: Family, F: Frame, E: Env>(
     };
     let (_, entry) = flow::find(env, &key)?;
     let flow = entry.get();
-    if flow.direction.is_request() != side.is_request() {
+    // What goes to a backend by its own address is told of as it is.
+    let is_direct = side == Direction::REQUEST && flow.direction.is_direct();
+    if flow.direction.is_request() != side.is_request() || is_direct {
         return None;
     }
     if !flow::is_standing(env, &flow) {

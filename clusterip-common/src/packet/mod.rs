@@ -1,7 +1,8 @@
 //! The story of a packet.
 //!
 //! `from_pod` sees what a pod sends: a request to a service address gets a backend. `to_pod` sees what a pod
-//! receives: a reply of such a flow gets its service address back. `from_uplink` sees what comes from other machines
+//! receives: a reply of such a flow gets its service address back. `from_uplink` sees what comes from other machines,
+//! and of what leaves to them the node hides the clients that it stands for
 //! (docs/packet-walk.md, docs/adr/0001-where-replies-turn.md).
 
 mod checksum;
@@ -16,6 +17,7 @@ mod frame;
 mod icmp;
 mod leave;
 mod link;
+mod masquerade;
 mod open;
 mod parse;
 mod reject;
@@ -34,14 +36,15 @@ pub use flow::{idle, is_idle_for, twin};
 pub use frame::{ChecksumFix, Frame, SliceFrame, Wire};
 pub use leave::{Ask, ask, depart, exit, learn, stamp, turn};
 pub use link::{Link, Network, network};
+pub use masquerade::PORT_TRIES;
 pub use parse::{Ethernet, Ports, TcpFlags};
 pub use sctp::advance as advance_crc;
 pub use translate::{Translation, translate};
-pub use uplink::{admit, from_uplink};
+pub use uplink::{Origin, admit, from_uplink};
 pub use verdict::Verdict;
 pub use way::{
     Next, Work, beside, choose, flow_from_pod, flow_to_pod, icmp_from_pod, icmp_to_pod, is_icmp,
-    open, port, reject,
+    node_port, open, port, reject,
 };
 
 use crate::abi::{Direction, EventHook, Outcome};
@@ -50,7 +53,7 @@ use crate::abi::{Direction, EventHook, Outcome};
 #[inline(always)]
 pub fn from_pod<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Verdict {
     match network(frame, link) {
-        Some(network) => request(frame, env, network, EventHook::FROM_POD),
+        Some(network) => request(frame, env, network, (EventHook::FROM_POD, Origin::Pod)),
         None => Verdict::Pass(Outcome::NotOurs),
     }
 }
@@ -61,29 +64,34 @@ fn request<F: Frame, E: Env>(
     frame: &mut F,
     env: &E,
     Network { offset, is_v6 }: Network,
-    hook: EventHook,
+    (hook, origin): (EventHook, Origin),
 ) -> Verdict {
     frame.enter(offset);
     let mut work = Work::NONE;
     let verdict = if is_icmp(frame, is_v6) {
         icmp_from_pod(frame, env, is_v6)
     } else {
-        flow_of(frame, env, is_v6, &mut work)
+        flow_of(frame, env, (is_v6, origin), &mut work)
     };
     env.tell(frame, &work, (hook, is_v6), verdict);
     verdict
 }
 
 #[inline(always)]
-fn flow_of<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut Work) -> Verdict {
-    let next = match flow_from_pod(frame, env, is_v6, work) {
+fn flow_of<F: Frame, E: Env>(
+    frame: &mut F,
+    env: &E,
+    seen: (bool, Origin),
+    work: &mut Work,
+) -> Verdict {
+    let next = match flow_from_pod(frame, env, seen, work) {
         Next::Choose { replaces } => begin(frame, env, work, replaces),
-        Next::Turn => match turn_back(frame, env, is_v6, work) {
-            Next::Beside => return go_beside(frame, env, is_v6, work),
+        Next::Turn => match turn_back(frame, env, seen.0, work) {
+            Next::Beside => return go_beside(frame, env, seen, work),
             Next::Translate => return depart(frame, env, work, Direction::REPLY, Exit::Peer).0,
             next => next,
         },
-        Next::Beside => return go_beside(frame, env, is_v6, work),
+        Next::Beside => return go_beside(frame, env, seen, work),
         next => next,
     };
     match next {
@@ -91,7 +99,8 @@ fn flow_of<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut Wor
             env.keep(frame);
             reject(frame, env, work, outcome)
         }
-        Next::Translate if env.settings().is_past_stack() => {
+        // The node stands for clients from outside at the device that a packet leaves by: behind the stack (E2).
+        Next::Translate if env.settings().is_past_stack() && seen.1 == Origin::Pod => {
             let exit = match exit(frame, env, work, Direction::REQUEST) {
                 Exit::Unknown => look_up(frame, env, work, Direction::REQUEST),
                 exit => exit,
@@ -103,8 +112,13 @@ fn flow_of<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut Wor
 }
 
 #[inline(always)]
-fn go_beside<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut Work) -> Verdict {
-    let next = beside(frame, env, is_v6, work);
+fn go_beside<F: Frame, E: Env>(
+    frame: &mut F,
+    env: &E,
+    seen: (bool, Origin),
+    work: &mut Work,
+) -> Verdict {
+    let next = beside(frame, env, seen, work);
     carry_out(frame, next, work)
 }
 
@@ -133,10 +147,20 @@ fn begin<F: Frame, E: Env>(frame: &F, env: &E, work: &mut Work, replaces: bool) 
         Next::Backend(backend) => backend,
         next => return next,
     };
-    match port(env, work, backend) {
-        Next::Port(port) => open(frame, env, work, replaces, (backend, port)),
-        next => next,
+    let port = match port(env, work, backend) {
+        Next::Port(port) => port,
+        next => return next,
+    };
+    for attempt in 0..PORT_TRIES {
+        match node_port(frame, env, work, (backend, port), attempt) {
+            Next::NodePort(node) => {
+                return open(frame, env, work, replaces, (backend, (port, node)));
+            }
+            Next::Taken => {}
+            next => return next,
+        }
     }
+    Next::Verdict(Verdict::Drop(Outcome::PortsExhausted))
 }
 
 /// What a pod is about to receive, seen just before it goes in.
@@ -165,6 +189,8 @@ fn carry_out<F: Frame>(frame: &mut F, next: Next, work: &Work) -> Verdict {
         Next::Choose { .. }
         | Next::Backend(_)
         | Next::Port(_)
+        | Next::NodePort(_)
+        | Next::Taken
         | Next::Beside
         | Next::Turn
         | Next::LookUp => Verdict::Pass(Outcome::NotOurs),

@@ -3,6 +3,7 @@
 use super::{
     env::{Env, FlowEntry as _, FlowError, Table},
     flow::{find, is_over, is_standing, next_state, twin},
+    masquerade,
     parse::Packet,
     select::Choice,
 };
@@ -20,15 +21,20 @@ const PORTS: u32 = 28_232;
 const NO_BACKEND: BackendId = BackendId(u32::MAX);
 
 /// Makes both entries of a flow, over an old one if it `replaces` it. The answer is the request's entry that counts:
-/// another one than `choice` if somebody was faster (C7). On an error nothing was left behind (C6).
+/// another one than `choice` if somebody was faster (C7). On an error nothing was left behind (C6). Where the node stands for
+/// the client it has `node_port` towards the backend.
 #[inline(always)]
 pub(super) fn open<E: Env>(
     env: &E,
     packet: &Packet,
     replaces: bool,
     choice: &Choice,
-    client_port: Be16,
+    (client_port, node_port): (Be16, Be16),
 ) -> Result<Flow, Outcome> {
+    // First: nobody may follow the flow under the client's own address.
+    if node_port != masquerade::NONE {
+        masquerade::hide(env, packet, choice, client_port, node_port)?;
+    }
     let mut flow = Flow {
         last_seen: env.now(),
         address: choice.backend.address,
@@ -41,7 +47,12 @@ pub(super) fn open<E: Env>(
         zero: 0,
     };
     // Counted by who made it: the loser of a race (C7) belongs to the winner's flow, whichever backend it chose itself.
-    if make(env, packet, replaces, &mut flow)? {
+    let made = make(env, packet, replaces, &mut flow);
+    let is_useless = made.is_err() || flow.backend != choice.id;
+    if node_port != masquerade::NONE && is_useless {
+        masquerade::unhide(env, packet, choice, (client_port, node_port));
+    }
+    if made? {
         env.add_live_flow(choice.id, true);
         env.count_flow(choice.backend.service, choice.id);
     }
@@ -121,8 +132,18 @@ pub(super) fn find_port<E: Env>(
         zero: 0,
         zero_tail: 0,
     };
+    let mine = Mine {
+        address: packet.key.destination,
+        port: packet.key.destination_port,
+        client_port: packet.key.source_port,
+        direction: if is_direct {
+            Direction::DIRECT_REPLY
+        } else {
+            Direction::REPLY
+        },
+    };
     for _ in 0..PORT_TRIES {
-        if is_free(env, &mut key, packet, is_direct) {
+        if is_free(env, &mut key, &mine) {
             return Ok(key.destination_port);
         }
         #[expect(clippy::cast_possible_truncation, reason = "a port of the range above")]
@@ -132,9 +153,17 @@ pub(super) fn find_port<E: Env>(
     Err(Outcome::PortsExhausted)
 }
 
-/// Whether the tuple of a reply is nobody else's. The key is as it was afterwards.
+/// The entry of an answer that is this very flow's.
+pub(super) struct Mine {
+    pub(super) address: Addr,
+    pub(super) port: Be16,
+    pub(super) client_port: Be16,
+    pub(super) direction: Direction,
+}
+
+/// Whether the tuple of an answer is nobody else's. The key is as it was afterwards.
 #[inline(always)]
-fn is_free<E: Env>(env: &E, key: &mut FlowKey, packet: &Packet, is_direct: bool) -> bool {
+pub(super) fn is_free<E: Env>(env: &E, key: &mut FlowKey, mine: &Mine) -> bool {
     // Of a pod that calls itself, request and reply differ by their ports alone (D13).
     if key.source == key.destination {
         if key.source_port == key.destination_port {
@@ -151,11 +180,10 @@ fn is_free<E: Env>(env: &E, key: &mut FlowKey, packet: &Packet, is_direct: bool)
         return true;
     };
     let other = entry.get();
-    let is_mine = other.address == packet.key.destination
-        && other.port == packet.key.destination_port
-        && other.client_port == packet.key.source_port
-        && !other.direction.is_request()
-        && other.direction.is_direct() == is_direct;
+    let is_mine = other.address == mine.address
+        && other.port == mine.port
+        && other.client_port == mine.client_port
+        && other.direction == mine.direction;
     if is_mine {
         return true;
     }

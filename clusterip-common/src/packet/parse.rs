@@ -9,9 +9,10 @@ use super::{
     frame::{Frame, Wire},
     sctp,
     translate::Piece,
+    uplink::Origin,
 };
 use crate::{
-    abi::{FlowKey, Outcome},
+    abi::{FlowKey, Outcome, Scope, ServiceKey},
     wire::{Addr, Be16, Proto},
 };
 
@@ -124,6 +125,10 @@ pub(super) struct Packet {
     pub(super) is_v6: bool,
     /// Of a later piece there is no L4 header.
     pub(super) piece: Piece,
+    /// Where it was seen, and who sent it.
+    pub(super) origin: Origin,
+    /// By which scope its destination is a service, if it is one.
+    pub(super) scope: Scope,
 }
 
 /// No L4 header begins behind this.
@@ -145,7 +150,16 @@ impl Packet {
         flags: TcpFlags(0),
         is_v6: false,
         piece: Piece::Whole,
+        origin: Origin::Pod,
+        scope: Scope::CLUSTER,
     };
+
+    /// The service that it calls, if it calls one.
+    #[inline(always)]
+    pub(super) const fn vip(&self) -> ServiceKey {
+        let key = &self.key;
+        ServiceKey::new(key.destination, key.destination_port, key.protocol).seen(self.scope)
+    }
 
     /// Where L4 begins, of a packet that another function has read: no number to the verifier.
     #[inline(always)]
@@ -238,6 +252,8 @@ pub(super) fn read<A: Family, F: Frame>(frame: &F) -> Result<Read, Outcome> {
             (Some(_), false) => Piece::First,
             (Some(_), true) => Piece::Later,
         },
+        origin: Origin::Pod,
+        scope: Scope::CLUSTER,
     };
     Ok(Read::Flow(packet, fragment))
 }

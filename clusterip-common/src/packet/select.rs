@@ -4,7 +4,7 @@ use super::env::Env;
 use crate::{
     abi::{
         Affinity, AffinityKey, Algorithm, Backend, BackendId, BackendState, FlowKey, Outcome,
-        Service, ServiceFlags, ServiceKey, SlotIndex, endpoint::mix,
+        Scope, Service, ServiceFlags, ServiceKey, SlotIndex, endpoint::mix,
     },
     wire::Addr,
 };
@@ -17,13 +17,21 @@ pub(super) struct Choice {
 
 const SECOND: u64 = 1_000_000_000;
 
-/// The backend for a new flow. `NoEndpoint`, `NoService`: reject (B7, B9); any other outcome: drop.
+/// The backend for a new flow to `vip`. `NoEndpoint`, `NoService`: reject (B7, B9); any other outcome: drop. `from` is whom
+/// source ranges are about: the flow's source, where that is an address.
 #[inline(always)]
-pub(super) fn choose<E: Env>(env: &E, key: &FlowKey) -> Result<Choice, Outcome> {
-    let vip = ServiceKey::new(key.destination, key.destination_port, key.protocol);
-    let Some(service) = env.service(&vip) else {
-        return Err(absent(env, key.destination));
+pub(super) fn choose<E: Env>(
+    env: &E,
+    vip: &ServiceKey,
+    key: &FlowKey,
+    from: Addr,
+) -> Result<Choice, Outcome> {
+    let Some(service) = env.service(vip) else {
+        return Err(absent(env, vip));
     };
+    if service.flags.has(ServiceFlags::GUARDED) && !env.admits(service.id, from) {
+        return Err(Outcome::SourceRange);
+    }
     if service.slot_count == 0 {
         return Err(if service.flags.has(ServiceFlags::LOCAL) {
             Outcome::NoLocalEndpoint
@@ -33,7 +41,7 @@ pub(super) fn choose<E: Env>(env: &E, key: &FlowKey) -> Result<Choice, Outcome> 
     }
     if service.affinity == 0 {
         return pick(env, &service, key)
-            .or_else(|| again(env, &vip))
+            .or_else(|| again(env, vip))
             .ok_or(Outcome::NoBackend);
     }
     let client = AffinityKey {
@@ -43,7 +51,7 @@ pub(super) fn choose<E: Env>(env: &E, key: &FlowKey) -> Result<Choice, Outcome> 
     };
     let choice = recall(env, &service, &client)
         .or_else(|| pick(env, &service, key))
-        .or_else(|| again(env, &vip))
+        .or_else(|| again(env, vip))
         .ok_or(Outcome::NoBackend)?;
     let affinity = Affinity {
         last_used: env.now(),
@@ -65,12 +73,14 @@ fn again<E: Env>(env: &E, vip: &ServiceKey) -> Option<Choice> {
     usable(env, &service, slot(env, &service, u64::from(env.random()))?)
 }
 
-/// What a destination is that no service has: another port of a live VIP, or an address of nobody (B9).
+/// What a destination is that no service has: another port of a live VIP, or an address of nobody (B9). Towards the outside
+/// an address is not the services' alone; there was a service a moment ago.
 #[inline(always)]
-pub(super) fn absent<E: Env>(env: &E, destination: Addr) -> Outcome {
-    match env.service(&ServiceKey::address(destination)) {
-        Some(_) => Outcome::NoService,
-        None => Outcome::Unallocated,
+pub(super) fn absent<E: Env>(env: &E, vip: &ServiceKey) -> Outcome {
+    if vip.scope == Scope::CLUSTER && env.service(&ServiceKey::address(vip.address)).is_none() {
+        Outcome::Unallocated
+    } else {
+        Outcome::NoService
     }
 }
 

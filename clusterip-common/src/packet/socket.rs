@@ -8,7 +8,7 @@ use super::{
     select::{self, Choice},
 };
 use crate::{
-    abi::{BackendState, Direction, FlowKey, Outcome, SocketFlow, SocketKey},
+    abi::{BackendState, Direction, FlowKey, Outcome, Scope, ServiceKey, SocketFlow, SocketKey},
     wire::{Addr, Be16, Proto},
 };
 
@@ -76,6 +76,11 @@ impl SocketVerdict {
     }
 }
 
+/// Node ports of the loopback device have these addresses.
+pub const LOOPBACK_V4: Addr = Addr::v4([127, 0, 0, 1]);
+/// As above, IPv6.
+pub const LOOPBACK_V6: Addr = Addr::v6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+
 const NOT_OURS: SocketVerdict = SocketVerdict::Pass(Outcome::NotOurs);
 
 /// `connect`, TCP or UDP: each one is a new flow (B1).
@@ -85,10 +90,10 @@ pub fn connect<S: Socket, E: SocketTable>(socket: &mut S, env: &E) -> SocketVerd
         return NOT_OURS;
     }
     let (address, port) = socket.peer();
-    if !is_service(env, address) {
-        return forget(socket, env, address, port);
+    match frontend(socket, env, address, port) {
+        Some(vip) => open(socket, env, &vip, (address, port)),
+        None => forget(socket, env, address, port),
     }
-    open(socket, env, address, port)
 }
 
 /// A datagram with an address: the first one to a service chooses a backend, the next ones follow it.
@@ -98,13 +103,13 @@ pub fn sendmsg<S: Socket, E: SocketTable>(socket: &mut S, env: &E) -> SocketVerd
         return NOT_OURS;
     }
     let (address, port) = socket.peer();
-    if !is_service(env, address) {
+    let Some(vip) = frontend(socket, env, address, port) else {
         // A connected socket of IPv6 whose peer is of IPv4 comes by with that peer for each datagram, named or not.
         if socket.is_connected() {
             return NOT_OURS;
         }
         return forget(socket, env, address, port);
-    }
+    };
     let request = SocketKey::new(socket.cookie(), Direction::REQUEST, address, port);
     if let Some(flow) = env.socket_flow(&request)
         && still_serves(env, &flow)
@@ -113,7 +118,7 @@ pub fn sendmsg<S: Socket, E: SocketTable>(socket: &mut S, env: &E) -> SocketVerd
         socket.set_peer(flow.address, flow.port);
         return SocketVerdict::Translated(Outcome::SocketRequest);
     }
-    open(socket, env, address, port)
+    open(socket, env, &vip, (address, port))
 }
 
 /// The sender of a datagram, or the peer of a connected socket, as the process is to see it (C11).
@@ -138,10 +143,42 @@ fn is_ours<S: Socket, E: Env>(socket: &S, env: &E) -> bool {
     netns == 0 || netns == socket.netns()
 }
 
+/// The service that a call is for: by an address of the service range, by one towards the outside (E3), or by the loopback
+/// device, where node ports are the node's own processes' alone (E6).
 #[inline(always)]
-fn is_service<E: Env>(env: &E, address: Addr) -> bool {
+fn frontend<S: Socket, E: Env>(
+    socket: &S,
+    env: &E,
+    address: Addr,
+    port: Be16,
+) -> Option<ServiceKey> {
     let settings = env.settings();
-    settings.service_v4.contains(address) || settings.service_v6.contains(address)
+    let key = ServiceKey::new(address, port, socket.protocol());
+    if settings.service_v4.contains(address) || settings.service_v6.contains(address) {
+        return Some(key);
+    }
+    let key = match loopback(address) {
+        Some(_) if settings.node_netns == 0 || settings.node_netns != socket.netns() => {
+            return None;
+        }
+        Some(address) => ServiceKey { address, ..key }.seen(Scope::LOOPBACK),
+        None if env.is_frontend(address, port) => key.seen(Scope::INSIDE),
+        None => return None,
+    };
+    env.service(&key).map(|_| key)
+}
+
+/// The address that stands for all of a family's loopback device.
+#[inline(always)]
+fn loopback(address: Addr) -> Option<Addr> {
+    let [first, ..] = address.low();
+    if address.is_mapped() && first == 127 {
+        Some(LOOPBACK_V4)
+    } else if address.is(LOOPBACK_V6) {
+        Some(LOOPBACK_V6)
+    } else {
+        None
+    }
 }
 
 /// C8: a backend that takes no new flows keeps the ones it has; one that left the serving set loses them. C10: the id
@@ -202,11 +239,14 @@ fn flow_key<S: Socket>(socket: &S, address: Addr, port: Be16) -> FlowKey {
 fn open<S: Socket, E: SocketTable>(
     socket: &mut S,
     env: &E,
-    address: Addr,
-    port: Be16,
+    vip: &ServiceKey,
+    (address, port): (Addr, Be16),
 ) -> SocketVerdict {
     let protocol = socket.protocol();
-    let Choice { id, backend } = match select::choose(env, &flow_key(socket, address, port)) {
+    let key = flow_key(socket, address, port);
+    // The node is who calls, whatever address the call will have.
+    let node = env.node_address(!address.is_mapped());
+    let Choice { id, backend } = match select::choose(env, vip, &key, node) {
         Ok(choice) => choice,
         // Nobody's: what a packet to it does is the route's affair.
         Err(Outcome::Unallocated) => return NOT_OURS,

@@ -8,14 +8,16 @@ use super::{
     fragment,
     frame::Frame,
     icmp,
+    masquerade::Tried,
     parse::{self, Packet, Ports, Read},
     select,
     translate::{Piece, Translation},
+    uplink::{Concern, Origin, concern},
     verdict::Verdict,
 };
 use crate::{
     abi::{BackendId, Direction, FlowKey, Outcome},
-    wire::Be16,
+    wire::{Addr, Be16},
 };
 
 /// What one way leaves for the next: of one packet.
@@ -50,8 +52,12 @@ pub enum Next {
     },
     /// It has a backend: call [`port`].
     Backend(BackendId),
-    /// Its client has this port towards the backend: call [`open`].
+    /// Its client has this port towards the backend: call [`node_port`].
     Port(Be16),
+    /// And this port of the node stands for that, or none does (0): call [`open`].
+    NodePort(Be16),
+    /// A port of the node is somebody else's: call [`node_port`] for the next try.
+    Taken,
     /// It is for no service, but may concern one: call [`beside`].
     Beside,
     /// It may be a reply that goes past the stack: call [`turn`](super::turn), then as above.
@@ -101,12 +107,14 @@ pub fn icmp_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool) -> Ver
 
 #[inline(always)]
 fn icmp_request<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
-    let is_hairpin = match header::<A, F>(frame) {
-        Ok(ip) if A::is_for_service(ip, env.settings()) => false,
-        Ok(ip) if A::is_hairpin(ip, env.settings()) => true,
-        Ok(_) => return Verdict::Pass(Outcome::NotOurs),
+    let (is_cluster, is_hairpin) = match header::<A, F>(frame) {
+        Ok(ip) => (
+            A::is_for_service(ip, env.settings()),
+            A::is_hairpin(ip, env.settings()),
+        ),
         Err(verdict) => return verdict,
     };
+    let pass = Verdict::Pass(Outcome::NotOurs);
     match A::layout(frame) {
         Ok(layout) if is_hairpin => {
             // No node has that address: what is no error about a flow ends here.
@@ -117,10 +125,11 @@ fn icmp_request<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict 
                 .unwrap_or(Verdict::Drop(Outcome::StaleReply))
         }
         Err(_) if is_hairpin => Verdict::Drop(Outcome::StaleReply),
-        Ok(layout) if !layout.fits(frame) => Verdict::Drop(Outcome::Malformed),
-        Ok(layout) if layout.fragment.is_none() => {
-            icmp::to_service::<A, F, E>(frame, env, layout.l4)
+        Ok(layout) if layout.fragment.is_none() && layout.fits(frame) => {
+            icmp::to_service::<A, F, E>(frame, env, layout.l4, is_cluster)
         }
+        Ok(_) | Err(_) if !is_cluster => pass,
+        Ok(layout) if !layout.fits(frame) => Verdict::Drop(Outcome::Malformed),
         Ok(_) => Verdict::Drop(Outcome::Fragment),
         Err(outcome) => Verdict::Drop(outcome),
     }
@@ -139,18 +148,18 @@ fn icmp_reply<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
     }
 }
 
-/// What a pod sends that is no ICMP.
+/// What a pod sends, or what comes in by an uplink, that is no ICMP.
 #[inline(always)]
 pub fn flow_from_pod<F: Frame, E: Env>(
     frame: &mut F,
     env: &E,
-    is_v6: bool,
+    (is_v6, origin): (bool, Origin),
     work: &mut Work,
 ) -> Next {
     let read = if is_v6 {
-        read_request::<V6, F, E>(frame, env)
+        read_request::<V6, F, E>(frame, env, origin)
     } else {
-        read_request::<V4, F, E>(frame, env)
+        read_request::<V4, F, E>(frame, env, origin)
     };
     // From here on it is read where it is kept, which takes none of the stack.
     work.packet = match read {
@@ -178,7 +187,8 @@ pub fn flow_from_pod<F: Frame, E: Env>(
 /// A packet that begins a flow of a service, as [`flow_from_pod`] found: its backend.
 #[inline(always)]
 pub fn choose<E: Env>(env: &E, work: &Work) -> Next {
-    match select::choose(env, &work.packet.key) {
+    let packet = &work.packet;
+    match select::choose(env, &packet.vip(), &packet.key, packet.key.source) {
         Ok(choice) => Next::Backend(choice.id),
         Err(outcome) => Next::Verdict(decide::refusal(outcome)),
     }
@@ -193,14 +203,31 @@ pub fn port<E: Env>(env: &E, work: &Work, backend: BackendId) -> Next {
     }
 }
 
-/// A packet that begins a flow with the backend of [`choose`] and the port of [`port`].
+/// The node's port in the place of that, if the packet came by an uplink and its service wants it (E2). `attempt` counts the
+/// tries, from 0 on up to [`PORT_TRIES`](super::PORT_TRIES).
+#[inline(always)]
+pub fn node_port<F: Frame, E: Env>(
+    frame: &F,
+    env: &E,
+    work: &Work,
+    chosen: (BackendId, Be16),
+    attempt: u32,
+) -> Next {
+    match decide::node_port(frame, env, &work.packet, chosen, attempt) {
+        Ok(Tried::Port(port)) => Next::NodePort(port),
+        Ok(Tried::Taken) => Next::Taken,
+        Err(outcome) => Next::Verdict(Verdict::Drop(outcome)),
+    }
+}
+
+/// A packet that begins a flow with the backend of [`choose`] and the ports of [`port`] and [`node_port`].
 #[inline(always)]
 pub fn open<F: Frame, E: Env>(
     frame: &F,
     env: &E,
     work: &mut Work,
     replaces: bool,
-    chosen: (BackendId, Be16),
+    chosen: (BackendId, (Be16, Be16)),
 ) -> Next {
     let Work {
         packet,
@@ -216,10 +243,15 @@ pub fn open<F: Frame, E: Env>(
     )
 }
 
-/// A packet past the services: a pod's answer to itself, or one to a backend by its own address. What cannot be read is
-/// none.
+/// A packet past the services: a pod's answer to itself, one to a backend by its own address, or an answer to the node. What
+/// cannot be read is none.
 #[inline(always)]
-pub fn beside<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut Work) -> Next {
+pub fn beside<F: Frame, E: Env>(
+    frame: &mut F,
+    env: &E,
+    (is_v6, origin): (bool, Origin),
+    work: &mut Work,
+) -> Next {
     let read = if is_v6 {
         read_beside::<V6, F, E>(frame, env)
     } else {
@@ -229,6 +261,7 @@ pub fn beside<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut 
         return PASS;
     };
     work.packet = read;
+    work.packet.origin = origin;
     let Work {
         packet,
         translation,
@@ -304,40 +337,68 @@ impl From<Stop> for Next {
     }
 }
 
-/// A packet to the service range, or what is next for one that is not, is no flow, or cannot be read.
+/// A packet to a service, or what is next for one that is not, is no flow, or cannot be read.
 #[inline(always)]
-fn read_request<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Packet, Stop> {
+fn read_request<A: Family, F: Frame, E: Env>(
+    frame: &mut F,
+    env: &E,
+    origin: Origin,
+) -> Result<Packet, Stop> {
     let ip = header::<A, F>(frame).map_err(Stop::Verdict)?;
-    if !A::is_for_service(ip, env.settings()) {
-        let is_hairpin = A::is_hairpin(ip, env.settings());
-        let (address, (_, header)) = (A::destination(ip), A::quoted(ip));
-        // Most packets from a pod end here: no backend has the address and port they go to.
-        let (source, ports) = (A::source(ip), frame.at::<Ports>(frame.network() + header));
-        if env.settings().is_past_stack()
-            && !is_hairpin
-            && ports.is_some_and(|ports| env.is_endpoint(source, ports.source))
-        {
+    let is_cluster = A::is_for_service(ip, env.settings());
+    if !is_cluster {
+        let ip = frame.at::<A::Header>(frame.network());
+        // Most packets from a pod end here: no backend and no service has the address and port they go to.
+        let concern = ip.map_or(Concern::Nobody, |ip| concern::<A, F, E>(frame, env, ip));
+        let is_frontend = matches!(concern, Concern::Frontend);
+        if !is_frontend && origin == Origin::Pod && may_turn::<A, F, E>(frame, env) {
             return Err(Stop::Turn);
         }
-        let may_concern_us =
-            is_hairpin || ports.is_some_and(|ports| env.is_endpoint(address, ports.destination));
-        return Err(if may_concern_us {
-            Stop::Beside
+        match concern {
+            Concern::Frontend => {}
+            Concern::Beside => return Err(Stop::Beside),
+            Concern::Nobody => return Err(Stop::Verdict(Verdict::Pass(Outcome::NotOurs))),
+        }
+    }
+    // An address towards the outside is not the services' alone.
+    let stop = |outcome| {
+        if is_cluster {
+            Stop::Verdict(Verdict::Drop(outcome))
         } else {
             Stop::Verdict(Verdict::Pass(Outcome::NotOurs))
-        });
-    }
-    let drop = |outcome| Stop::Verdict(Verdict::Drop(outcome));
-    match parse::read::<A, F>(frame).map_err(drop)? {
-        Read::Flow(mut packet, id) => {
-            if fragment::complete(env, &mut packet, id) {
-                Ok(packet)
-            } else {
-                Err(drop(Outcome::Fragment))
-            }
         }
-        Read::Other => Err(drop(Outcome::OtherProtocol)),
+    };
+    match parse::read::<A, F>(frame).map_err(stop)? {
+        Read::Flow(mut packet, id) => {
+            if !fragment::complete(env, &mut packet, id) {
+                return Err(stop(Outcome::Fragment));
+            }
+            packet.origin = origin;
+            if !is_cluster {
+                packet.scope = origin.scope();
+                if env.service(&packet.vip()).is_none() {
+                    return Err(Stop::Beside);
+                }
+            }
+            Ok(packet)
+        }
+        Read::Other => Err(stop(Outcome::OtherProtocol)),
     }
+}
+
+/// Whether a pod's packet may be a reply that goes past the stack: by a bit alone.
+#[inline(always)]
+fn may_turn<A: Family, F: Frame, E: Env>(frame: &F, env: &E) -> bool {
+    if !env.settings().is_past_stack() {
+        return false;
+    }
+    let Some(ip) = frame.at::<A::Header>(frame.network()) else {
+        return false;
+    };
+    let (source, (_, header)) = (A::source(ip), A::quoted(ip));
+    let ports = frame.at::<Ports>(frame.network() + header);
+    !A::is_hairpin(ip, env.settings())
+        && ports.is_some_and(|ports| env.is_endpoint(source, ports.source))
 }
 
 /// A packet past the services, and whether it goes to the address that hides a pod from itself.
@@ -364,11 +425,13 @@ fn read_reply<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Pac
                 source,
                 source_port,
                 destination,
+                destination_port,
                 ..
             } = packet.key;
             if packet.piece != Piece::Later
                 && source != destination
                 && !env.is_endpoint(source, source_port)
+                && !may_be_hidden(env, destination, destination_port)
             {
                 return Err(pass);
             }
@@ -380,6 +443,15 @@ fn read_reply<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Pac
         }
         Ok(Read::Other) | Err(_) => Err(pass),
     }
+}
+
+/// Whether a packet to there may come from a client that the node is to stand for (E2).
+#[inline(always)]
+fn may_be_hidden<E: Env>(env: &E, destination: Addr, port: Be16) -> bool {
+    let is_served = !env
+        .node_address(!destination.is_mapped())
+        .is(Addr::UNSPECIFIED);
+    is_served && env.is_endpoint(destination, port)
 }
 
 /// Bytes that are pulled where a header has extensions.

@@ -4,18 +4,30 @@
     clippy::cast_possible_wrap,
     reason = "offsets and lengths within a frame, as the helpers want them"
 )]
+#![expect(
+    clippy::host_endian_bytes,
+    reason = "the fields of a tuple hold bytes in network order; they are moved, not converted"
+)]
 
 use core::mem::size_of;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    bindings::{
+        __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_sock_tuple,
+        bpf_sock_tuple__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
+        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
+    },
     helpers::{
-        bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail,
-        bpf_skb_pull_data,
+        bpf_csum_update, bpf_l4_csum_replace, bpf_sk_lookup_udp, bpf_sk_release,
+        bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skc_lookup_tcp,
     },
     programs::TcContext,
 };
-use clusterip_common::packet::{ChecksumFix, Env as _, Frame, Sum, Wire, advance_crc};
+use clusterip_common::{
+    abi::FlowKey,
+    packet::{ChecksumFix, Env as _, Frame, Sum, Wire, advance_crc},
+    wire::{Addr, Be16, Proto},
+};
 
 use super::opaque;
 use crate::env::KernelEnv;
@@ -25,6 +37,8 @@ const ADJUST_AFTER_MAC: u32 = 1;
 
 /// `GSO_BY_FRAGS`: a buffer of many packets of SCTP, which holds their header, and the chunks of each in a buffer of its own.
 const BY_FRAGMENTS: u32 = 0xffff;
+/// Look-ups of sockets in the network namespace of the device (`BPF_F_CURRENT_NETNS`).
+const OWN_NETNS: u64 = u64::MAX;
 
 /// No IP header begins behind this.
 const FARTHEST: u32 = 31;
@@ -77,6 +91,19 @@ impl TcFrame {
         let at = opaque(self.ctx.data() + offset);
         (at + size_of::<T>() <= self.ctx.data_end()).then_some(at)
     }
+}
+
+/// A port as the kernel's structures have it.
+#[inline(always)]
+const fn as_it_lies(port: Be16) -> u16 {
+    u16::from_ne_bytes(port.0)
+}
+
+/// The IPv4 address of a mapped one, in the same way.
+#[inline(always)]
+const fn last_of(address: Addr) -> u32 {
+    let [.., last] = address.quarters();
+    last
 }
 
 /// The verifier looks at a function that others could call once, whatever leads to it; at one of ours it looks anew from
@@ -180,6 +207,51 @@ impl Frame for TcFrame {
     #[inline(always)]
     fn advance_crc(&self, change: u32, length: usize) -> u32 {
         cip_advance_crc(change, length)
+    }
+
+    #[inline(always)]
+    fn has_socket(&self, tuple: &FlowKey) -> bool {
+        let skb = self.ctx.skb.skb.cast();
+        let is_tcp = match tuple.protocol {
+            Proto::TCP => true,
+            Proto::UDP => false,
+            // The kernel's helpers know no others.
+            _ => return false,
+        };
+        let mut ends = bpf_sock_tuple {
+            __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 {
+                ipv6: bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
+                    saddr: tuple.source.quarters(),
+                    daddr: tuple.destination.quarters(),
+                    sport: as_it_lies(tuple.source_port),
+                    dport: as_it_lies(tuple.destination_port),
+                },
+            },
+        };
+        let mut size = size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2>();
+        if tuple.source.is_mapped() {
+            ends.__bindgen_anon_1.ipv4 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
+                saddr: last_of(tuple.source),
+                daddr: last_of(tuple.destination),
+                sport: as_it_lies(tuple.source_port),
+                dport: as_it_lies(tuple.destination_port),
+            };
+            size = size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1>();
+        }
+        let size = size as u32;
+        let socket = if is_tcp {
+            // SAFETY: the context is the kernel's; the tuple is as long as `size` says.
+            unsafe { bpf_skc_lookup_tcp(skb, &raw mut ends, size, OWN_NETNS, 0) }
+        } else {
+            // SAFETY: as above.
+            unsafe { bpf_sk_lookup_udp(skb, &raw mut ends, size, OWN_NETNS, 0) }
+        };
+        if socket.is_null() {
+            return false;
+        }
+        // SAFETY: what the look-up has found is held until this call, and not used after it.
+        unsafe { bpf_sk_release(socket.cast()) };
+        true
     }
 
     #[inline(always)]

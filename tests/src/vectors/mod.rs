@@ -10,6 +10,7 @@ mod headers;
 mod icmp;
 mod leave;
 mod links;
+mod outside;
 mod pieces;
 mod reject;
 mod sctp;
@@ -31,6 +32,7 @@ pub fn all() -> Vec<Case> {
         icmp::cases(),
         leave::cases(),
         links::cases(),
+        outside::cases(),
         pieces::cases(),
         reject::cases(),
         sctp::cases(),

@@ -29,6 +29,7 @@ mod monitor;
 mod mtu;
 mod names;
 mod operations;
+mod outside;
 mod packets;
 mod probes;
 mod redirect;

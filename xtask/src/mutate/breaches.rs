@@ -14,17 +14,16 @@ const PARSE: &str = "clusterip-common/src/packet/parse.rs";
 const REJECT: &str = "clusterip-common/src/packet/reject.rs";
 const SELECT: &str = "clusterip-common/src/packet/select.rs";
 const TRANSLATE: &str = "clusterip-common/src/packet/translate.rs";
-const UPLINK: &str = "clusterip-common/src/packet/uplink.rs";
 
-/// All of them, by rule. C9 is not among them: what is refused leaves nothing behind, and no line makes it so.
+/// All of them but those of clients outside, by rule. C9 is not among them: what is refused leaves nothing behind, and no line makes it so.
 pub(super) const ALL: &[Breach] = &[
     breach(
         "A1",
         "a service is its address and port, whatever the protocol",
-        SELECT,
+        PARSE,
         (
-            "    let vip = ServiceKey::new(key.destination, key.destination_port, key.protocol);\n    let Some(service)",
-            "    let vip = ServiceKey::new(key.destination, key.destination_port, crate::wire::Proto::TCP);\n    let Some(service)",
+            "ServiceKey::new(key.destination, key.destination_port, key.protocol).seen(self.scope)",
+            "ServiceKey::new(key.destination, key.destination_port, Proto::TCP).seen(self.scope)",
         ),
     ),
     breach(
@@ -95,7 +94,7 @@ pub(super) const ALL: &[Breach] = &[
         "an affine backend that is gone is a drop",
         SELECT,
         (
-            "        .or_else(|| pick(env, &service, key))\n        .or_else(|| again(env, &vip))",
+            "        .or_else(|| pick(env, &service, key))\n        .or_else(|| again(env, vip))",
             "        .or_else(|| env.affinity(&client).is_none().then(|| pick(env, &service, key)).flatten())",
         ),
     ),
@@ -149,8 +148,8 @@ pub(super) const ALL: &[Breach] = &[
         "an address of nobody is answered",
         SELECT,
         (
-            "        None => Outcome::Unallocated,",
-            "        None => Outcome::NoService,",
+            "        Outcome::Unallocated\n    } else {",
+            "        Outcome::NoService\n    } else {",
         ),
     ),
     breach(
@@ -158,8 +157,8 @@ pub(super) const ALL: &[Breach] = &[
         "no ping is answered",
         ICMP,
         (
-            "    if select::absent(env, vip) != Outcome::NoService {",
-            "    if select::absent(env, vip) == Outcome::NoService {",
+            "    if select::absent(env, &ServiceKey::address(vip)) != Outcome::NoService {",
+            "    if select::absent(env, &ServiceKey::address(vip)) == Outcome::NoService {",
         ),
     ),
     breach(
@@ -167,7 +166,7 @@ pub(super) const ALL: &[Breach] = &[
         "another protocol goes on",
         WAY,
         (
-            "        Read::Other => Err(drop(Outcome::OtherProtocol)),",
+            "        Read::Other => Err(stop(Outcome::OtherProtocol)),",
             "        Read::Other => Err(Stop::Verdict(Verdict::Pass(Outcome::OtherProtocol))),",
         ),
     ),
@@ -281,8 +280,8 @@ pub(super) const ALL: &[Breach] = &[
         "two flows may look the same to the backend",
         OPEN,
         (
-            "    let is_mine = other.address == packet.key.destination",
-            "    let is_mine = true || other.address == packet.key.destination",
+            "    let is_mine = other.address == mine.address",
+            "    let is_mine = true || other.address == mine.address",
         ),
     ),
     breach(
@@ -290,8 +289,8 @@ pub(super) const ALL: &[Breach] = &[
         "a flow past services is not known",
         DECIDE,
         (
-            "    if !packet.opens() {\n        return Decision::pass();",
-            "    if !packet.opens() || true {\n        return Decision::pass();",
+            "    if !begins || !env.is_endpoint(destination, destination_port) {",
+            "    if begins || !env.is_endpoint(destination, destination_port) {",
         ),
     ),
     breach(
@@ -457,24 +456,6 @@ pub(super) const ALL: &[Breach] = &[
         (
             "    if key.source != key.destination || !is_reply(env, &key) {",
             "    if key.source == key.destination || !is_reply(env, &key) {",
-        ),
-    ),
-    breach(
-        "E1",
-        "from outside services are reached",
-        UPLINK,
-        (
-            "        None => Err(Verdict::Drop(Outcome::FromOutside)),",
-            "        None => Ok(()),",
-        ),
-    ),
-    breach(
-        "E1",
-        "what comes from the cluster is refused too",
-        UPLINK,
-        (
-            "        Some(_) => Ok(()),",
-            "        Some(_) => Err(Verdict::Drop(Outcome::FromOutside)),",
         ),
     ),
     in_namespaces(

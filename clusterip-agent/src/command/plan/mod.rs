@@ -60,7 +60,9 @@ impl Plan {
             .services
             .values()
             .flat_map(|service| {
-                let balancers = service.balancers.iter().chain(&service.external);
+                let external = service.external.iter();
+                let external = external.filter(|it| !is_seen_from_outside(service, it));
+                let balancers = service.balancers.iter().chain(external);
                 balancers.flat_map(|balancer| {
                     balancer
                         .frontends
@@ -137,6 +139,18 @@ impl PlannedFrontend {
         row.extend(cells(first, wide));
         row
     }
+}
+
+/// Whether pods and nodes reach by an address towards the outside what clients outside do, so that it is listed once.
+fn is_seen_from_outside(service: &ResolvedService, balancer: &Balancer) -> bool {
+    let is_internal = |it: &Balancer| it.frontends.iter().any(|it| it.scope == Scope::Internal);
+    is_internal(balancer)
+        && service.external.iter().any(|it| {
+            !is_internal(it)
+                && it.is_same_port(balancer)
+                && it.action == balancer.action
+                && it.chosen().eq(balancer.chosen())
+        })
 }
 
 fn cells(backend: Option<&PlannedBackend>, wide: bool) -> Vec<String> {

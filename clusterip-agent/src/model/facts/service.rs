@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use ipnet::IpNet;
 use k8s_openapi::{
     api::core::v1 as api, apimachinery::pkg::util::intstr::IntOrString, jiff::Timestamp,
 };
@@ -71,6 +72,8 @@ pub struct ServiceSpec {
     pub health_check_node_port: Option<u16>,
     /// `allocateLoadBalancerNodePorts`.
     pub allocates_node_ports: bool,
+    /// `loadBalancerSourceRanges`, the valid ones (E4).
+    pub source_ranges: Box<[IpNet]>,
 }
 
 /// A port of a Service.
@@ -92,7 +95,7 @@ pub struct Ingress {
 }
 
 /// Which endpoints a client reaches.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum TrafficPolicy {
     /// Those of the whole cluster, near ones first where there are hints (A8).
     #[default]
@@ -225,6 +228,7 @@ impl ServiceSpec {
             load_balancer_class: text(&spec.load_balancer_class),
             health_check_node_port: spec.health_check_node_port.and_then(port_number),
             allocates_node_ports: spec.allocate_load_balancer_node_ports.unwrap_or(true),
+            source_ranges: source_ranges(spec),
         }
     }
 
@@ -232,6 +236,12 @@ impl ServiceSpec {
     pub fn ports(&self) -> impl Iterator<Item = &PortSpec> {
         self.ports.iter().filter_map(|port| port.spec.as_ref())
     }
+}
+
+/// White space around a range is none of it, as the API server has it.
+fn source_ranges(spec: &api::ServiceSpec) -> Box<[IpNet]> {
+    let texts = spec.load_balancer_source_ranges.iter().flatten();
+    texts.filter_map(|text| text.trim().parse().ok()).collect()
 }
 
 impl ServicePort {

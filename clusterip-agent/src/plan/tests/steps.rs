@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use crate::model::{
     about::About,
+    facts::TrafficPolicy,
     naming::Naming,
     object::ObjectName,
     service::{
@@ -123,6 +124,7 @@ pub(super) fn resolved(
         }],
         endpoints: endpoints.values().cloned().collect(),
         action: Action::Balance,
+        policy: TrafficPolicy::Cluster,
     });
     ResolvedService {
         name: name(service),
@@ -130,6 +132,7 @@ pub(super) fn resolved(
         affinity_seconds: u32::from(vip),
         balancers: balancers.collect(),
         external: Vec::new(),
+        source_ranges: Vec::new(),
         about: About::default(),
         naming: Naming::Members(Vec::new()),
         health_check_node_port: None,

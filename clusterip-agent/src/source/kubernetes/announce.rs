@@ -21,11 +21,7 @@ use super::{
     follow::refused,
     servers::text,
 };
-use crate::{
-    clock::Clock,
-    model::{service::ResolvedService, snapshot::Snapshot},
-    reconcile::Published,
-};
+use crate::{clock::Clock, model::snapshot::Snapshot, reconcile::Published};
 
 /// So many at once, and later one more each `REFILL`: of a thousand broken services the first ones are enough to begin with.
 const BURST: u32 = 20;
@@ -37,9 +33,6 @@ const REFUSED: Duration = Duration::from_mins(5);
 const COMPONENT: &str = "clusterip";
 /// Characters that a name may have, less those of its end.
 const NAME: usize = 253 - 17;
-
-const UNSERVED: &str = "has addresses or ports towards the outside (NodePort, LoadBalancer, externalIPs), which clusterip does not \
-                        serve yet; its cluster IP is served";
 
 /// Something to say of an object.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -174,7 +167,6 @@ impl Announcements {
 
 /// What there is to say of a snapshot.
 fn notices(snapshot: &Snapshot) -> BTreeSet<Notice> {
-    let unserved = |service: &ResolvedService| !service.external.is_empty();
     let problems = snapshot.problems().into_iter().filter_map(|problem| {
         let mut message = String::new();
         for part in [&problem.field, &problem.value] {
@@ -186,17 +178,7 @@ fn notices(snapshot: &Snapshot) -> BTreeSet<Notice> {
         message.push_str(&problem.message);
         Notice::new(&problem.object, "ClusterIPProblem", message)
     });
-    let services = snapshot.services.iter();
-    let external = services
-        .filter(|(_, service)| unserved(service))
-        .filter_map(|(name, _)| {
-            Notice::new(
-                &format!("Service {name}"),
-                "ClusterIPNotServed",
-                UNSERVED.to_owned(),
-            )
-        });
-    problems.chain(external).collect()
+    problems.collect()
 }
 
 #[derive(Deserialize)]

@@ -239,6 +239,7 @@ mod tests {
             Event::Reset => "reset".to_owned(),
             Event::Synced => "synced".to_owned(),
             Event::Changed(_) => "changed".to_owned(),
+            Event::Machine(_) => "machine".to_owned(),
         };
         events.into_iter().map(word).collect()
     }

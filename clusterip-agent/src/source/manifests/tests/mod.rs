@@ -44,6 +44,7 @@ fn shown(events: &[Event]) -> Vec<String> {
             Event::Synced => "synced".to_owned(),
             Event::Problems(problems) => format!("problems {}", problems.len()),
             Event::Changed(_) => "changed".to_owned(),
+            Event::Machine(_) => "machine".to_owned(),
         })
         .collect()
 }

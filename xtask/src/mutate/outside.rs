@@ -1,0 +1,65 @@
+//! The rules of clients outside, broken on purpose.
+
+use super::breach::{Breach, breach};
+
+const MASQUERADE: &str = "clusterip-common/src/packet/masquerade.rs";
+const SELECT: &str = "clusterip-common/src/packet/select.rs";
+const UPLINK: &str = "clusterip-common/src/packet/uplink.rs";
+
+/// All of them, by rule.
+pub(super) const OUTSIDE: &[Breach] = &[
+    breach(
+        "E1",
+        "from outside services are reached",
+        UPLINK,
+        (
+            "        None if is_cluster && env.settings().expose_cluster_ips == 0 => {",
+            "        None if is_cluster && env.settings().expose_cluster_ips == 1 => {",
+        ),
+    ),
+    breach(
+        "E1",
+        "what comes from the cluster is refused too",
+        UPLINK,
+        (
+            "        Some(_) => Ok(Origin::Inside),",
+            "        Some(_) => Err(Verdict::Drop(Outcome::FromOutside)),",
+        ),
+    ),
+    breach(
+        "E2",
+        "clients keep their address",
+        MASQUERADE,
+        (
+            "        .is_some_and(|head| head.flags.has(ServiceFlags::MASQUERADE))",
+            "        .is_some_and(|head| head.flags.has(ServiceFlags::GUARDED))",
+        ),
+    ),
+    breach(
+        "E3",
+        "pods are clients from outside",
+        UPLINK,
+        (
+            "            Self::Pod | Self::Inside => Scope::INSIDE,",
+            "            Self::Pod | Self::Inside => Scope::OUTSIDE,",
+        ),
+    ),
+    breach(
+        "E4",
+        "source ranges guard nothing",
+        SELECT,
+        (
+            "    if service.flags.has(ServiceFlags::GUARDED) && !env.admits(service.id, from) {",
+            "    if service.flags.has(ServiceFlags::GUARDED) && env.admits(service.id, from) {",
+        ),
+    ),
+    breach(
+        "E8",
+        "a port that another client has is taken",
+        MASQUERADE,
+        (
+            "            && is_free(env, &mut key, &mine)",
+            "            && (true || is_free(env, &mut key, &mine))",
+        ),
+    ),
+];
