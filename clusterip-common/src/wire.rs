@@ -46,6 +46,13 @@ impl Be16 {
     pub const fn get(self) -> u16 {
         u16::from_be_bytes(self.0)
     }
+
+    /// The number that the same two bytes are in memory, as the kernel's structures have it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn as_it_lies(self) -> u16 {
+        u16::from_ne_bytes(self.0)
+    }
 }
 
 impl fmt::Debug for Be16 {

@@ -152,8 +152,8 @@ const WORDS: usize = 8;
 )]
 fn route(skb: *mut __sk_buff, ask: &Ask) -> Route {
     let family = if ask.is_v6 { AF_INET6 } else { AF_INET };
-    let source_port = u16::from_ne_bytes(ask.ports.source.0);
-    let target_port = u16::from_ne_bytes(ask.ports.destination.0);
+    let source_port = ask.ports.source.as_it_lies();
+    let target_port = ask.ports.destination.as_it_lies();
     // SAFETY: the context is the kernel's; reading a field of it is what it is for.
     let device = unsafe { (*skb).ifindex };
     let [[s0, s1], [t0, t1]] = [ask.source, ask.target].map(|address| words(address, ask.is_v6));

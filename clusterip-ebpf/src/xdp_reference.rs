@@ -20,13 +20,13 @@ const FARTHEST: usize = 31;
 
 /// The turn alone.
 #[xdp]
-fn cip_xdp_turn(_ctx: XdpContext) -> u32 {
+const fn cip_xdp_turn(_ctx: XdpContext) -> u32 {
     XDP_TX
 }
 
 /// The other end of the wire.
 #[xdp]
-fn cip_xdp_sink(_ctx: XdpContext) -> u32 {
+const fn cip_xdp_sink(_ctx: XdpContext) -> u32 {
     XDP_DROP
 }
 

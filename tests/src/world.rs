@@ -180,6 +180,11 @@ impl World {
         env
     }
 
+    fn head(&self, vip: &str) -> Service {
+        let head = self.tables.services.get(&service_key(vip));
+        *head.expect("a service of that VIP")
+    }
+
     /// With an address towards the outside, `192.0.2.1:30080/tcp`, of the service that has this VIP: for clients inside and
     /// outside alike, with these flags for each.
     ///
@@ -187,7 +192,7 @@ impl World {
     /// A text is no address, or there is no such service.
     #[must_use]
     pub fn towards_outside(mut self, address: &str, vip: &str, flags: [ServiceFlags; 2]) -> Self {
-        let head = self.tables.services[&service_key(vip)];
+        let head = self.head(vip);
         let key = service_key(address);
         for (scope, flags) in [Scope::INSIDE, Scope::OUTSIDE].into_iter().zip(flags) {
             let head = Service { flags, ..head };
@@ -213,7 +218,7 @@ impl World {
     /// A text is no address or range, or there is no such service.
     #[must_use]
     pub fn admits(mut self, vip: &str, range: &str) -> Self {
-        let id = self.tables.services[&service_key(vip)].id;
+        let id = self.head(vip).id;
         let (address, prefix) = range.split_once('/').expect("ADDRESS/PREFIX");
         let address: IpAddr = address.parse().expect("an address");
         let before = if address.is_ipv4() { 96 } else { 0 };

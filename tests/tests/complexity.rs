@@ -171,6 +171,7 @@ fn f5_a_changed_file_costs_the_same_beside_many_files() {
                 .filter(|index| *index != 7)
                 .map(name)
                 .collect(),
+            again: None,
         };
         let (bytes, events) = asked(|| source.update(scan));
         assert_eq!(events.len(), 1, "{events:?}");

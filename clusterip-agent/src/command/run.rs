@@ -39,7 +39,7 @@ use crate::{
     health::{self, Answers, Health, Progress},
     interfaces, local_ports,
     metrics::{self, Figures, serve},
-    model::allocate::Allocations,
+    model::{allocate::Allocations, resolver::Resolver},
     plan::Limits,
     probe,
     reconcile::{self, Measures, Observers, Published, Reconciler, Timing},
@@ -77,16 +77,13 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     attach_sockets(&mut loaded, &pins, sockets.as_ref())?;
     let (ways, exits) = ways(&config, &mut loaded)?;
     let machine = addresses::Watch::begin(&config).await;
-    let mut resolver = super::resolver(&config, kept);
-    // Before anything is decided: what is served by them stays so over a restart (F4).
-    resolver.take(vec![machine.event()]);
+    let resolver = knowing(super::resolver(&config, kept), &machine);
     let reconciler = Reconciler::new(maps, resolver, store, limits(&loaded))
         .with_guests(config.expose_cluster_ips);
     let names = names::open(&config).await?;
     let (events, listed) = mpsc::channel(QUEUE);
     let (completed, given) = mpsc::channel(QUEUE);
     let (probed, inbox) = mpsc::channel(QUEUE);
-    let moved = probed.clone();
     let (published, seen) = watch::channel(Published::default());
     let (standings, found) = watch::channel(probe::Standings::default());
     let (progress, progressed) = watch::channel(Progress::new(clock.now()));
@@ -146,7 +143,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
         () = kube_dns => anyhow::bail!("the source of objects ended"),
-        () = machine.keep(moved) => anyhow::bail!("the reconciler ended"),
+        () = machine.keep(probed.clone()) => anyhow::bail!("the reconciler ended"),
         () = resolving => anyhow::bail!("the resolver ended"),
         () = names.forwarder.run() => anyhow::bail!("the watch on upstreams ended"),
         () = probe::run(&config.node_name, results.clone(), probe::Leaving::new(&config.state_dir), given, probed, standings) => anyhow::bail!("the probes ended"),
@@ -163,6 +160,12 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     }
     log::info!("stopped; the dataplane goes on");
     Ok(())
+}
+
+/// Before anything is decided: what is served by the machine's addresses stays so over a restart (F4).
+fn knowing(mut resolver: Resolver, machine: &addresses::Watch) -> Resolver {
+    resolver.take(vec![machine.event()]);
+    resolver
 }
 
 /// Ends when somebody wants the agent to end.

@@ -123,7 +123,7 @@ options! {
     nodeport_range: RangeInclusive<u16> = "nodeport-range" "FIRST-LAST", Some("30000-32767"), RUN | PLAN | CHECK, values::port_range, values::port_range_text;
     /// Let spec.externalIPs have an effect: on or off
     allow_external_ips: bool = "allow-external-ips" "on|off", Some("off"), RUN | PLAN | CHECK, values::switch, values::switch_text;
-    /// Let clients outside reach ClusterIPs too, as if they were load balancers: on or off
+    /// Let clients outside reach `ClusterIP`s too, as if they were load balancers: on or off
     expose_cluster_ips: bool = "expose-cluster-ips" "on|off", Some("off"), RUN, values::switch, values::switch_text;
     /// Ranges from which load balancers without an address get one, at most one of each family
     load_balancer_pool: Vec<IpNet> = "load-balancer-pool" "CIDR[,CIDR]", Some(""), PLAN | CHECK, values::pool, as_is;

@@ -312,26 +312,18 @@ impl Bpf {
 }
 
 const fn caller(range: SourcesKey) -> Key<Caller> {
-    let [a, b, c, d] = quarters(range.address);
-    Key::new(range.prefix, [range.service.0.to_ne_bytes(), a, b, c, d])
+    let service = zerocopy::transmute!(range.service);
+    let [a, b, c, d] = zerocopy::transmute!(range.address);
+    Key::new(range.prefix, [service, a, b, c, d])
 }
 
 fn sources_key(key: &Key<Caller>) -> SourcesKey {
-    let [service, rest @ ..] = key.data();
-    let mut address = [0; 16];
-    for (place, byte) in address.iter_mut().zip(rest.into_iter().flatten()) {
-        *place = byte;
-    }
+    let [service, a, b, c, d] = key.data();
     SourcesKey {
         prefix: key.prefix_len(),
-        service: ServiceId(u32::from_ne_bytes(service)),
-        address,
+        service: zerocopy::transmute!(service),
+        address: zerocopy::transmute!([a, b, c, d]),
     }
-}
-
-const fn quarters(address: [u8; 16]) -> [[u8; 4]; 4] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
-    [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]]
 }
 
 const fn trie_key(range: InsideKey) -> Key<[u8; 16]> {

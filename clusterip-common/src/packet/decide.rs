@@ -239,7 +239,7 @@ pub(super) fn reply_of<E: Env>(
     }
     // An answer over UDP is all there is of a handshake; a hidden client is no answer.
     let has_answer = if is_hidden {
-        completes_handshake(&flow, packet)
+        completes_handshake(flow, packet)
     } else {
         !packet.has_handshake()
     };
@@ -257,7 +257,7 @@ pub(super) fn reply_of<E: Env>(
         return past(packet.key.destination_port, flow);
     };
     if is_hidden {
-        return Decision::translate(&flow, Outcome::Masqueraded);
+        return Decision::translate(flow, Outcome::Masqueraded);
     }
     env.count_reply(backend.service, flow.backend, bytes());
     Decision::translate(flow, Outcome::Reply)

@@ -170,7 +170,7 @@ fn frontend<S: Socket, E: Env>(
 
 /// The address that stands for all of a family's loopback device.
 #[inline(always)]
-fn loopback(address: Addr) -> Option<Addr> {
+const fn loopback(address: Addr) -> Option<Addr> {
     let [first, ..] = address.low();
     if address.is_mapped() && first == 127 {
         Some(LOOPBACK_V4)

@@ -4,10 +4,6 @@
     clippy::cast_possible_wrap,
     reason = "offsets and lengths within a frame, as the helpers want them"
 )]
-#![expect(
-    clippy::host_endian_bytes,
-    reason = "the fields of a tuple hold bytes in network order; they are moved, not converted"
-)]
 
 use core::mem::size_of;
 
@@ -26,7 +22,7 @@ use aya_ebpf::{
 use clusterip_common::{
     abi::FlowKey,
     packet::{ChecksumFix, Env as _, Frame, Sum, Wire, advance_crc},
-    wire::{Addr, Be16, Proto},
+    wire::{Addr, Proto},
 };
 
 use super::opaque;
@@ -93,13 +89,7 @@ impl TcFrame {
     }
 }
 
-/// A port as the kernel's structures have it.
-#[inline(always)]
-const fn as_it_lies(port: Be16) -> u16 {
-    u16::from_ne_bytes(port.0)
-}
-
-/// The IPv4 address of a mapped one, in the same way.
+/// The IPv4 address of a mapped one, as the kernel's structures have it.
 #[inline(always)]
 const fn last_of(address: Addr) -> u32 {
     let [.., last] = address.quarters();
@@ -223,8 +213,8 @@ impl Frame for TcFrame {
                 ipv6: bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
                     saddr: tuple.source.quarters(),
                     daddr: tuple.destination.quarters(),
-                    sport: as_it_lies(tuple.source_port),
-                    dport: as_it_lies(tuple.destination_port),
+                    sport: tuple.source_port.as_it_lies(),
+                    dport: tuple.destination_port.as_it_lies(),
                 },
             },
         };
@@ -233,8 +223,8 @@ impl Frame for TcFrame {
             ends.__bindgen_anon_1.ipv4 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
                 saddr: last_of(tuple.source),
                 daddr: last_of(tuple.destination),
-                sport: as_it_lies(tuple.source_port),
-                dport: as_it_lies(tuple.destination_port),
+                sport: tuple.source_port.as_it_lies(),
+                dport: tuple.destination_port.as_it_lies(),
             };
             size = size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1>();
         }

@@ -27,7 +27,7 @@ const POD6: &str = "[fd00:10:244:1::7]:8080";
 const MTU: u32 = 1500;
 
 /// As it goes straight into a pod.
-fn to_peer(packet: Packet) -> Packet {
+const fn to_peer(packet: Packet) -> Packet {
     packet.forwarded(NEXT_MAC, DEVICE_MAC)
 }
 

@@ -128,9 +128,12 @@ impl Addresses {
         } = *self;
         let cluster = || self.world(MASQUERADE);
         let node_ip = self.node_ip;
-        let ip = |port| match node_ip.contains(':') {
-            true => format!("[{node_ip}]:{port}"),
-            false => format!("{node_ip}:{port}"),
+        let ip = |port| {
+            if node_ip.contains(':') {
+                format!("[{node_ip}]:{port}")
+            } else {
+                format!("{node_ip}:{port}")
+            }
         };
         let chosen = ip(first_chosen_masquerade_port());
         vec![

@@ -206,5 +206,6 @@ fn word(event: &Event) -> String {
         Event::Synced => "Synced".to_owned(),
         Event::Problems(problems) => format!("Problems {}", problems.len()),
         Event::Changed(_) => "Changed".to_owned(),
+        Event::Machine(addresses) => format!("Machine {addresses:?}"),
     }
 }
