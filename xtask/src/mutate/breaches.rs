@@ -271,7 +271,7 @@ pub(super) const ALL: &[Breach] = &[
         "a reply goes on with the pod's address",
         DECIDE,
         (
-            "    Decision::translate(&flow, Outcome::Reply)",
+            "    Decision::translate(flow, Outcome::Reply)",
             "    Decision::plain(Action::Pass, Outcome::Reply)",
         ),
     ),
