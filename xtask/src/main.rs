@@ -87,7 +87,7 @@ enum Verb {
         #[arg(long)]
         all: bool,
     },
-    /// Measure: everything, in less than 15 minutes, with tables and plots below target/bench, or one thing
+    /// Measure: everything, with tables and plots below target/bench, or one thing
     Bench {
         /// What to measure
         #[arg(value_enum, default_value_t)]
