@@ -60,9 +60,7 @@ const PAST_THE_STACK: Again = Again {
         "mtu::",
         "packets::",
         "refusals::",
-        "restarts::",
         "traffic::",
-        "uplink::",
     ],
 };
 
