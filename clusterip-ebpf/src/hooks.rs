@@ -23,8 +23,8 @@ use crate::{
 
 /// Not an action of TC: the packet is to be answered, the reason is added.
 const REFUSED: i32 = 0x100;
-/// Nor are these: the packet is served, whoever sent it being inside or outside the cluster, it begins a flow, in the place of another one, it goes past the
-/// services, it is translated.
+/// Nor are these: the packet is served, whose sender is inside or outside the cluster, it begins a flow, in the place of
+/// another one, it goes past the services, it is translated, it may turn here, its way is to be looked up.
 const ADMITTED: i32 = -0x200;
 const ADMITTED_STRANGER: i32 = -0x207;
 const CHOOSE: i32 = -0x201;

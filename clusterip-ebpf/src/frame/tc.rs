@@ -32,7 +32,7 @@ use crate::env::KernelEnv;
 const ADJUST_AFTER_MAC: u32 = 1;
 
 /// `GSO_BY_FRAGS`: a buffer of many packets of SCTP, which holds their header, and the chunks of each in a buffer of its own.
-const BY_FRAGMENTS: u32 = 0xffff;
+const BY_FRAGMENTS: usize = 0xffff;
 /// Look-ups of sockets in the network namespace of the device (`BPF_F_CURRENT_NETNS`).
 const OWN_NETNS: u64 = u64::MAX;
 
@@ -73,13 +73,6 @@ impl TcFrame {
     pub(crate) fn device(&self) -> u32 {
         // SAFETY: the context is the kernel's; reading a field of it is what it is for.
         unsafe { (*self.ctx.skb.skb).ifindex }
-    }
-
-    /// Whether bytes that are pulled would be torn out of the first of many packets.
-    #[inline(always)]
-    fn is_by_fragments(&self) -> bool {
-        // SAFETY: the context is the kernel's; reading a field of it is what it is for.
-        unsafe { (*self.ctx.skb.skb).gso_size == BY_FRAGMENTS }
     }
 
     #[inline(always)]
@@ -123,7 +116,9 @@ impl Frame for TcFrame {
     #[inline(always)]
     fn pull(&mut self, bytes: usize) {
         let bytes = bytes.min(self.len());
-        if self.ctx.data() + bytes > self.ctx.data_end() && !self.is_by_fragments() {
+        let is_short = self.ctx.data() + bytes > self.ctx.data_end();
+        // Of those in fragments, what is pulled would be torn out of the first of many packets.
+        if is_short && self.segment() != BY_FRAGMENTS {
             // A failure shows at the next look at the bytes.
             // SAFETY: the context is the kernel's; packet pointers are taken anew after each call.
             let _result = unsafe { bpf_skb_pull_data(self.ctx.skb.skb, bytes as u32) };

@@ -158,28 +158,11 @@ impl Socket for CallV6 {
 
     #[inline(always)]
     fn set_peer(&mut self, address: Addr, port: Be16) {
-        let [
-            a0,
-            a1,
-            a2,
-            a3,
-            b0,
-            b1,
-            b2,
-            b3,
-            c0,
-            c1,
-            c2,
-            c3,
-            d0,
-            d1,
-            d2,
-            d3,
-        ] = address.octets();
-        write!(self.0, u32::from_ne_bytes([a0, a1, a2, a3]), user_ip6[0]);
-        write!(self.0, u32::from_ne_bytes([b0, b1, b2, b3]), user_ip6[1]);
-        write!(self.0, u32::from_ne_bytes([c0, c1, c2, c3]), user_ip6[2]);
-        write!(self.0, u32::from_ne_bytes([d0, d1, d2, d3]), user_ip6[3]);
+        let [first, second, third, last] = address.quarters();
+        write!(self.0, first, user_ip6[0]);
+        write!(self.0, second, user_ip6[1]);
+        write!(self.0, third, user_ip6[2]);
+        write!(self.0, last, user_ip6[3]);
         set_port(&self.0, port);
     }
 }
