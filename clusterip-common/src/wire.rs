@@ -133,8 +133,7 @@ pub struct Addr {
     words: [u64; 2],
 }
 
-const MAPPED: u64 = u64::from_ne_bytes([0, 0, 0xff, 0xff, 0, 0, 0, 0]);
-const MAPPED_MASK: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
 
 impl Addr {
     /// The unspecified IPv6 address.
@@ -241,8 +240,8 @@ impl Addr {
     #[inline(always)]
     #[must_use]
     pub const fn is_mapped(self) -> bool {
-        let [a, b] = self.words;
-        a == 0 && b & MAPPED_MASK == MAPPED
+        let ([a, _], [_, _, third, _]) = (self.words, self.quarters());
+        third == MAPPED && a == 0
     }
 
     /// The bits that are set in both.

@@ -18,7 +18,9 @@ use clusterip_common::{
 };
 
 use crate::{
-    event, leave,
+    event,
+    frame::known_later,
+    leave,
     maps::{
         AFFINITY, BACKEND_COUNTS, BACKENDS, CURSORS, Caller, DEVICES, ENDPOINTS, ERRORS, EXITS,
         FLOWS, FRAGMENTS, HALF_OPEN, INSIDE, LIVE_FLOWS, NODE, OUTCOMES, SERVICE_COUNTS, SERVICES,
@@ -132,8 +134,9 @@ impl Env for KernelEnv {
 
     #[inline(always)]
     fn settings(&self) -> &Settings {
-        // The loader patches them: the compiler must not know what they were when it ran.
-        core::hint::black_box(&SETTINGS)
+        // The loader patches them: the compiler must not know what they were when it ran. A black box would put the
+        // pointer on the stack and take it from there each time.
+        known_later(&SETTINGS)
     }
 
     #[inline(always)]

@@ -9,14 +9,14 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use clusterip_common::{
     abi::{BackendId, EventHook, Outcome},
-    packet::{self, Env as _, Frame as _, Link, Network, Next, Origin, PORT_TRIES, Verdict},
+    packet::{self, Env as _, Frame as _, Link, Network, Next, Origin, PORT_TRIES, Verdict, Work},
     wire::Be16,
 };
 
 use crate::{
     env::KernelEnv,
     event::{keep, notice, told},
-    frame::tc::TcFrame,
+    frame::{known_later, tc::TcFrame},
     leave,
     maps::work,
 };
@@ -24,7 +24,8 @@ use crate::{
 /// Not an action of TC: the packet is to be answered, the reason is added.
 const REFUSED: i32 = 0x100;
 /// Nor are these: the packet is served, whose sender is inside or outside the cluster, it begins a flow, in the place of
-/// another one, it goes past the services, it is translated, it may turn here, its way is to be looked up.
+/// another one, it goes past the services, it is translated, it may turn here, its way is to be looked up, both sides of
+/// its flow are to be written.
 const ADMITTED: i32 = -0x200;
 const ADMITTED_STRANGER: i32 = -0x207;
 const CHOOSE: i32 = -0x201;
@@ -33,6 +34,7 @@ pub(crate) const BESIDE: i32 = -0x203;
 pub(crate) const TRANSLATE: i32 = -0x204;
 const TURN: i32 = -0x205;
 pub(crate) const LOOK_UP: i32 = -0x206;
+const NOTE: i32 = -0x208;
 /// An array has its only entry: this is for the verifier.
 const LOST: Next = Next::Verdict(Verdict::Drop(Outcome::ReplyFailed));
 /// A mark: what a way answers is a number and no action.
@@ -112,13 +114,11 @@ fn request(ctx: TcContext, link: Link, origin: Origin) -> i32 {
             action => return action,
         },
         BESIDE => return beside(skb, place, seen),
+        NOTE => cip_way_note(skb),
         action => action,
     };
     match action {
-        // The node stands for clients from outside at the device that a packet leaves by: behind the stack (E2).
-        TRANSLATE if KernelEnv.settings().is_past_stack() && origin == Origin::Pod => {
-            leave::send(skb, place)
-        }
+        TRANSLATE if goes_past_stack(origin) => leave::send(skb, place),
         TRANSLATE => cip_way_translate(skb, place),
         action if action < REFUSED => action,
         refused => cip_way_answer(skb, place, refused - REFUSED),
@@ -128,10 +128,7 @@ fn request(ctx: TcContext, link: Link, origin: Origin) -> i32 {
 /// What goes past the services goes by the stack.
 #[inline(always)]
 fn beside(skb: *mut __sk_buff, place: u32, seen: u32) -> i32 {
-    match cip_way_beside(skb, place, seen) {
-        TRANSLATE => cip_way_translate(skb, place),
-        action => action,
-    }
+    carry_out(skb, place, cip_way_beside(skb, place, seen))
 }
 
 #[inline(always)]
@@ -181,10 +178,20 @@ fn reply(ctx: TcContext, link: Link) -> i32 {
     if packet::is_icmp(&mut frame, is_v6) {
         cip_way_icmp_to_pod(skb, place, family)
     } else {
-        match cip_way_flow_to_pod(skb, place, family) {
-            TRANSLATE => cip_way_translate(skb, place),
-            action => action,
-        }
+        carry_out(skb, place, cip_way_flow_to_pod(skb, place, family))
+    }
+}
+
+/// What is left to do of what a way has said.
+#[inline(always)]
+fn carry_out(skb: *mut __sk_buff, place: u32, action: i32) -> i32 {
+    let action = match action {
+        NOTE => cip_way_note(skb),
+        action => action,
+    };
+    match action {
+        TRANSLATE => cip_way_translate(skb, place),
+        action => action,
     }
 }
 
@@ -198,8 +205,12 @@ extern "C" fn cip_way_flow_from_pod(skb: *mut __sk_buff, network: u32, seen: u32
     let Some(work) = work() else {
         return TC_ACT_SHOT;
     };
-    let next = packet::flow_from_pod(&mut frame, &KernelEnv, how_seen(seen), work);
-    go_on(&frame, next)
+    let (is_v6, origin) = how_seen(seen);
+    let next = packet::flow_from_pod(&mut frame, &KernelEnv, (is_v6, origin), work);
+    if goes_past_stack(origin) {
+        return go_on(&frame, next);
+    }
+    translated(&mut frame, next, work)
 }
 
 /// A packet that begins a flow: its backend, or an action.
@@ -316,11 +327,40 @@ extern "C" fn cip_way_beside(skb: *mut __sk_buff, network: u32, seen: u32) -> i3
     go_on(&frame, next)
 }
 
+/// The node stands for clients from outside at the device that a packet leaves by: behind the stack (E2).
+#[inline(always)]
+fn goes_past_stack(origin: Origin) -> bool {
+    KernelEnv.settings().is_past_stack() && origin == Origin::Pod
+}
+
+/// What the way of an established flow comes to: it translates the packet itself, because a call more is what such a packet
+/// would pay most for.
+#[inline(always)]
+fn translated(frame: &mut TcFrame, next: Next, work: &Work) -> i32 {
+    match next {
+        Next::Translate => {
+            let translation = known_later(&work.translation);
+            let verdict = packet::translate(frame, translation);
+            tc_action(frame, verdict)
+        }
+        next => go_on(frame, next),
+    }
+}
+
+/// Writes the entries of both sides of a packet's flow.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn cip_way_note(skb: *mut __sk_buff) -> i32 {
+    let next = work().map_or(LOST, |work| packet::note(&KernelEnv, work));
+    go_on(&TcFrame::new(skb, 0), next)
+}
+
 /// What a way comes to.
 #[inline(always)]
 pub(crate) fn go_on(frame: &TcFrame, next: Next) -> i32 {
     match next {
         Next::Translate => TRANSLATE,
+        Next::Note => NOTE,
         Next::Verdict(verdict) => tc_action(frame, verdict),
         Next::Choose { replaces: false } => CHOOSE,
         Next::Choose { replaces: true } => CHOOSE_AGAIN,
@@ -357,7 +397,7 @@ extern "C" fn cip_way_flow_to_pod(skb: *mut __sk_buff, network: u32, is_v6: u32)
         return TC_ACT_SHOT;
     };
     let next = packet::flow_to_pod(&mut frame, &KernelEnv, is_v6 != 0, work);
-    go_on(&frame, next)
+    translated(&mut frame, next, work)
 }
 
 #[inline(never)]

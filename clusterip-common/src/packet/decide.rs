@@ -55,6 +55,8 @@ pub(super) struct Decision {
     pub(super) port: Be16,
     /// and the client's side this port.
     pub(super) client_port: Be16,
+    /// It is to be noted in the entries of both sides before that.
+    pub(super) concerns_both: bool,
 }
 
 impl Decision {
@@ -66,7 +68,14 @@ impl Decision {
             address: flow.address,
             port: flow.port,
             client_port: flow.client_port,
+            concerns_both: false,
         }
+    }
+
+    #[inline(always)]
+    const fn noting(mut self, concerns_both: bool) -> Self {
+        self.concerns_both = concerns_both;
+        self
     }
 
     #[inline(always)]
@@ -77,6 +86,7 @@ impl Decision {
             address: Addr::UNSPECIFIED,
             port: Be16::new(0),
             client_port: Be16::new(0),
+            concerns_both: false,
         }
     }
 
@@ -106,18 +116,19 @@ impl Decision {
 pub(super) fn request<E: Env>(env: &E, packet: &Packet, bytes: impl Fn() -> usize) -> Decision {
     let mut begins = Action::Begin;
     if let Some((table, entry)) = flow::find(env, &packet.key) {
-        let flow = entry.get();
-        match flow::standing(env, &flow, packet) {
+        let (flow, now) = (entry.get(), env.now());
+        match flow::standing(env, &flow, packet, now) {
             Standing::Keep(backend) => {
+                let mut concerns_both = false;
                 if table == Table::HalfOpen && completes_handshake(&flow, packet) {
                     if let Err(outcome) = flow::promote(env, packet, &flow) {
                         return Decision::drop(outcome);
                     }
                 } else {
-                    flow::note(env, table, &entry, &flow, packet);
+                    concerns_both = flow::note::<E>(table, &entry, &flow, packet, now);
                 }
                 env.count_request(backend.service, flow.backend, bytes());
-                return Decision::translate(&flow, Outcome::Request);
+                return Decision::translate(&flow, Outcome::Request).noting(concerns_both);
             }
             Standing::Anew => {
                 flow::leave(env, table, packet, &flow);
@@ -229,8 +240,8 @@ pub(super) fn reply_of<E: Env>(
     }
     let is_hidden = flow.direction == Direction::MASQUERADE;
     let is_direct = flow.direction.is_direct();
-    let backend = flow::backend(env, flow);
-    if backend.is_none() && !is_direct || flow::is_over(env, &packet.key, flow) {
+    let (backend, now) = (flow::backend(env, flow), env.now());
+    if backend.is_none() && !is_direct || flow::is_over(env, &packet.key, flow, now) {
         return if is_direct {
             Decision::pass()
         } else {
@@ -243,6 +254,7 @@ pub(super) fn reply_of<E: Env>(
     } else {
         !packet.has_handshake()
     };
+    let mut concerns_both = false;
     if table == Table::HalfOpen && has_answer {
         // A direct flow that cannot be kept track of passes all the same.
         if let Err(outcome) = flow::promote(env, packet, flow)
@@ -251,16 +263,16 @@ pub(super) fn reply_of<E: Env>(
             return Decision::drop(outcome);
         }
     } else {
-        flow::note(env, table, entry, flow, packet);
+        concerns_both = flow::note::<E>(table, entry, flow, packet, now);
     }
     let Some(backend) = backend else {
-        return past(packet.key.destination_port, flow);
+        return past(packet.key.destination_port, flow).noting(concerns_both);
     };
     if is_hidden {
-        return Decision::translate(flow, Outcome::Masqueraded);
+        return Decision::translate(flow, Outcome::Masqueraded).noting(concerns_both);
     }
     env.count_reply(backend.service, flow.backend, bytes());
-    Decision::translate(flow, Outcome::Reply)
+    Decision::translate(flow, Outcome::Reply).noting(concerns_both)
 }
 
 /// A direct flow is touched only where it was given another port.
@@ -280,19 +292,20 @@ fn past(client_port: Be16, flow: &Flow) -> Decision {
 pub(super) fn direct<E: Env>(env: &E, packet: &Packet) -> Decision {
     let client_port = packet.key.source_port;
     if let Some((table, entry)) = flow::find(env, &packet.key) {
-        let flow = entry.get();
+        let (flow, now) = (entry.get(), env.now());
         let is_hidden = flow.direction == Direction::UNMASQUERADE;
         if !is_hidden && flow.direction != Direction::DIRECT {
             return Decision::pass();
         }
         let stands = !is_hidden || flow::backend(env, &flow).is_some();
-        if stands && !flow::is_over(env, &packet.key, &flow) {
+        if stands && !flow::is_over(env, &packet.key, &flow, now) {
             // What comes to a hidden client is the answer.
             let has_answer = if is_hidden {
                 !packet.has_handshake()
             } else {
                 completes_handshake(&flow, packet)
             };
+            let mut concerns_both = false;
             if table == Table::HalfOpen && has_answer {
                 // A direct flow that cannot be kept track of passes all the same.
                 if let Err(outcome) = flow::promote(env, packet, &flow)
@@ -301,13 +314,14 @@ pub(super) fn direct<E: Env>(env: &E, packet: &Packet) -> Decision {
                     return Decision::drop(outcome);
                 }
             } else {
-                flow::note(env, table, &entry, &flow, packet);
+                concerns_both = flow::note::<E>(table, &entry, &flow, packet, now);
             }
-            return if is_hidden {
+            let decision = if is_hidden {
                 Decision::translate(&flow, Outcome::Masqueraded)
             } else {
                 past(client_port, &flow)
             };
+            return decision.noting(concerns_both);
         }
         if is_hidden {
             return Decision::drop(Outcome::StaleReply);
@@ -351,6 +365,7 @@ fn hide_from_itself<E: Env>(env: &E, packet: &Packet) -> Decision {
         },
         port: key.source_port,
         client_port: key.destination_port,
+        concerns_both: false,
     }
 }
 
@@ -368,6 +383,7 @@ pub(super) fn back_to_itself<E: Env>(env: &E, packet: &Packet) -> Decision {
         address: key.source,
         port: key.destination_port,
         client_port: key.source_port,
+        concerns_both: false,
     }
 }
 

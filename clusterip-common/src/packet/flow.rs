@@ -39,7 +39,7 @@ pub(super) fn backend<E: Env>(env: &E, flow: &Flow) -> Option<Backend> {
 
 /// What the entry of a request is worth.
 #[inline(always)]
-pub(super) fn standing<E: Env>(env: &E, flow: &Flow, packet: &Packet) -> Standing {
+pub(super) fn standing<E: Env>(env: &E, flow: &Flow, packet: &Packet, now: u64) -> Standing {
     let gone = if packet.opens() {
         Standing::Anew
     } else {
@@ -58,13 +58,13 @@ pub(super) fn standing<E: Env>(env: &E, flow: &Flow, packet: &Packet) -> Standin
     let has_ended = packet.has_handshake() && flow.state >= FlowState::ENDED;
     if packet.opens() && has_ended {
         // C4: whether it is too late for the last ACKs does not matter here.
-        return if idle(env.now(), flow) > env.settings().closing_reuse {
+        return if idle(now, flow) > env.settings().closing_reuse {
             Standing::Anew
         } else {
             Standing::Keep(backend)
         };
     }
-    if is_over(env, &packet.key, flow) {
+    if is_over(env, &packet.key, flow, now) {
         return gone;
     }
     Standing::Keep(backend) // C1, C2
@@ -98,9 +98,9 @@ pub fn is_idle_for(
 
 /// Whether the time of a flow has run out.
 #[inline(always)]
-pub(super) fn is_over<E: Env>(env: &E, key: &FlowKey, flow: &Flow) -> bool {
+pub(super) fn is_over<E: Env>(env: &E, key: &FlowKey, flow: &Flow, now: u64) -> bool {
     let limit = env.settings().timeout(key.protocol, flow.state);
-    is_idle_for(limit, env.now(), flow, || {
+    is_idle_for(limit, now, flow, || {
         let (key, _) = twin(key, flow);
         find(env, &key).map(|(_, twin)| twin.get())
     })
@@ -163,48 +163,67 @@ pub const fn twin(key: &FlowKey, flow: &Flow) -> (FlowKey, Flow) {
     (tuple, other)
 }
 
-/// Notes a packet in its entry; now and then, and when the flow ends, in that of the other side too.
+/// Notes a packet in its entry. True: it is not noted yet, because it concerns the other side's entry too: call
+/// [`note_both`]. That is so now and then, and where a flow ends or begins anew; all other packets pay for no more than this.
 #[inline(always)]
+#[must_use]
 pub(super) fn note<E: Env>(
-    env: &E,
     table: Table,
     entry: &E::Entry<'_>,
     flow: &Flow,
     packet: &Packet,
-) {
-    let mut state = next_state(flow.state, packet);
+    now: u64,
+) -> bool {
+    let state = next_state(flow.state, packet);
     // C5: late packets do not prolong the life of a closing flow.
     if flow.state == FlowState::CLOSING && state == FlowState::CLOSING {
-        return;
+        return false;
     }
-    let now = env.now();
+    let is_due = now.wrapping_sub(flow.last_seen) > TWIN_CHECK && table == Table::Talking;
+    if is_due || says_the_end(flow.state, state, packet) {
+        return true;
+    }
     // Nor those of a side that has ended that of its own entry.
     let is_late = flow.state == FlowState::ENDED && state == FlowState::ENDED;
-    let begins_anew = flow.state >= FlowState::ENDED && state == FlowState::OPENING;
-    let says_the_end = state == FlowState::CLOSING
-        || packet.has_handshake() && packet.flags.any(TcpFlags::FIN)
-        || begins_anew;
-    let is_due = now.wrapping_sub(flow.last_seen) > TWIN_CHECK && table == Table::Talking;
-    if is_due || says_the_end {
-        let (key, mut other) = twin(&packet.key, flow);
-        match env.flow(table, &key) {
-            Some(twin) if says_the_end => {
-                if state == FlowState::ENDED && twin.get().state >= FlowState::ENDED {
-                    state = FlowState::CLOSING;
-                }
-                if state != FlowState::ENDED {
-                    twin.seen(now, state);
-                }
+    entry.seen(if is_late { flow.last_seen } else { now }, state);
+    false
+}
+
+/// Whether a packet ends its flow, or begins one anew in its place.
+#[inline(always)]
+fn says_the_end(before: FlowState, after: FlowState, packet: &Packet) -> bool {
+    let begins_anew = before >= FlowState::ENDED && after == FlowState::OPENING;
+    let has_fin = packet.has_handshake() && packet.flags.any(TcpFlags::FIN);
+    after == FlowState::CLOSING || has_fin || begins_anew
+}
+
+/// What [`note`] has left to do.
+#[inline(always)]
+pub(super) fn note_both<E: Env>(env: &E, packet: &Packet) {
+    let Some((table, entry)) = find(env, &packet.key) else {
+        return;
+    };
+    let (flow, now) = (entry.get(), env.now());
+    let mut state = next_state(flow.state, packet);
+    let says_the_end = says_the_end(flow.state, state, packet);
+    let (key, mut other) = twin(&packet.key, &flow);
+    match env.flow(table, &key) {
+        Some(twin) if says_the_end => {
+            if state == FlowState::ENDED && twin.get().state >= FlowState::ENDED {
+                state = FlowState::CLOSING;
             }
-            Some(_) => {}
-            // C14: an LRU table may have let go of one side. A failure is mended by a later packet.
-            None => {
-                other.last_seen = now;
-                let _result = env.put_flow(table, &key, &other);
+            if state != FlowState::ENDED {
+                twin.seen(now, state);
             }
         }
+        Some(_) => {}
+        // C14: an LRU table may have let go of one side. A failure is mended by a later packet.
+        None => {
+            other.last_seen = now;
+            let _result = env.put_flow(table, &key, &other);
+        }
     }
-    let is_late = is_late && state == FlowState::ENDED;
+    let is_late = flow.state == FlowState::ENDED && state == FlowState::ENDED;
     entry.seen(if is_late { flow.last_seen } else { now }, state);
     let (was_closing, closes) = (
         flow.state == FlowState::CLOSING,

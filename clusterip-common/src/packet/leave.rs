@@ -268,7 +268,11 @@ pub fn turn<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut Wo
         packet,
         translation,
     } = work;
-    let decision = decide::reply_of(env, packet, (table, &entry, &flow), || frame.len());
+    let mut decision = decide::reply_of(env, packet, (table, &entry, &flow), || frame.len());
+    if decision.concerns_both {
+        flow::note_both(env, packet);
+        decision.concerns_both = false;
+    }
     if decision.action == Action::Drop && decision.outcome == Outcome::StaleReply {
         // For the client's device to say.
         return PASS;

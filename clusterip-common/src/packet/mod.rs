@@ -44,7 +44,7 @@ pub use uplink::{Origin, admit, from_uplink};
 pub use verdict::Verdict;
 pub use way::{
     Next, Work, beside, choose, flow_from_pod, flow_to_pod, icmp_from_pod, icmp_to_pod, is_icmp,
-    node_port, open, port, reject,
+    node_port, note, open, port, reject,
 };
 
 use crate::abi::{Direction, EventHook, Outcome};
@@ -92,6 +92,7 @@ fn flow_of<F: Frame, E: Env>(
             next => next,
         },
         Next::Beside => return go_beside(frame, env, seen, work),
+        Next::Note => note(env, work),
         next => next,
     };
     match next {
@@ -107,7 +108,7 @@ fn flow_of<F: Frame, E: Env>(
             };
             depart(frame, env, work, Direction::REQUEST, exit).0
         }
-        next => carry_out(frame, next, work),
+        next => carry_out(frame, env, next, work),
     }
 }
 
@@ -119,7 +120,7 @@ fn go_beside<F: Frame, E: Env>(
     work: &mut Work,
 ) -> Verdict {
     let next = beside(frame, env, seen, work);
-    carry_out(frame, next, work)
+    carry_out(frame, env, next, work)
 }
 
 #[inline(always)]
@@ -175,18 +176,23 @@ pub fn to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Verdict {
         icmp_to_pod(frame, env, is_v6)
     } else {
         let next = flow_to_pod(frame, env, is_v6, &mut work);
-        carry_out(frame, next, &work)
+        carry_out(frame, env, next, &work)
     };
     env.tell(frame, &work, (EventHook::TO_POD, is_v6), verdict);
     verdict
 }
 
 #[inline(always)]
-fn carry_out<F: Frame>(frame: &mut F, next: Next, work: &Work) -> Verdict {
+fn carry_out<F: Frame, E: Env>(frame: &mut F, env: &E, next: Next, work: &Work) -> Verdict {
+    let next = match next {
+        Next::Note => note(env, work),
+        next => next,
+    };
     match next {
         Next::Translate => translate(frame, &work.translation),
         Next::Verdict(verdict) => verdict,
         Next::Choose { .. }
+        | Next::Note
         | Next::Backend(_)
         | Next::Port(_)
         | Next::NodePort(_)

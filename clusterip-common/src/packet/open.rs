@@ -187,7 +187,7 @@ pub(super) fn is_free<E: Env>(env: &E, key: &mut FlowKey, mine: &Mine) -> bool {
     if is_mine {
         return true;
     }
-    if is_standing(env, &other) && !is_over(env, key, &other) {
+    if is_standing(env, &other) && !is_over(env, key, &other, env.now()) {
         return false;
     }
     let (old, _) = twin(key, &other);

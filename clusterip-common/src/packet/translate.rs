@@ -112,6 +112,12 @@ impl Translation {
         }
     }
 
+    /// Whether nothing is to be done.
+    #[inline(always)]
+    pub(super) fn is_none(&self) -> bool {
+        self.outcome == Outcome::NotOurs
+    }
+
     fn keeps_ports(&self) -> bool {
         self.old.source == self.new.source && self.old.destination == self.new.destination
     }

@@ -5,7 +5,7 @@ use super::{
     decide::{self, Action, Decision},
     env::Env,
     family::{Family, V4, V6},
-    fragment,
+    flow, fragment,
     frame::Frame,
     icmp,
     masquerade::Tried,
@@ -43,6 +43,8 @@ impl Work {
 pub enum Next {
     /// It is translated, as was written: call [`translate`](super::translate).
     Translate,
+    /// Before that, or before it passes, the entries of both sides are to be written: call [`note`].
+    Note,
     /// That is all. `Refuse`: call [`reject`].
     Verdict(Verdict),
     /// It begins a flow, perhaps in the place of another one: call [`choose`].
@@ -282,6 +284,17 @@ pub fn beside<F: Frame, E: Env>(
 
 pub(super) const PASS: Next = Next::Verdict(Verdict::Pass(Outcome::NotOurs));
 
+/// Writes the entries of both sides of a flow, for a packet that ends it, or begins it anew, and now and then.
+#[inline(always)]
+pub fn note<E: Env>(env: &E, work: &Work) -> Next {
+    flow::note_both(env, &work.packet);
+    if work.translation.is_none() {
+        PASS
+    } else {
+        Next::Translate
+    }
+}
+
 /// Answers what was refused.
 #[inline(always)]
 pub fn reject<F: Frame, E: Env>(frame: &mut F, env: &E, work: &Work, outcome: Outcome) -> Verdict {
@@ -487,12 +500,16 @@ pub(super) fn settle(
         address,
         port,
         client_port,
+        concerns_both,
     } = *decision;
-    match action {
-        Action::Translate => {
-            *out = Translation::new(packet, network, side, outcome, (address, port, client_port));
-            Next::Translate
+    let next = if action == Action::Translate {
+        *out = Translation::new(packet, network, side, outcome, (address, port, client_port));
+        Next::Translate
+    } else {
+        if concerns_both {
+            *out = Translation::NONE;
         }
-        other => Next::Verdict(other.verdict(outcome)),
-    }
+        Next::Verdict(action.verdict(outcome))
+    };
+    if concerns_both { Next::Note } else { next }
 }

@@ -14,3 +14,17 @@ fn opaque(mut pointer: usize) -> usize {
     unsafe { asm!("{0} = {0}", inout(reg) pointer, options(nomem, nostack, preserves_flags)) };
     pointer
 }
+
+/// Hides from the compiler what it knows of a value's bytes, and lets it know that it is the same place each time.
+#[inline(always)]
+#[expect(
+    clippy::pointers_in_nomem_asm_block,
+    reason = "the pointer is passed on, and nothing is read by it"
+)]
+pub(crate) fn known_later<T>(value: &T) -> &T {
+    let mut place: *const T = value;
+    // SAFETY: moves a register to itself.
+    unsafe { asm!("{0} = {0}", inout(reg) place, options(pure, nomem, nostack, preserves_flags)) };
+    // SAFETY: it is the reference that was given.
+    unsafe { &*place }
+}

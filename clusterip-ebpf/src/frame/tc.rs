@@ -5,7 +5,10 @@
     reason = "offsets and lengths within a frame, as the helpers want them"
 )]
 
-use core::mem::size_of;
+use core::{
+    arch::asm,
+    mem::{offset_of, size_of},
+};
 
 use aya_ebpf::{
     bindings::{
@@ -75,10 +78,35 @@ impl TcFrame {
         unsafe { (*self.ctx.skb.skb).ifindex }
     }
 
+    /// Where the bytes in reach begin. To the compiler a field of half a register, which it may copy as such, and then it is
+    /// no pointer any more to the verifier: so it is read by hand.
+    #[inline(always)]
+    fn start(&self) -> usize {
+        let start;
+        // SAFETY: reads a field of the kernel's context.
+        unsafe {
+            asm!("{0} = *(u32 *)({1} + {2})", out(reg) start, in(reg) self.ctx.skb.skb, const offset_of!(__sk_buff, data),
+                options(pure, readonly, nostack, preserves_flags));
+        }
+        start
+    }
+
+    /// And where they end.
+    #[inline(always)]
+    fn end(&self) -> usize {
+        let end;
+        // SAFETY: as above.
+        unsafe {
+            asm!("{0} = *(u32 *)({1} + {2})", out(reg) end, in(reg) self.ctx.skb.skb, const offset_of!(__sk_buff, data_end),
+                options(pure, readonly, nostack, preserves_flags));
+        }
+        end
+    }
+
     #[inline(always)]
     fn address<T>(&self, offset: usize) -> Option<usize> {
-        let at = opaque(self.ctx.data() + offset);
-        (at + size_of::<T>() <= self.ctx.data_end()).then_some(at)
+        let at = opaque(self.start() + offset);
+        (at + size_of::<T>() <= self.end()).then_some(at)
     }
 }
 
@@ -116,7 +144,7 @@ impl Frame for TcFrame {
     #[inline(always)]
     fn pull(&mut self, bytes: usize) {
         let bytes = bytes.min(self.len());
-        let is_short = self.ctx.data() + bytes > self.ctx.data_end();
+        let is_short = self.start() + bytes > self.end();
         // Of those in fragments, what is pulled would be torn out of the first of many packets.
         if is_short && self.segment() != BY_FRAGMENTS {
             // A failure shows at the next look at the bytes.

@@ -35,6 +35,9 @@ enum Subject {
         /// Rounds; the median counts
         #[arg(long, default_value_t = 31)]
         rounds: usize,
+        /// Only the rows that have this in their names
+        #[arg(long, default_value = "")]
+        only: String,
     },
     /// Nanoseconds of a connect with the programs at sockets, beside one without
     Socket {
@@ -161,7 +164,7 @@ fn main() -> anyhow::Result<()> {
             };
             show("uplink", quick, &[uplink::table(scale)?])
         }
-        Subject::Packet { rounds } => clusterip_tests::bench::packet::run(rounds),
+        Subject::Packet { rounds, only } => clusterip_tests::bench::packet::run(rounds, &only),
         Subject::Socket { rounds } => clusterip_tests::bench::socket::run(rounds),
         Subject::Agent {
             rounds,

@@ -307,7 +307,7 @@ pub(super) const ALL: &[Breach] = &[
         "a side that was lost stays lost",
         FLOW,
         (
-            "                let _result = env.put_flow(table, &key, &other);",
+            "            let _result = env.put_flow(table, &key, &other);",
             "                let _result = other;",
         ),
     ),

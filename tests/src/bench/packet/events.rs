@@ -9,7 +9,7 @@ use super::{Bench, FROM_POD, Family, Packet, REFERENCE, Row, median, row};
 /// Passes between two looks into the ring: as many as it holds.
 const FILL: u32 = 4_000;
 
-impl Bench {
+impl Bench<'_> {
     /// Rows of an established packet while somebody listens, and how many events were told and lost.
     pub(super) fn listened(
         &mut self,

@@ -137,24 +137,26 @@ impl Family {
     }
 }
 
-struct Bench {
+struct Bench<'a> {
     loaded: Loaded,
     rounds: usize,
+    /// What the names of rows are to hold that are measured.
+    only: &'a str,
 }
 
-/// Prints the table.
+/// Prints the table: of the rows whose names hold `only`.
 ///
 /// # Errors
 /// Not root, or the kernel refuses.
 #[expect(clippy::print_stdout, reason = "the table is the purpose")]
-pub fn run(rounds: usize) -> Result<()> {
+pub fn run(rounds: usize, only: &str) -> Result<()> {
     ensure!(
         nix::unistd::geteuid().is_root(),
         "bench packet runs BPF programs: it needs root"
     );
     println!("{}", memory()?);
     for family in &FAMILIES {
-        let (rows, told) = measure(family, rounds.max(1))?;
+        let (rows, told) = measure(family, rounds.max(1), only)?;
         println!("{}{told}\n", table(family, &rows));
     }
     Ok(())
@@ -188,7 +190,7 @@ fn memory() -> Result<String> {
     Ok(text)
 }
 
-fn measure(family: &Family, rounds: usize) -> Result<(Vec<Row>, String)> {
+fn measure(family: &Family, rounds: usize, only: &str) -> Result<(Vec<Row>, String)> {
     let mut loaded = loaded()?;
     let mut maps = Bpf::new(&mut loaded)?;
     maps.apply(&diff(&Tables::default(), &family.world().tables))?;
@@ -197,7 +199,11 @@ fn measure(family: &Family, rounds: usize) -> Result<(Vec<Row>, String)> {
         .load()
         .context("load the reference")?;
     let mut events = Events::new(&mut loaded)?;
-    let mut bench = Bench { loaded, rounds };
+    let mut bench = Bench {
+        loaded,
+        rounds,
+        only,
+    };
 
     let (client, vip) = (family.client(31_337), family.vip(KNOWN));
     let request = udp(&client, &vip).payload([0; 22]);
@@ -223,29 +229,39 @@ fn measure(family: &Family, rounds: usize) -> Result<(Vec<Row>, String)> {
         ("later piece", FROM_POD, &later, None),
         ("ICMP error", TO_POD, &error, None),
     ] {
-        rows.push(bench.row(name, program, packet, &request, goal)?);
+        if bench.is_wanted(name) {
+            rows.push(bench.row(name, program, packet, &request, goal)?);
+        }
     }
-    let (listened, told) = bench.listened(family, &mut events, &request)?;
+    let (listened, told) = if bench.is_wanted("listener") {
+        bench.listened(family, &mut events, &request)?
+    } else {
+        (Vec::new(), String::new())
+    };
     rows.extend(listened);
     // What comes out is not what goes in: one pass each, with a clock read in it.
-    rows.push(bench.single("reference, alone", REFERENCE, |_| request.clone())?);
+    rows.extend(bench.single("reference, alone", REFERENCE, |_| request.clone())?);
     for (name, port, ..) in CHOICES {
         let vip = family.vip(port);
-        rows.push(bench.single(name, FROM_POD, |source| {
+        rows.extend(bench.single(name, FROM_POD, |source| {
             udp(&family.client(source), &vip).payload([0; 22])
         })?);
     }
-    rows.push(bench.single("refused, RST", FROM_POD, |source| {
+    rows.extend(bench.single("refused, RST", FROM_POD, |source| {
         tcp(&family.client(source), &empty).syn()
     })?);
-    rows.push(bench.single("refused, unreachable", FROM_POD, |source| {
+    rows.extend(bench.single("refused, unreachable", FROM_POD, |source| {
         udp(&family.client(source), &empty).payload([0; 22])
     })?);
-    rows.push(bench.single("ping", FROM_POD, |_| ping(family.client, family.vip, true))?);
+    rows.extend(bench.single("ping", FROM_POD, |_| ping(family.client, family.vip, true))?);
     Ok((rows, told))
 }
 
-impl Bench {
+impl Bench<'_> {
+    fn is_wanted(&self, name: &str) -> bool {
+        name.contains(self.only)
+    }
+
     /// Nanoseconds of one pass.
     fn pass(&mut self, program: &'static str, frame: &Bytes, repeat: u32) -> Result<f64> {
         let program: &mut SchedClassifier = self.loaded.program(program)?;
@@ -296,7 +312,10 @@ impl Bench {
         name: &'static str,
         program: &'static str,
         packet: impl Fn(u16) -> Packet,
-    ) -> Result<Row> {
+    ) -> Result<Option<Row>> {
+        if !self.is_wanted(name) {
+            return Ok(None);
+        }
         let mut times = Vec::new();
         let mut port = FIRST_PORT;
         for _ in 0..self.rounds.min(20) {
@@ -307,7 +326,7 @@ impl Bench {
             }
             times.push(median(&mut round));
         }
-        Ok(row(name, times, None, None))
+        Ok(Some(row(name, times, None, None)))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::bench::table::{Cell, Line, Table};
 pub fn tables(rounds: usize) -> Result<Vec<Table>> {
     let mut families = Vec::new();
     for family in &FAMILIES {
-        families.push(measure(family, rounds.max(1))?.0);
+        families.push(measure(family, rounds.max(1), "")?.0);
     }
     let columns = FAMILIES.each_ref().map(|family| family.name.to_owned());
     let table =
