@@ -15,6 +15,8 @@ use crate::{env::KernelEnv, frame::xdp::XdpFrame, maps::work};
 
 /// No action of XDP: the packet is to be translated.
 const TRANSLATE: u32 = 0x100;
+/// Nor this: both sides of its flow are to be written first.
+const NOTE: u32 = 0x101;
 /// No IP header begins behind this.
 const FARTHEST: usize = 31;
 
@@ -41,8 +43,20 @@ fn cip_xdp_service(ctx: XdpContext) -> u32 {
     };
     match flow(context, network.offset, network.is_v6) {
         TRANSLATE => translate(context, network.offset),
+        NOTE => {
+            note();
+            translate(context, network.offset)
+        }
         action => action,
     }
+}
+
+#[inline(never)]
+fn note() -> u32 {
+    if let Some(work) = work() {
+        packet::note(&KernelEnv, work);
+    }
+    0
 }
 
 /// A function of its own for the sake of the stack, as the one below.
@@ -54,6 +68,7 @@ fn flow(context: *mut xdp_md, network: usize, is_v6: bool) -> u32 {
     };
     match packet::flow_from_pod(&mut frame, &KernelEnv, (is_v6, Origin::Inside), work) {
         Next::Translate => TRANSLATE,
+        Next::Note => NOTE,
         Next::Verdict(verdict) => action(&frame, verdict),
         _ => XDP_ABORTED,
     }

@@ -7,13 +7,14 @@ use network_types::{tcp::TcpHdr, udp::UdpHdr};
 use super::{
     checksum::Sum,
     env::{Env, FlowEntry as _},
-    family::Family,
+    family::{Family, V4, V6},
     flow,
     frame::{ChecksumFix, Frame},
     parse::Ports,
     reject::turn_around,
     select,
     verdict::Verdict,
+    way::header,
 };
 use crate::{
     abi::{Direction, FlowKey, Outcome, ServiceKey},
@@ -25,9 +26,91 @@ const HEADER: usize = 8;
 /// Where its checksum stands.
 const CHECKSUM: usize = 2;
 
+/// Whether a frame takes the way of ICMP.
+#[inline(always)]
+pub fn is_icmp<F: Frame>(frame: &mut F, is_v6: bool) -> bool {
+    if is_v6 {
+        is_icmp_of::<V6, F>(frame)
+    } else {
+        is_icmp_of::<V4, F>(frame)
+    }
+}
+
+#[inline(always)]
+fn is_icmp_of<A: Family, F: Frame>(frame: &mut F) -> bool {
+    let network = frame.network();
+    frame.pull(network + A::HEADERS);
+    frame
+        .at::<A::Header>(network)
+        .is_some_and(|ip| A::quoted(ip).0 == A::ICMP)
+}
+
+/// ICMP from a pod: a ping to a VIP, or an error about a flow.
+#[inline(always)]
+pub fn icmp_from_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool) -> Verdict {
+    if is_v6 {
+        icmp_request::<V6, F, E>(frame, env)
+    } else {
+        icmp_request::<V4, F, E>(frame, env)
+    }
+}
+
+/// ICMP to a pod: an error about a flow.
+#[inline(always)]
+pub fn icmp_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool) -> Verdict {
+    if is_v6 {
+        icmp_reply::<V6, F, E>(frame, env)
+    } else {
+        icmp_reply::<V4, F, E>(frame, env)
+    }
+}
+
+#[inline(always)]
+fn icmp_request<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
+    let (is_cluster, is_hairpin) = match header::<A, F>(frame) {
+        Ok(ip) => (
+            A::is_for_service(ip, env.settings()),
+            A::is_hairpin(ip, env.settings()),
+        ),
+        Err(verdict) => return verdict,
+    };
+    let pass = Verdict::Pass(Outcome::NotOurs);
+    match A::layout(frame) {
+        Ok(layout) if is_hairpin => {
+            // No node has that address: what is no error about a flow ends here.
+            let is_whole = layout.fragment.is_none() && layout.fits(frame);
+            is_whole
+                .then(|| to_itself::<A, F>(frame, layout.l4))
+                .flatten()
+                .unwrap_or(Verdict::Drop(Outcome::StaleReply))
+        }
+        Err(_) if is_hairpin => Verdict::Drop(Outcome::StaleReply),
+        Ok(layout) if layout.fragment.is_none() && layout.fits(frame) => {
+            to_service::<A, F, E>(frame, env, layout.l4, is_cluster)
+        }
+        Ok(_) | Err(_) if !is_cluster => pass,
+        Ok(layout) if !layout.fits(frame) => Verdict::Drop(Outcome::Malformed),
+        Ok(_) => Verdict::Drop(Outcome::Fragment),
+        Err(outcome) => Verdict::Drop(outcome),
+    }
+}
+
+#[inline(always)]
+fn icmp_reply<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
+    if let Err(verdict) = header::<A, F>(frame) {
+        return verdict;
+    }
+    match A::layout(frame) {
+        Ok(layout) if layout.fragment.is_none() && layout.fits(frame) => {
+            to_pod::<A, F, E>(frame, env, layout.l4)
+        }
+        Ok(_) | Err(_) => Verdict::Pass(Outcome::NotOurs),
+    }
+}
+
 /// ICMP to an address of the service range, or to another one, to which errors may come about flows from outside.
 #[inline(always)]
-pub(super) fn to_service<A: Family, F: Frame, E: Env>(
+fn to_service<A: Family, F: Frame, E: Env>(
     frame: &mut F,
     env: &E,
     icmp: usize,
@@ -53,7 +136,7 @@ pub(super) fn to_service<A: Family, F: Frame, E: Env>(
 
 /// ICMP to a pod; what is no error about a flow of ours passes.
 #[inline(always)]
-pub(super) fn to_pod<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E, icmp: usize) -> Verdict {
+fn to_pod<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E, icmp: usize) -> Verdict {
     match frame.at::<[u8; 1]>(icmp) {
         Some([kind]) if A::is_error(*kind) => {}
         _ => return Verdict::Pass(Outcome::NotOurs),
@@ -215,7 +298,7 @@ fn settle<A: Family, F: Frame>(frame: &mut F, icmp: usize, outer: Sum, payload: 
 /// An error that a pod sends to the address which hides it from itself: its own request through a service failed (D13). It goes
 /// back to the pod under the pod's address, and is translated there like any other.
 #[inline(always)]
-pub(super) fn to_itself<A: Family, F: Frame>(frame: &mut F, icmp: usize) -> Option<Verdict> {
+fn to_itself<A: Family, F: Frame>(frame: &mut F, icmp: usize) -> Option<Verdict> {
     let [kind] = *frame.at::<[u8; 1]>(icmp)?;
     if !A::is_error(kind) {
         return None;

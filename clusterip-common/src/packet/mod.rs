@@ -34,6 +34,7 @@ pub use env::{Env, FlowEntry, FlowError, Table};
 pub use exit::{Beyond, Exit, Found, Macs, Route, WAYS, Way};
 pub use flow::{idle, is_idle_for, twin};
 pub use frame::{ChecksumFix, Frame, SliceFrame, Wire};
+pub use icmp::{icmp_from_pod, icmp_to_pod, is_icmp};
 pub use leave::{Ask, ask, depart, exit, learn, stamp, turn};
 pub use link::{Link, Network, network};
 pub use masquerade::PORT_TRIES;
@@ -43,8 +44,7 @@ pub use translate::{Translation, translate};
 pub use uplink::{Origin, admit, from_uplink};
 pub use verdict::Verdict;
 pub use way::{
-    Next, Work, beside, choose, flow_from_pod, flow_to_pod, icmp_from_pod, icmp_to_pod, is_icmp,
-    node_port, note, open, port, reject,
+    Next, Work, beside, choose, flow_from_pod, flow_to_pod, node_port, note, open, port, reject,
 };
 
 use crate::abi::{Direction, EventHook, Outcome};

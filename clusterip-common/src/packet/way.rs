@@ -7,7 +7,6 @@ use super::{
     family::{Family, V4, V6},
     flow, fragment,
     frame::Frame,
-    icmp,
     masquerade::Tried,
     parse::{self, Packet, Ports, Read},
     select,
@@ -66,88 +65,6 @@ pub enum Next {
     Turn,
     /// Its way is to be looked up: call [`ask`](super::ask).
     LookUp,
-}
-
-/// Whether a frame takes the way of ICMP.
-#[inline(always)]
-pub fn is_icmp<F: Frame>(frame: &mut F, is_v6: bool) -> bool {
-    if is_v6 {
-        is_icmp_of::<V6, F>(frame)
-    } else {
-        is_icmp_of::<V4, F>(frame)
-    }
-}
-
-#[inline(always)]
-fn is_icmp_of<A: Family, F: Frame>(frame: &mut F) -> bool {
-    let network = frame.network();
-    frame.pull(network + A::HEADERS);
-    frame
-        .at::<A::Header>(network)
-        .is_some_and(|ip| A::quoted(ip).0 == A::ICMP)
-}
-
-/// ICMP from a pod: a ping to a VIP, or an error about a flow.
-#[inline(always)]
-pub fn icmp_from_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool) -> Verdict {
-    if is_v6 {
-        icmp_request::<V6, F, E>(frame, env)
-    } else {
-        icmp_request::<V4, F, E>(frame, env)
-    }
-}
-
-/// ICMP to a pod: an error about a flow.
-#[inline(always)]
-pub fn icmp_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool) -> Verdict {
-    if is_v6 {
-        icmp_reply::<V6, F, E>(frame, env)
-    } else {
-        icmp_reply::<V4, F, E>(frame, env)
-    }
-}
-
-#[inline(always)]
-fn icmp_request<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
-    let (is_cluster, is_hairpin) = match header::<A, F>(frame) {
-        Ok(ip) => (
-            A::is_for_service(ip, env.settings()),
-            A::is_hairpin(ip, env.settings()),
-        ),
-        Err(verdict) => return verdict,
-    };
-    let pass = Verdict::Pass(Outcome::NotOurs);
-    match A::layout(frame) {
-        Ok(layout) if is_hairpin => {
-            // No node has that address: what is no error about a flow ends here.
-            let is_whole = layout.fragment.is_none() && layout.fits(frame);
-            is_whole
-                .then(|| icmp::to_itself::<A, F>(frame, layout.l4))
-                .flatten()
-                .unwrap_or(Verdict::Drop(Outcome::StaleReply))
-        }
-        Err(_) if is_hairpin => Verdict::Drop(Outcome::StaleReply),
-        Ok(layout) if layout.fragment.is_none() && layout.fits(frame) => {
-            icmp::to_service::<A, F, E>(frame, env, layout.l4, is_cluster)
-        }
-        Ok(_) | Err(_) if !is_cluster => pass,
-        Ok(layout) if !layout.fits(frame) => Verdict::Drop(Outcome::Malformed),
-        Ok(_) => Verdict::Drop(Outcome::Fragment),
-        Err(outcome) => Verdict::Drop(outcome),
-    }
-}
-
-#[inline(always)]
-fn icmp_reply<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
-    if let Err(verdict) = header::<A, F>(frame) {
-        return verdict;
-    }
-    match A::layout(frame) {
-        Ok(layout) if layout.fragment.is_none() && layout.fits(frame) => {
-            icmp::to_pod::<A, F, E>(frame, env, layout.l4)
-        }
-        Ok(_) | Err(_) => Verdict::Pass(Outcome::NotOurs),
-    }
 }
 
 /// What a pod sends, or what comes in by an uplink, that is no ICMP.

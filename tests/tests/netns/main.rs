@@ -16,6 +16,7 @@ mod dataplane;
 mod demo;
 mod doctor;
 mod expiry;
+mod external;
 mod faults;
 mod forwarding;
 mod hairpin;

@@ -79,9 +79,9 @@ fn lead(from: &Namespace, to: [&str; 2], via: [IpAddr; 2]) -> Result<()> {
         .try_for_each(|(net, via)| from.ip(&format!("route add {net} via {via}\n")))
 }
 
-/// What a pod knows of the longest packet to an address.
-fn known_mtu(pod: &Pod, to: IpAddr) -> Result<Option<u32>> {
-    let mut ip = pod.namespace().command("ip");
+/// What a machine knows of the longest packet to an address.
+pub(crate) fn known_mtu(machine: &Namespace, to: IpAddr) -> Result<Option<u32>> {
+    let mut ip = machine.command("ip");
     let output = ip.args(["route", "get", &to.to_string()]).output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(text.contains(&to.to_string()), "ip route get {to}: {text}");
@@ -99,15 +99,18 @@ fn d7_a_client_learns_the_mtu_of_the_path_for_the_service_address() -> Result<()
     let path = path(&[])?;
     let Path { lab, backend, .. } = &path;
     for (vip, own) in lab::tcp(10).into_iter().zip(backend.addresses()) {
-        ensure!(known_mtu(&lab.client, vip.ip())?.is_none(), "nothing yet");
+        ensure!(
+            known_mtu(lab.client.namespace(), vip.ip())?.is_none(),
+            "nothing yet"
+        );
         upload(&lab.client, vip)?;
         ensure!(
-            known_mtu(&lab.client, vip.ip())? == Some(NARROW),
+            known_mtu(lab.client.namespace(), vip.ip())? == Some(NARROW),
             "{vip}: {:?}",
-            known_mtu(&lab.client, vip.ip())
+            known_mtu(lab.client.namespace(), vip.ip())
         );
         // C11: nothing is told of the backend's own address.
-        ensure!(known_mtu(&lab.client, *own)?.is_none(), "{own}");
+        ensure!(known_mtu(lab.client.namespace(), *own)?.is_none(), "{own}");
     }
     let metrics = lab.agent.as_ref().map(Agent::metrics);
     let errors = metrics
@@ -129,9 +132,9 @@ fn d7_a_backend_learns_the_mtu_of_the_path_to_its_client() -> Result<()> {
     for (vip, client) in lab::tcp(10).into_iter().zip(lab.client.addresses()) {
         lab.client.run(|| Connection::open(vip)?.download(SOME))?;
         ensure!(
-            known_mtu(backend, *client)? == Some(NARROWER),
+            known_mtu(backend.namespace(), *client)? == Some(NARROWER),
             "{client}: {:?}",
-            known_mtu(backend, *client)
+            known_mtu(backend.namespace(), *client)
         );
     }
     Ok(())

@@ -18,21 +18,21 @@ use clusterip_tests::{
 
 /// The node's devices to the client, and to the other node.
 const UPLINK: &str = "up0";
-const BETWEEN: &str = "up1";
+pub(crate) const BETWEEN: &str = "up1";
 /// As the manifests have them.
-const TCP_PORT: u16 = 30_080;
+pub(crate) const TCP_PORT: u16 = 30_080;
 const UDP_PORT: u16 = 30_053;
 /// Addresses of the load balancer: nobody has them.
 const BALANCER: [&str; 2] = ["203.0.113.10", "2001:db8:113::a"];
 /// Requests that reach everybody.
 const SOME: usize = 8;
 /// How long a connection that is dropped is waited for.
-const SOON: Duration = Duration::from_millis(300);
+pub(crate) const SOON: Duration = Duration::from_millis(300);
 
 /// Two nodes that route each other's pods, one of them with an agent, and a machine outside that knows of no pods.
-struct Stage {
-    lab: Lab,
-    outside: Outside,
+pub(crate) struct Stage {
+    pub(crate) lab: Lab,
+    pub(crate) outside: Outside,
     _server: Server,
     _backend: Pod,
     _far: Node,
@@ -42,6 +42,11 @@ struct Stage {
 impl Stage {
     /// Backends `web-11` here and `web-21` there; `more` are further lines of the service's specification.
     fn new(more: &str) -> Result<Self> {
+        Self::with(more, &[])
+    }
+
+    /// As above, with further arguments of the agent.
+    pub(crate) fn with(more: &str, arguments: &[&str]) -> Result<Self> {
         let mut lab = Lab::new()?;
         let outside = Outside::join(&lab.node, UPLINK, 1)?;
         lab.backend("web", 11)?;
@@ -85,7 +90,7 @@ impl Stage {
         stage.node_object()?;
         stage.service(more)?;
         let path = stage.cgroup.path().display().to_string();
-        let arguments = [
+        let own = [
             "--node-name",
             manifests::NODE,
             "--uplinks",
@@ -97,7 +102,7 @@ impl Stage {
             "--cgroup",
             &path,
         ];
-        stage.lab.start_with(&arguments)?;
+        stage.lab.start_with(&[&own[..], arguments].concat())?;
         Ok(stage)
     }
 
@@ -155,7 +160,7 @@ impl Stage {
     }
 
     /// Waits until exactly these answer a client outside by TCP, and see it under this address.
-    fn is_served(&self, to: SocketAddr, pods: &[&str], seen_as: IpAddr) -> Result<()> {
+    pub(crate) fn is_served(&self, to: SocketAddr, pods: &[&str], seen_as: IpAddr) -> Result<()> {
         let mut last = None;
         let served = wait::until(
             &format!("{to} is answered by {pods:?} to {seen_as}"),
@@ -185,7 +190,7 @@ impl Stage {
         })
     }
 
-    fn outcome(&self, name: &str) -> u64 {
+    pub(crate) fn outcome(&self, name: &str) -> u64 {
         let metrics = self
             .lab
             .agent
@@ -195,7 +200,7 @@ impl Stage {
     }
 
     /// Sends SYNs until they are counted as this outcome.
-    fn is_dropped(&self, to: SocketAddr, outcome: &str) -> Result<()> {
+    pub(crate) fn is_dropped(&self, to: SocketAddr, outcome: &str) -> Result<()> {
         let before = self.outcome(outcome);
         wait::until(&format!("{to} is dropped: {outcome}"), || {
             let open = || TcpStream::connect_timeout(&to, SOON);
@@ -209,7 +214,7 @@ fn balancers(port: u16) -> [SocketAddr; 2] {
     BALANCER.map(|ip| SocketAddr::new(ip.parse().expect("an address"), port))
 }
 
-fn node_ports(port: u16) -> [SocketAddr; 2] {
+pub(crate) fn node_ports(port: u16) -> [SocketAddr; 2] {
     Outside::node_addresses(1).map(|ip| SocketAddr::new(ip, port))
 }
 
