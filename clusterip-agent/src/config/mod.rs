@@ -126,7 +126,7 @@ options! {
     /// Let clients outside reach `ClusterIP`s too, as if they were load balancers: on or off
     expose_cluster_ips: bool = "expose-cluster-ips" "on|off", Some("off"), RUN, values::switch, values::switch_text;
     /// Ranges from which load balancers without an address get one, at most one of each family
-    load_balancer_pool: Vec<IpNet> = "load-balancer-pool" "CIDR[,CIDR]", Some(""), PLAN | CHECK, values::pool, as_is;
+    load_balancer_pool: Vec<IpNet> = "load-balancer-pool" "CIDR[,CIDR]", Some(""), RUN | PLAN | CHECK, values::pool, as_is;
     /// Where the agent answers DNS, over UDP and TCP: addresses of this node that pods reach; repeatable
     dns_listen: Vec<SocketAddr> = "dns-listen" "ADDR:PORT", Some(""), RUN | PLAN, values::dns_listeners, as_is;
     /// Domain of the cluster's names
@@ -201,6 +201,16 @@ pub enum ConfigError {
     /// More than one source of objects, or none, or an option that goes with another source.
     #[error("{0}")]
     Source(String),
+    /// An address would be a load balancer's and a service's own.
+    #[error(
+        "--load-balancer-pool {pool} and --service-cidr {services} overlap: choose ranges that have no address in common"
+    )]
+    Overlap {
+        /// Range of load balancers.
+        pool: IpNet,
+        /// Range of services.
+        services: IpNet,
+    },
     /// The configuration file.
     #[error(transparent)]
     File(#[from] FileError),
@@ -241,7 +251,21 @@ impl Config {
             file,
         })?;
         config.check_source::<COMMAND>()?;
+        config.check_pool()?;
         Ok(config)
+    }
+
+    fn check_pool(&self) -> Result<(), ConfigError> {
+        let pairs = self.load_balancer_pool.iter().flat_map(|pool| {
+            let services = self.service_cidrs.iter();
+            services.map(move |services| (*pool, *services))
+        });
+        for (pool, services) in pairs {
+            if pool.contains(&services) || services.contains(&pool) {
+                return Err(ConfigError::Overlap { pool, services });
+            }
+        }
+        Ok(())
     }
 
     /// The configuration as a file for `--config`.

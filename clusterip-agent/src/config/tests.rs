@@ -207,6 +207,10 @@ fn a_bad_value_names_where_it_was_given_and_what_is_allowed() {
             "--dns-log \"some\": must be off, errors or all",
         ),
         (["--state-dir", ""], "--state-dir \"\": must be a path"),
+        (
+            ["--load-balancer-pool", "10.96.128.0/24"],
+            "--load-balancer-pool 10.96.128.0/24 and --service-cidr 10.96.0.0/16 overlap",
+        ),
     ] {
         let found = with(&args);
         assert!(found.starts_with(message), "{found}");

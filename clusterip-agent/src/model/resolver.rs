@@ -27,6 +27,9 @@ use super::{
     validate::Rules,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Namespace and name of the service by which pods reach the API server.
 const API_SERVER: (&str, &str) = ("default", "kubernetes");
 
@@ -75,7 +78,7 @@ impl Resolver {
             cluster: Cluster::default(),
             allocator: Allocator::new(ranges, addresses, resting),
             node_ports: NodePorts::new(Rules::default().node_ports, node_ports),
-            pool: Allocator::of_balancers(Vec::new(), None),
+            pool: Allocator::of_balancers(Vec::new(), None, Allocations::new()),
             exposure: Exposure::default(),
             algorithm,
             machine: Vec::new(),
@@ -98,17 +101,24 @@ impl Resolver {
     #[must_use]
     pub fn exposed(mut self, node_ports: RangeInclusive<u16>, exposure: Exposure) -> Self {
         self.node_ports = NodePorts::new(node_ports, self.node_ports.kept());
-        let family = self.allocator.ranges().first().map(ServiceRange::family);
-        self.pool = Allocator::of_balancers(exposure.pool.clone(), family);
+        let ranges = self.allocator.ranges().to_vec();
+        let family = ranges.first().map(ServiceRange::family);
+        let pool = exposure.pool.clone();
+        let (pooled, own) = self
+            .allocations()
+            .divided(|address| pool.iter().any(|range| range.contains(address)));
+        self.allocator = Allocator::new(ranges, own.addresses, own.resting);
+        self.pool = Allocator::of_balancers(pool, family, pooled);
         self.exposure = exposure;
         self
     }
 
     /// The same where an API server gives addresses and node ports out: a service has those that it names, and nothing else
-    /// (after [`Resolver::exposed`]).
+    /// (after [`Resolver::exposed`]). Nor does a load balancer get an address here: that is its controller's affair.
     #[must_use]
     pub fn of_api_server(mut self) -> Self {
         self.allocator = Allocator::of_api_server(self.allocator.ranges().to_vec());
+        self.pool = Allocator::of_balancers(Vec::new(), None, Allocations::new());
         self.node_ports = NodePorts::new(1..=u16::MAX, KeptPorts::new());
         self.keeps = false;
         self
@@ -159,7 +169,6 @@ impl Resolver {
         }
         self.allocator.settle(&self.cluster, &mut self.touched);
         self.node_ports.settle(&self.cluster, &mut self.touched);
-        // Not kept: `plan` alone has a pool so far, and keeps nothing.
         self.pool.settle(&self.cluster, &mut self.touched);
         if !self.keeps {
             // Else they would add up, and each event would look at all of them (F5).
@@ -171,15 +180,27 @@ impl Resolver {
             ..Changes::default()
         };
         self.allocator.changes(&mut changes);
+        self.pool.changes(&mut changes);
+        // Which of them has changed does not matter: what is kept of a service is all that it has.
+        for (name, addresses) in &mut changes.addresses {
+            *addresses = [&self.allocator, &self.pool]
+                .iter()
+                .flat_map(|it| it.held_by(name))
+                .collect();
+        }
         (!changes.is_empty()).then_some(changes)
     }
 
     /// All that is to be kept on disk.
     #[must_use]
     pub fn allocations(&self) -> Allocations {
+        let mut addresses = self.allocator.kept();
+        for (name, pooled) in self.pool.kept() {
+            addresses.entry(name).or_default().extend(pooled);
+        }
         Allocations {
-            addresses: self.allocator.kept(),
-            resting: self.allocator.resting(),
+            addresses,
+            resting: self.resting(),
             node_ports: self.node_ports.kept(),
         }
     }
@@ -188,24 +209,29 @@ impl Resolver {
     /// addresses may become free (G4).
     pub fn advance(&mut self) {
         self.allocator.advance(&mut self.touched);
+        self.pool.advance(&mut self.touched);
     }
 
     /// What [`Resolver::allocate`] returned is kept on disk.
     pub fn saved(&mut self) {
         self.allocator.saved(&mut self.touched);
+        self.pool.saved(&mut self.touched);
         self.node_ports.saved(&mut self.touched);
     }
 
     /// Released addresses that rest, and who had them last (G4).
     #[must_use]
     pub fn resting(&self) -> BTreeMap<IpAddr, ObjectName> {
-        self.allocator.resting()
+        let mut resting = self.allocator.resting();
+        resting.extend(self.pool.resting());
+        resting
     }
 
     /// Once, when the source is synced and before the first `allocate`: what an earlier agent left in the dataplane. Of
     /// allocations, what was kept on disk comes first (G4).
     pub fn remember(&mut self, served: ServedAddresses) {
         self.allocator.remember(&served, &self.cluster);
+        self.pool.remember(&served, &self.cluster);
         // Of the others nobody asks again.
         let (namespace, name) = API_SERVER;
         let owner = Owner::of(&ObjectName::new(namespace, name));
@@ -215,7 +241,9 @@ impl Resolver {
 
     /// Once, after the first `allocate`: addresses that belong to another service than in the earlier run.
     pub fn handed_over(&mut self) -> BTreeSet<IpAddr> {
-        self.allocator.handed_over()
+        let mut addresses = self.allocator.handed_over();
+        addresses.extend(self.pool.handed_over());
+        addresses
     }
 
     /// Resolves the touched services and nothing else (F5); returns those that are different now.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use clusterip_tests::{Outside, client::Connection, lab, require_root};
+use clusterip_tests::{Outside, client::Connection, lab, manifests, require_root, wait};
 
 use crate::{
     mtu::known_mtu,
@@ -95,6 +95,55 @@ fn e1_cluster_ips_answer_outside_where_they_are_exposed() -> Result<()> {
     }
     for to in lab::tcp(99) {
         stage.is_dropped(to, "unallocated")?;
+    }
+    Ok(())
+}
+
+/// The addresses of a service towards the outside, once it has both.
+fn addresses(stage: &Stage, name: &str) -> Result<Vec<SocketAddr>> {
+    wait::until(&format!("{name} has an address of each pool"), || {
+        let agent = stage.lab.agent.as_ref()?;
+        let said = agent.ask(&["get", "services", name, "-o", "json"]).ok()?;
+        let document: serde_json::Value = serde_json::from_str(&said.out).ok()?;
+        let all = document["services"][0]["externalIPs"].as_array()?;
+        let parsed = all.iter().map(|it| it.as_str()?.parse().ok());
+        let all: Option<Vec<IpAddr>> = parsed.collect();
+        let all = all.filter(|all| all.len() == 2)?;
+        Some(all.into_iter().map(|ip| SocketAddr::new(ip, 80)).collect())
+    })
+}
+
+#[test]
+fn g4_a_load_balancer_has_an_address_of_the_pool_and_keeps_it_through_a_crash() -> Result<()> {
+    require_root!();
+    let pool = "203.0.113.64/28,2001:db8:113:64::/64";
+    let mut stage = Stage::with("", &["--load-balancer-pool", pool])?;
+    let service = manifests::Service::new("pooled", &lab::vips(11)).tcp(80, 8080);
+    let text = service
+        .yaml()
+        .replace("type: ClusterIP", "type: LoadBalancer")
+        .replace("app: pooled", "app: web");
+    stage.lab.manifests.put("service-pooled.yaml", &text)?;
+    let given = addresses(&stage, "pooled")?;
+    for (to, node) in given.iter().zip(Outside::node_addresses(1)) {
+        stage.is_served(*to, &BOTH, node)?;
+    }
+    stage.lab.agent()?.kill();
+    stage.lab.agent()?.resume()?;
+    ensure!(addresses(&stage, "pooled")? == given);
+    for (to, node) in given.iter().zip(Outside::node_addresses(1)) {
+        stage.is_served(*to, &BOTH, node)?;
+    }
+    // Of a service that is none any more nobody has it.
+    stage.lab.manifests.put(
+        "service-pooled.yaml",
+        &service.yaml().replace("app: pooled", "app: web"),
+    )?;
+    for to in given {
+        wait::until(&format!("{to} is nobody's"), || {
+            let open = || TcpStream::connect_timeout(&to, SOON);
+            stage.outside.namespace().run(open).err()
+        })?;
     }
     Ok(())
 }

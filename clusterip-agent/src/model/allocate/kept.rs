@@ -73,6 +73,28 @@ impl Allocations {
         }
     }
 
+    /// The addresses for which `is_apart` holds, and all the rest.
+    #[must_use]
+    pub fn divided(self, is_apart: impl Fn(IpAddr) -> bool) -> (Self, Self) {
+        let (mut apart, mut rest) = (Self::new(), Self::new());
+        for (name, addresses) in self.addresses {
+            let (those, others): (Vec<_>, Vec<_>) = addresses
+                .into_iter()
+                .partition(|address| is_apart(*address));
+            for (part, addresses) in [(&mut apart, those), (&mut rest, others)] {
+                if !addresses.is_empty() {
+                    part.addresses.insert(name.clone(), addresses);
+                }
+            }
+        }
+        (apart.resting, rest.resting) = self
+            .resting
+            .into_iter()
+            .partition(|(address, _)| is_apart(*address));
+        rest.node_ports = self.node_ports;
+        (apart, rest)
+    }
+
     /// The first address that two services have.
     #[must_use]
     pub fn twice(&self) -> Option<IpAddr> {

@@ -152,11 +152,14 @@ impl Allocator {
 
     /// An allocator of addresses for load balancers; `default` is the family of a service that says none.
     #[must_use]
-    pub fn of_balancers(pool: Vec<ServiceRange>, default: Option<Family>) -> Self {
+    pub fn of_balancers(
+        pool: Vec<ServiceRange>,
+        default: Option<Family>,
+        kept: Allocations,
+    ) -> Self {
         Self {
             purpose: Purpose::Balancer(default),
-            ranges: pool,
-            ..Self::default()
+            ..Self::new(pool, kept.addresses, kept.resting)
         }
     }
 
@@ -201,14 +204,20 @@ impl Allocator {
     /// Adds what changed since [`Allocator::saved`].
     pub fn changes(&self, changes: &mut Changes) {
         let (names, addresses) = &self.unkept;
-        changes.addresses.extend(names.iter().map(|name| {
-            let held = self.held.get(name).into_iter().flatten();
-            (name.clone(), held.map(|held| held.address).collect())
-        }));
+        for name in names {
+            let known = changes.addresses.entry(name.clone()).or_default();
+            known.extend(self.held_by(name));
+        }
         changes.resting.extend(addresses.iter().map(|address| {
             let resting = self.resting.get(address);
             (*address, resting.map(|resting| resting.owner.clone()))
         }));
+    }
+
+    /// What a service has now.
+    pub fn held_by(&self, name: &ObjectName) -> impl Iterator<Item = IpAddr> {
+        let held = self.held.get(name).into_iter().flatten();
+        held.map(|held| held.address)
     }
 
     /// Who has what now.

@@ -1,0 +1,120 @@
+//! Addresses of load balancers are given, kept and released as those of services are.
+
+use std::net::IpAddr;
+
+use serde_json::json;
+
+use super::Resolver;
+use crate::model::{
+    allocate::Allocations,
+    exposure::Exposure,
+    object::{Object, ObjectName},
+    objects_for_tests::{listing, service},
+    range::ServiceRange,
+    service::{Algorithm, FrontendKind},
+};
+
+fn resolver(kept: Allocations) -> Resolver {
+    let range = |net: &str| ServiceRange::new(net.parse().unwrap());
+    let exposure = Exposure {
+        pool: vec![range("192.0.2.0/29")],
+        ..Exposure::default()
+    };
+    let services = vec![range("10.96.0.0/24")];
+    Resolver::new("node-a", Algorithm::default(), services, kept).exposed(30_000..=32_767, exposure)
+}
+
+fn balancer(name: &str) -> Object {
+    let spec = json!({
+        "type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": [{ "port": 80 }],
+    });
+    service(name, &spec)
+}
+
+/// Takes a whole listing, and keeps what is to be kept.
+fn run(resolver: &mut Resolver, kept: &mut Allocations, objects: Vec<Object>) {
+    resolver.take(listing(objects));
+    if let Some(changes) = resolver.allocate() {
+        kept.apply(changes);
+    }
+    assert_eq!(*kept, resolver.allocations(), "what is kept is what is so");
+    resolver.saved();
+    resolver.resolve();
+}
+
+fn pooled(resolver: &Resolver, name: &str) -> Vec<IpAddr> {
+    let service = resolver
+        .snapshot()
+        .service(&ObjectName::new("default", name));
+    let frontends = service.into_iter().flat_map(|it| &it.external);
+    let mut all: Vec<IpAddr> = frontends
+        .flat_map(|it| &it.frontends)
+        .filter(|it| it.kind == FrontendKind::LoadBalancer && !it.provisional)
+        .map(|it| it.address)
+        .collect();
+    all.dedup();
+    all
+}
+
+#[test]
+fn g4_the_address_of_a_load_balancer_outlives_the_agent() {
+    let mut kept = Allocations::new();
+    let mut first = resolver(Allocations::new());
+    run(&mut first, &mut kept, vec![balancer("web")]);
+    let address = pooled(&first, "web");
+    assert_eq!(address.len(), 1, "{address:?}");
+    // Others that come first by name find it taken.
+    let others = ["a", "b", "c"].map(balancer);
+    let all = others.into_iter().chain([balancer("web")]).collect();
+    let mut second = resolver(kept.clone());
+    run(&mut second, &mut kept, all);
+    assert_eq!(pooled(&second, "web"), address);
+    for other in ["a", "b", "c"] {
+        let theirs = pooled(&second, other);
+        assert!(
+            theirs.len() == 1 && theirs != address,
+            "{other}: {theirs:?}"
+        );
+    }
+}
+
+#[test]
+fn g4_the_address_of_a_load_balancer_rests_once_it_is_released() {
+    let mut kept = Allocations::new();
+    let mut agent = resolver(Allocations::new());
+    run(&mut agent, &mut kept, vec![balancer("web")]);
+    let address = pooled(&agent, "web");
+    // Its own address stays.
+    let own = kept
+        .addresses
+        .values()
+        .flatten()
+        .copied()
+        .find(|it| !address.contains(it));
+    let inside = service("web", &json!({ "ports": [{ "port": 80 }] }));
+    run(&mut agent, &mut kept, vec![inside.clone()]);
+    assert_eq!(pooled(&agent, "web"), [] as [IpAddr; 0]);
+    let left: Vec<IpAddr> = kept.addresses.values().flatten().copied().collect();
+    assert_eq!(left, own.into_iter().collect::<Vec<_>>());
+    assert_eq!(kept.resting.keys().copied().collect::<Vec<_>>(), address);
+    // Five others have the rest of the pool, and the sixth waits, in another agent as well.
+    let mut all: Vec<Object> = ["a", "b", "c", "d", "e", "f"].map(balancer).into();
+    all.push(inside);
+    let mut next = resolver(kept.clone());
+    run(&mut next, &mut kept, all);
+    let theirs: Vec<IpAddr> = ["a", "b", "c", "d", "e", "f"]
+        .iter()
+        .flat_map(|name| pooled(&next, name))
+        .collect();
+    assert_eq!(theirs.len(), 5);
+    assert!(!theirs.contains(&address[0]));
+}
+
+#[test]
+fn an_api_server_gives_load_balancers_their_addresses_itself() {
+    let mut agent = resolver(Allocations::new()).of_api_server();
+    agent.take(listing([balancer("web")]));
+    agent.allocate();
+    agent.resolve();
+    assert_eq!(pooled(&agent, "web"), [] as [IpAddr; 0]);
+}
