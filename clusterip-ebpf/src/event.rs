@@ -118,6 +118,8 @@ pub(crate) fn notice(verdict: Verdict) {
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn cip_event_note(class: u32, outcome: u32) -> u32 {
+    // First of all: what is kept over a call takes of the stack, and below the longest ways 32 bytes are left.
+    let now = KernelEnv.now();
     let Some(note) = note() else {
         return 0;
     };
@@ -134,11 +136,9 @@ extern "C" fn cip_event_note(class: u32, outcome: u32) -> u32 {
     let Some(kind) = event::kind(verdict, has_ended) else {
         return 0;
     };
-    if watch().wants(kind, name, KernelEnv.now()) {
-        note.kind = kind;
-        note.outcome = outcome;
-        note.is_due = 1;
-    }
+    note.kind = kind;
+    note.outcome = outcome;
+    note.is_due = watch().wants(kind, name, now).into();
     0
 }
 

@@ -105,7 +105,7 @@ fn addresses(stage: &Stage, name: &str) -> Result<Vec<SocketAddr>> {
         let agent = stage.lab.agent.as_ref()?;
         let said = agent.ask(&["get", "services", name, "-o", "json"]).ok()?;
         let document: serde_json::Value = serde_json::from_str(&said.out).ok()?;
-        let all = document["services"][0]["externalIPs"].as_array()?;
+        let all = document.pointer("/services/0/externalIPs")?.as_array()?;
         let parsed = all.iter().map(|it| it.as_str()?.parse().ok());
         let all: Option<Vec<IpAddr>> = parsed.collect();
         let all = all.filter(|all| all.len() == 2)?;
