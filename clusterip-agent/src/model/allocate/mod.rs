@@ -1,6 +1,7 @@
 //! Which service has which address (G). A function of the objects and of who had what before, not of their order.
 
 mod kept;
+mod resting;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ use std::{
 use siphasher::sip::SipHasher24;
 
 pub use self::kept::{Allocations, Changes};
+use self::resting::Resting;
 use super::{
     cluster::Cluster,
     group::Group,
@@ -33,19 +35,6 @@ pub struct Assigned {
     pub automatic: bool,
     /// Chosen automatically, and not kept on disk yet.
     pub provisional: bool,
-}
-
-/// How long a released address rests, in advances of the reconciler. The write that removes a service frees its
-/// backends, and with that its flows are dead (C10); two advances later nobody who read the old entry is left.
-const REST: u32 = 2;
-
-/// A released address.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Resting {
-    /// Who had it last, and may have it again at once.
-    owner: ObjectName,
-    /// Advances to go.
-    left: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -245,11 +234,11 @@ impl Allocator {
         let before = self.resting.len();
         let (_, unkept) = &mut self.unkept;
         self.resting.retain(|address, resting| {
-            resting.left = resting.left.saturating_sub(1);
-            if resting.left == 0 {
+            let is_over = resting.is_over_after_one_more();
+            if is_over {
                 unkept.insert(*address);
             }
-            resting.left > 0
+            !is_over
         });
         if self.resting.len() < before {
             touched.append(&mut self.waiting);
@@ -257,9 +246,8 @@ impl Allocator {
     }
 
     fn rest(&mut self, address: IpAddr, owner: ObjectName) {
-        let left = REST;
         self.unkept.1.insert(address);
-        self.resting.insert(address, Resting { owner, left });
+        self.resting.insert(address, Resting::new(owner));
     }
 
     /// All is kept on disk now; adds those to `touched` that have an address which was provisional until now.

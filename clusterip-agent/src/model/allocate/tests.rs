@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::*;
+use super::{resting::REST, *};
 use crate::model::objects_for_tests::{app, listing, name, put, remove, service};
 
 /// Who has which addresses.
