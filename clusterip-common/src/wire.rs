@@ -240,6 +240,7 @@ impl Addr {
     #[inline(always)]
     #[must_use]
     pub const fn is_mapped(self) -> bool {
+        // This word first: it says no of nearly every address, and the packets' way looks no further.
         let ([a, _], [_, _, third, _]) = (self.words, self.quarters());
         third == MAPPED && a == 0
     }

@@ -16,7 +16,7 @@ use clusterip_common::{
 use crate::{
     env::KernelEnv,
     event::{keep, notice, told},
-    frame::{known_later, tc::TcFrame},
+    frame::tc::TcFrame,
     leave,
     maps::work,
 };
@@ -339,8 +339,7 @@ fn goes_past_stack(origin: Origin) -> bool {
 fn translated(frame: &mut TcFrame, next: Next, work: &Work) -> i32 {
     match next {
         Next::Translate => {
-            let translation = known_later(&work.translation);
-            let verdict = packet::translate(frame, translation);
+            let verdict = packet::translate(frame, &work.translation);
             tc_action(frame, verdict)
         }
         next => go_on(frame, next),

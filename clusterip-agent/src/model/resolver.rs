@@ -179,14 +179,14 @@ impl Resolver {
             node_ports: self.node_ports.changes(),
             ..Changes::default()
         };
-        self.allocator.changes(&mut changes);
-        self.pool.changes(&mut changes);
-        // Which of them has changed does not matter: what is kept of a service is all that it has.
-        for (name, addresses) in &mut changes.addresses {
-            *addresses = [&self.allocator, &self.pool]
-                .iter()
-                .flat_map(|it| it.held_by(name))
-                .collect();
+        let parts = [&self.allocator, &self.pool];
+        for part in parts {
+            // Which of them has changed does not matter: what is kept of a service is all that it has.
+            changes.addresses.extend(part.unkept().map(|name| {
+                let held = parts.iter().flat_map(|it| it.held_by(name));
+                (name.clone(), held.collect())
+            }));
+            changes.resting.extend(part.unkept_resting());
         }
         (!changes.is_empty()).then_some(changes)
     }
@@ -228,10 +228,10 @@ impl Resolver {
     }
 
     /// Once, when the source is synced and before the first `allocate`: what an earlier agent left in the dataplane. Of
-    /// allocations, what was kept on disk comes first (G4).
+    /// allocations, what was kept on disk comes first (G4). Of the pool nothing is found there: maps say no owner of addresses
+    /// towards the outside.
     pub fn remember(&mut self, served: ServedAddresses) {
         self.allocator.remember(&served, &self.cluster);
-        self.pool.remember(&served, &self.cluster);
         // Of the others nobody asks again.
         let (namespace, name) = API_SERVER;
         let owner = Owner::of(&ObjectName::new(namespace, name));

@@ -269,6 +269,7 @@ pub fn turn<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut Wo
         translation,
     } = work;
     let mut decision = decide::reply_of(env, packet, (table, &entry, &flow), || frame.len());
+    // At once: who calls this goes on to [`depart`], and would have to know of a step between.
     if decision.concerns_both {
         flow::note_both(env, packet);
         decision.concerns_both = false;

@@ -78,29 +78,29 @@ impl TcFrame {
         unsafe { (*self.ctx.skb.skb).ifindex }
     }
 
-    /// Where the bytes in reach begin. To the compiler a field of half a register, which it may copy as such, and then it is
-    /// no pointer any more to the verifier: so it is read by hand.
+    /// A field of the context that is a pointer to the verifier. To the compiler it is half a register, which it may copy as
+    /// such, and then it is no pointer any more: so it is read by hand.
     #[inline(always)]
-    fn start(&self) -> usize {
-        let start;
+    fn pointer<const FIELD: usize>(&self) -> usize {
+        let pointer;
         // SAFETY: reads a field of the kernel's context.
         unsafe {
-            asm!("{0} = *(u32 *)({1} + {2})", out(reg) start, in(reg) self.ctx.skb.skb, const offset_of!(__sk_buff, data),
+            asm!("{0} = *(u32 *)({1} + {2})", out(reg) pointer, in(reg) self.ctx.skb.skb, const FIELD,
                 options(pure, readonly, nostack, preserves_flags));
         }
-        start
+        pointer
     }
 
-    /// And where they end.
+    /// Where the bytes in reach begin,
+    #[inline(always)]
+    fn start(&self) -> usize {
+        self.pointer::<{ offset_of!(__sk_buff, data) }>()
+    }
+
+    /// and where they end.
     #[inline(always)]
     fn end(&self) -> usize {
-        let end;
-        // SAFETY: as above.
-        unsafe {
-            asm!("{0} = *(u32 *)({1} + {2})", out(reg) end, in(reg) self.ctx.skb.skb, const offset_of!(__sk_buff, data_end),
-                options(pure, readonly, nostack, preserves_flags));
-        }
-        end
+        self.pointer::<{ offset_of!(__sk_buff, data_end) }>()
     }
 
     #[inline(always)]

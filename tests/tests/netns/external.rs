@@ -86,7 +86,7 @@ fn e1_cluster_ips_answer_outside_where_they_are_exposed() -> Result<()> {
         let error = stage
             .outside
             .namespace()
-            .run(|| TcpStream::connect_timeout(&other, SOON))
+            .run(|| Connection::open(other))
             .expect_err("no such port");
         ensure!(
             error.kind() == ErrorKind::ConnectionRefused,
@@ -99,16 +99,16 @@ fn e1_cluster_ips_answer_outside_where_they_are_exposed() -> Result<()> {
     Ok(())
 }
 
-/// The addresses of a service towards the outside, once it has both.
-fn addresses(stage: &Stage, name: &str) -> Result<Vec<SocketAddr>> {
-    wait::until(&format!("{name} has an address of each pool"), || {
+/// The addresses of a service towards the outside, once it has so many.
+fn addresses(stage: &Stage, name: &str, count: usize) -> Result<Vec<SocketAddr>> {
+    wait::until(&format!("{name} has {count} addresses"), || {
         let agent = stage.lab.agent.as_ref()?;
         let said = agent.ask(&["get", "services", name, "-o", "json"]).ok()?;
         let document: serde_json::Value = serde_json::from_str(&said.out).ok()?;
         let all = document.pointer("/services/0/externalIPs")?.as_array()?;
         let parsed = all.iter().map(|it| it.as_str()?.parse().ok());
         let all: Option<Vec<IpAddr>> = parsed.collect();
-        let all = all.filter(|all| all.len() == 2)?;
+        let all = all.filter(|all| all.len() == count)?;
         Some(all.into_iter().map(|ip| SocketAddr::new(ip, 80)).collect())
     })
 }
@@ -124,13 +124,13 @@ fn g4_a_load_balancer_has_an_address_of_the_pool_and_keeps_it_through_a_crash() 
         .replace("type: ClusterIP", "type: LoadBalancer")
         .replace("app: pooled", "app: web");
     stage.lab.manifests.put("service-pooled.yaml", &text)?;
-    let given = addresses(&stage, "pooled")?;
+    let given = addresses(&stage, "pooled", 2)?;
     for (to, node) in given.iter().zip(Outside::node_addresses(1)) {
         stage.is_served(*to, &BOTH, node)?;
     }
     stage.lab.agent()?.kill();
     stage.lab.agent()?.resume()?;
-    ensure!(addresses(&stage, "pooled")? == given);
+    ensure!(addresses(&stage, "pooled", 2)? == given);
     for (to, node) in given.iter().zip(Outside::node_addresses(1)) {
         stage.is_served(*to, &BOTH, node)?;
     }
@@ -139,12 +139,14 @@ fn g4_a_load_balancer_has_an_address_of_the_pool_and_keeps_it_through_a_crash() 
         "service-pooled.yaml",
         &service.yaml().replace("app: pooled", "app: web"),
     )?;
+    addresses(&stage, "pooled", 0)?;
+    let flows = stage.outcome("new-flow");
     for to in given {
-        wait::until(&format!("{to} is nobody's"), || {
-            let open = || TcpStream::connect_timeout(&to, SOON);
-            stage.outside.namespace().run(open).err()
-        })?;
+        let open = || TcpStream::connect_timeout(&to, SOON);
+        let opened = stage.outside.namespace().run(open);
+        opened.expect_err("nobody has that address any more");
     }
+    ensure!(stage.outcome("new-flow") == flows, "no flow was opened");
     Ok(())
 }
 

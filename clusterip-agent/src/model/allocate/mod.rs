@@ -190,17 +190,17 @@ impl Allocator {
         &self.ranges
     }
 
-    /// Adds what changed since [`Allocator::saved`].
-    pub fn changes(&self, changes: &mut Changes) {
-        let (names, addresses) = &self.unkept;
-        for name in names {
-            let known = changes.addresses.entry(name.clone()).or_default();
-            known.extend(self.held_by(name));
-        }
-        changes.resting.extend(addresses.iter().map(|address| {
+    /// Services that may have other addresses since [`Allocator::saved`].
+    pub fn unkept(&self) -> impl Iterator<Item = &ObjectName> {
+        self.unkept.0.iter()
+    }
+
+    /// Addresses that may rest or not since then, and who had them last.
+    pub fn unkept_resting(&self) -> impl Iterator<Item = (IpAddr, Option<ObjectName>)> {
+        self.unkept.1.iter().map(|address| {
             let resting = self.resting.get(address);
             (*address, resting.map(|resting| resting.owner.clone()))
-        }));
+        })
     }
 
     /// What a service has now.
@@ -212,10 +212,9 @@ impl Allocator {
     /// Who has what now.
     #[must_use]
     pub fn kept(&self) -> BTreeMap<ObjectName, Vec<IpAddr>> {
-        let addresses = |held: &Vec<Held>| held.iter().map(|held| held.address).collect();
-        self.held
-            .iter()
-            .map(|(name, held)| (name.clone(), addresses(held)))
+        let names = self.held.keys();
+        names
+            .map(|name| (name.clone(), self.held_by(name).collect()))
             .collect()
     }
 
@@ -234,7 +233,7 @@ impl Allocator {
         let before = self.resting.len();
         let (_, unkept) = &mut self.unkept;
         self.resting.retain(|address, resting| {
-            let is_over = resting.is_over_after_one_more();
+            let is_over = resting.advance();
             if is_over {
                 unkept.insert(*address);
             }

@@ -21,8 +21,8 @@ impl Resting {
         Self { owner, left: REST }
     }
 
-    /// One advance passes; whether it was the last.
-    pub(super) const fn is_over_after_one_more(&mut self) -> bool {
+    /// One advance more; true: it was the last.
+    pub(super) const fn advance(&mut self) -> bool {
         self.left = self.left.saturating_sub(1);
         self.left == 0
     }

@@ -75,9 +75,12 @@ fn who_has_an_address_keeps_it() {
     let address = before[&name("web")][0];
     assert!(first.addresses(&name("web"))[0].provisional);
     let unkept = |allocator: &Allocator| {
-        let mut changes = Changes::default();
-        allocator.changes(&mut changes);
-        changes
+        let addresses = |name: &ObjectName| (name.clone(), allocator.held_by(name).collect());
+        Changes {
+            addresses: allocator.unkept().map(addresses).collect(),
+            resting: allocator.unkept_resting().collect(),
+            ..Changes::default()
+        }
     };
     assert_eq!(unkept(&first).addresses, first.kept());
     let kept = first.kept();

@@ -9,6 +9,12 @@ use super::{Bench, FROM_POD, Family, Packet, REFERENCE, Row, median, row};
 /// Passes between two looks into the ring: as many as it holds.
 const FILL: u32 = 4_000;
 
+const ONE: &str = "established, one listener";
+const TOLD: &str = "established, each one told";
+const LOST: &str = "established, each one lost";
+/// Rows that are measured together.
+pub(super) const LISTENED: [&str; 3] = [ONE, TOLD, LOST];
+
 impl Bench<'_> {
     /// Rows of an established packet while somebody listens, and how many events were told and lost.
     pub(super) fn listened(
@@ -23,13 +29,7 @@ impl Bench<'_> {
             ..Watch::everything(u64::MAX)
         };
         events.watch(&quiet)?;
-        rows.push(self.row(
-            "established, one listener",
-            FROM_POD,
-            request,
-            request,
-            None,
-        )?);
+        rows.push(self.row(ONE, FROM_POD, request, request, None)?);
         let (lost, mut told) = (events.lost()?, 0);
         events.watch(&Watch::everything(u64::MAX))?;
         let frame = request.bytes();
@@ -41,21 +41,10 @@ impl Bench<'_> {
             times.push(time);
             ratios.push(time / base);
         }
-        rows.push(row(
-            "established, each one told",
-            times,
-            Some(median(&mut ratios)),
-            None,
-        ));
+        rows.push(row(TOLD, times, Some(median(&mut ratios)), None));
         let dropped = events.lost()? - lost;
         // Nobody looks into the ring.
-        rows.push(self.row(
-            "established, each one lost",
-            FROM_POD,
-            request,
-            request,
-            None,
-        )?);
+        rows.push(self.row(LOST, FROM_POD, request, request, None)?);
         let missed = events.lost()? - lost - dropped;
         events.watch(&Watch::NOBODY)?;
         events.drain(usize::MAX, |_, _| {});

@@ -23,6 +23,7 @@ use clusterip_agent::{
 };
 use clusterip_common::abi::{Algorithm, Settings, maps};
 
+use self::events::LISTENED;
 pub use self::tables::tables;
 use crate::{
     packet::{Packet, ping, tcp, too_big, udp},
@@ -233,7 +234,7 @@ fn measure(family: &Family, rounds: usize, only: &str) -> Result<(Vec<Row>, Stri
             rows.push(bench.row(name, program, packet, &request, goal)?);
         }
     }
-    let (listened, told) = if bench.is_wanted("listener") {
+    let (listened, told) = if LISTENED.iter().any(|name| bench.is_wanted(name)) {
         bench.listened(family, &mut events, &request)?
     } else {
         (Vec::new(), String::new())
