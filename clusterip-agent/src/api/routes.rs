@@ -23,6 +23,7 @@ use crate::{
         endpoints::{self, Endpoints},
         flows::{self, Flows},
         interfaces::{self, Interfaces},
+        listing::{self, Listing},
         lookup::{self, Lookup},
         near,
         services::{self, Services},
@@ -63,6 +64,7 @@ pub fn routes(sources: Sources) -> Router {
         .route("/v1/version", get(version))
         .route("/v1/status", get(status))
         .route("/v1/services", get(services))
+        .route("/v1/services/listing", get(listing))
         .route("/v1/endpoints", get(endpoints))
         .route("/v1/allocations", get(allocations))
         .route("/v1/interfaces", get(interfaces))
@@ -172,6 +174,19 @@ async fn services(State(shared): State<Arc<Shared>>, question: Question) -> Answ
         let extent = Extent::of(&published, &selection).without_backends();
         let readings = shared.sources.kernel.readings(extent);
         Ok(services::services(&published, &selection, &readings, clock))
+    });
+    Ok(Json(document.await?))
+}
+
+async fn listing(State(shared): State<Arc<Shared>>, question: Question) -> Answer<Listing> {
+    let (published, selection, _) = shared.selected(question)?;
+    let document = aside(shared, move |shared| {
+        let ages = shared.sources.ages.borrow().clone();
+        let clock = Clock {
+            now: wall_clock(),
+            first_seen: &ages,
+        };
+        Ok(listing::listing(&published, &selection, clock))
     });
     Ok(Json(document.await?))
 }

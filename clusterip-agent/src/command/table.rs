@@ -2,6 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+/// Spaces between columns.
+const GAP: usize = 2;
+
 /// Columns as wide as their widest cell; no spaces at the end of a line.
 pub(super) fn aligned(rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = Vec::new();
@@ -13,12 +16,15 @@ pub(super) fn aligned(rows: &[Vec<String>]) -> String {
     }
     let mut text = String::new();
     for row in rows {
-        let line: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        text.push_str(line.join("  ").trim_end());
+        let mut missing = 0;
+        for (cell, width) in row.iter().zip(&widths) {
+            if !cell.is_empty() {
+                text.extend(std::iter::repeat_n(' ', missing));
+                text.push_str(cell);
+                missing = 0;
+            }
+            missing += width.saturating_sub(cell.chars().count()) + GAP;
+        }
         text.push('\n');
     }
     text

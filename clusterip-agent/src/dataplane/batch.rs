@@ -1,9 +1,11 @@
 //! Whole maps in a few calls: aya asks the kernel for one entry at a time.
 
+mod halves;
+
 use std::{
     io,
     marker::PhantomData,
-    ops::{AddAssign, Range},
+    ops::{AddAssign, ControlFlow, Range},
     os::fd::{AsRawFd as _, OwnedFd},
 };
 
@@ -73,10 +75,11 @@ impl<K: Pod, V: Pod> Whole<K, V> {
             values: values.as_mut_ptr() as u64,
             room: CHUNK,
         };
-        walk(&self.map, &buffers, None, usize::MAX, |found| {
+        walk(&self.map, &buffers, None, usize::MAX, |found, _| {
             for (key, value) in keys.iter().zip(&values).take(found) {
                 each(key, value);
             }
+            ControlFlow::Continue(())
         })
     }
 }
@@ -93,9 +96,10 @@ impl<V: Pod> Whole<u32, V> {
             values: values.as_mut_ptr() as u64,
             room,
         };
-        walk(&self.map, &buffers, position, limit, |found| {
+        walk(&self.map, &buffers, position, limit, |found, _| {
             let found = keys.iter().zip(&values).take(found);
             all.extend(found.map(|(key, value)| (*key, *value)));
+            ControlFlow::Continue(())
         })?;
         Ok(all)
     }
@@ -139,7 +143,7 @@ where
             room,
         };
         let mut sums = Vec::with_capacity(limit);
-        walk(&self.map, &buffers, None, limit, |found| {
+        walk(&self.map, &buffers, None, limit, |found, _| {
             for values in values.chunks(self.cpus).take(found) {
                 let mut sum = V::default();
                 for Raw(value) in values {
@@ -147,6 +151,7 @@ where
                 }
                 sums.push(sum);
             }
+            ControlFlow::Continue(())
         })?;
         Ok(sums)
     }
@@ -160,13 +165,13 @@ struct Buffers {
 }
 
 /// Reads so many entries after the one at a position: a bucket's number for a hash, and an index for an array, four bytes
-/// each. `take` is told how many are in the buffers.
+/// each. `take` is told how many are in the buffers, and where the next ones begin.
 fn walk(
     map: &OwnedFd,
     &Buffers { keys, values, room }: &Buffers,
     mut position: Option<u32>,
     limit: usize,
-    mut take: impl FnMut(usize),
+    mut take: impl FnMut(usize, u32) -> ControlFlow<()>,
 ) -> io::Result<()> {
     let (mut next, mut left) = (0_u32, limit);
     while left > 0 {
@@ -189,8 +194,7 @@ fn walk(
             Err(error) => return Err(error),
         };
         let found = batch.count as usize;
-        take(found);
-        if ended {
+        if take(found, next).is_break() || ended {
             return Ok(());
         }
         left = left.saturating_sub(found);

@@ -21,10 +21,16 @@ use super::{
 /// A map of these keys and values.
 type Table<K, V> = Whole<Raw<K>, V>;
 
+/// One with its number of places.
+struct Roomy<K: Copy, V> {
+    map: Table<K, V>,
+    room: u32,
+}
+
 /// The maps, by way of their pins.
 pub struct FlowMaps {
-    flows: Table<FlowKey, Raw<Flow>>,
-    half_open: Table<FlowKey, Raw<Flow>>,
+    flows: Roomy<FlowKey, Raw<Flow>>,
+    half_open: Roomy<FlowKey, Raw<Flow>>,
     affinity: Table<AffinityKey, Raw<Affinity>>,
     fragments: Table<FragmentKey, Raw<Fragment>>,
     errors: Table<Addr, u64>,
@@ -38,8 +44,8 @@ impl FlowMaps {
     /// A pin that is not there, or not permitted.
     pub fn open(pins: &Pins) -> Result<Self, LoadError> {
         Ok(Self {
-            flows: pinned::whole(pins, &maps::FLOWS)?,
-            half_open: pinned::whole(pins, &maps::HALF_OPEN)?,
+            flows: roomy(pins, &maps::FLOWS)?,
+            half_open: roomy(pins, &maps::HALF_OPEN)?,
             affinity: pinned::whole(pins, &maps::AFFINITY)?,
             fragments: pinned::whole(pins, &maps::FRAGMENTS)?,
             errors: pinned::whole(pins, &maps::ERRORS)?,
@@ -53,12 +59,16 @@ impl FlowMaps {
     /// # Errors
     /// A map could not be read.
     pub fn flows(&self, mut each: impl FnMut(FlowKey, Flow, bool)) -> Result<(), DataplaneError> {
-        visit(&self.flows, &maps::FLOWS, |key, flow| {
-            each(key.0, flow.0, true);
-        })?;
-        visit(&self.half_open, &maps::HALF_OPEN, |key, flow| {
-            each(key.0, flow.0, false);
-        })
+        for (Roomy { map, room }, shape, answered) in [
+            (&self.flows, &maps::FLOWS, true),
+            (&self.half_open, &maps::HALF_OPEN, false),
+        ] {
+            map.visit_hash(*room, (blank(), blank()), |key, flow| {
+                each(key.0, flow.0, answered);
+            })
+            .map_err(DataplaneError::reading(shape.name))?;
+        }
+        Ok(())
     }
 
     /// Every client that is remembered.
@@ -86,6 +96,17 @@ impl FlowMaps {
             count(&self.sockets, &maps::SOCKETS)?,
         ])
     }
+}
+
+fn roomy<K: Copy, V>(pins: &Pins, shape: &Shape) -> Result<Roomy<K, V>, LoadError>
+where
+    Raw<K>: Pod,
+    V: Pod,
+{
+    Ok(Roomy {
+        map: pinned::whole(pins, shape)?,
+        room: pinned::room(pins, shape)?,
+    })
 }
 
 fn visit<K: Pod, V: Pod>(

@@ -39,6 +39,12 @@ pub(super) fn whole<K: Pod, V: Pod>(pins: &Pins, shape: &Shape) -> Result<Whole<
     descriptor(pins, shape).map(Whole::new)
 }
 
+/// How many entries there is room for in one.
+pub(super) fn room(pins: &Pins, shape: &Shape) -> Result<u32, LoadError> {
+    let info = Data::from_pin(pins.map(shape)).and_then(|map| map.info());
+    Ok(info.map_err(failed(shape))?.max_entries())
+}
+
 /// Reads a whole map.
 pub(super) fn read<K: Pod, V: Pod>(
     map: &Whole<K, V>,

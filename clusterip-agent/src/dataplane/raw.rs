@@ -9,7 +9,7 @@ use clusterip_common::{
 };
 
 /// An ABI value in a map. The wrapper is ours, so that aya's marker can be put on it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(transparent)]
 pub struct Raw<T: Copy>(pub T);
 

@@ -9,6 +9,7 @@ pub mod endpoints;
 pub mod event;
 pub mod flows;
 pub mod interfaces;
+pub mod listing;
 pub mod lookup;
 mod names;
 pub mod near;

@@ -112,28 +112,45 @@ pub fn services(
     readings: &impl Readings,
     clock: Clock<'_>,
 ) -> Services {
-    let wanted = published.snapshot.services.iter();
-    let wanted = wanted.filter(|(name, _)| selection.has(name));
+    let view = |service| {
+        let balancers = balancers(published, service, readings);
+        let mut traffic = Traffic::default();
+        for balancer in &balancers {
+            traffic += balancer.traffic;
+        }
+        Service {
+            traffic,
+            balancers,
+            ..declared(published, service, clock)
+        }
+    };
     Services {
         version: VERSION,
-        services: wanted
-            .map(|(_, service)| view(published, service, readings, clock))
-            .collect(),
+        services: wanted(published, selection).map(view).collect(),
     }
 }
 
-fn view(
+pub(super) fn wanted<'a>(
+    published: &'a Published,
+    selection: &'a Selection,
+) -> impl Iterator<Item = &'a ResolvedService> {
+    let all = published.snapshot.services.iter();
+    let wanted = all.filter(|(name, _)| selection.has(name));
+    wanted.map(|(_, service)| &**service)
+}
+
+/// A service without its place in the maps, and without what went through it.
+pub(super) fn declared(
     published: &Published,
     service: &ResolvedService,
-    readings: &impl Readings,
     clock: Clock<'_>,
 ) -> Service {
     let ResolvedService {
         name,
         algorithm,
         affinity_seconds,
-        balancers,
-        external: towards_outside,
+        balancers: _,
+        external: _,
         source_ranges: _,
         about,
         naming: _,
@@ -151,22 +168,6 @@ fn view(
         external_local,
         ports,
     } = about;
-    let places = published.index.services.get(name);
-    let places: &[Placement] = places.map_or(&[], |places| places);
-    // By one policy there is one of each port and family, whatever it is called by.
-    let others = towards_outside.iter().filter(|it| {
-        let has_same = |other: &Balancer| other.is_same_port(it) && other.policy == it.policy;
-        it.frontends.iter().any(|it| it.scope == Scope::External) && !balancers.iter().any(has_same)
-    });
-    let balancers: Vec<BalancerView> = balancers
-        .iter()
-        .chain(others)
-        .map(|balancer| balancer_view(balancer, place_of(places, balancer), readings))
-        .collect();
-    let mut traffic = Traffic::default();
-    for balancer in &balancers {
-        traffic += balancer.traffic;
-    }
     let told = published.snapshot.service_problems.get(name);
     let problems = told.map_or(problems.as_slice(), |all| all);
     let policy = |is_local: bool| if is_local { "Local" } else { "Cluster" }.to_owned();
@@ -195,9 +196,31 @@ fn view(
         external_traffic_policy: policy(*external_local),
         age_seconds: clock.age(name, *created),
         problems: problems.iter().map(ToString::to_string).collect(),
-        traffic,
-        balancers,
+        traffic: Traffic::default(),
+        balancers: Vec::new(),
     }
+}
+
+/// The ports of each family, as they are in the dataplane.
+fn balancers(
+    published: &Published,
+    service: &ResolvedService,
+    readings: &impl Readings,
+) -> Vec<BalancerView> {
+    let places = published.index.services.get(&service.name);
+    let places: &[Placement] = places.map_or(&[], |places| places);
+    // By one policy there is one of each port and family, whatever it is called by.
+    let others = service.external.iter().filter(|it| {
+        let has_same = |other: &Balancer| other.is_same_port(it) && other.policy == it.policy;
+        it.frontends.iter().any(|it| it.scope == Scope::External)
+            && !service.balancers.iter().any(has_same)
+    });
+    service
+        .balancers
+        .iter()
+        .chain(others)
+        .map(|balancer| balancer_view(balancer, place_of(places, balancer), readings))
+        .collect()
 }
 
 fn port_view(port: &PortSpec, node_port: Option<u16>) -> Port {

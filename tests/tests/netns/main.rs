@@ -9,6 +9,7 @@ mod api;
 mod bench;
 mod beside;
 mod bulk;
+mod census;
 mod changes;
 mod choosing;
 mod cluster;

@@ -1,6 +1,6 @@
 //! `get services`, as kubectl has it.
 
-use std::{cell::RefCell, collections::HashMap, net::IpAddr, thread, time::Duration};
+use std::{cell::RefCell, collections::HashMap, thread, time::Duration};
 
 use super::{
     super::{
@@ -14,7 +14,8 @@ use super::{
 use crate::view::{
     Traffic,
     endpoints::Endpoints,
-    services::{Port, Service, Services},
+    listing::{Listed, Listing},
+    services::{Service, Services},
 };
 
 /// Between the two looks that rates are made of.
@@ -22,6 +23,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// A service, and what went through it in the last second.
 type Row<'a> = (&'a Service, Option<Traffic>);
+/// Its columns that are always there: those before, and those after what only wide tables have.
+type Common = (Vec<String>, String);
 
 pub(super) fn get(args: &ServicesArgs) -> anyhow::Result<()> {
     let selection = args.wanted.selection();
@@ -35,24 +38,28 @@ pub(super) fn get(args: &ServicesArgs) -> anyhow::Result<()> {
         return output::print(&ipvs::table(&first, &endpoints));
     }
     let format = args.asking.output;
-    let before = RefCell::new(None);
-    if format == Format::Wide {
-        // Rates are made of two looks.
-        before.replace(Some(look()?));
-        thread::sleep(PAUSE);
-    }
     let show = Show {
         format,
         watch: args.watch,
         fleeting: &["AGE"],
         nothing: &|| nothing(reach, "services", &args.wanted),
     };
+    if format == Format::Table {
+        let question = about("/v1/services/listing", &selection, &[]);
+        return show.run(
+            || ask::<Listing>(reach, &question),
+            |now| narrow(&now.services, everywhere),
+        );
+    }
+    let before = RefCell::new(None);
+    if format == Format::Wide {
+        // Rates are made of two looks.
+        before.replace(Some(look()?));
+        thread::sleep(PAUSE);
+    }
     show.run(look, |now| {
-        let all = rows(before.borrow().as_ref(), now);
-        let cells = cells(&all, everywhere, format == Format::Wide);
-        if format == Format::Wide {
-            before.replace(Some(now.clone()));
-        }
+        let cells = wide(&rows(before.borrow().as_ref(), now), everywhere);
+        before.replace(Some(now.clone()));
         cells
     })
 }
@@ -70,85 +77,71 @@ fn rows<'a>(before: Option<&Services>, now: &'a Services) -> Vec<Row<'a>> {
     all.map(|service| (service, rate(service))).collect()
 }
 
-#[cfg(test)]
-pub(super) fn table(rows: &[Row<'_>], everywhere: bool, wide: bool) -> String {
-    super::super::table::aligned(&cells(rows, everywhere, wide))
+pub(super) fn narrow(services: &[Listed], everywhere: bool) -> Rows {
+    let row = |service| {
+        let (mut row, age) = common(service, everywhere);
+        row.push(age);
+        row
+    };
+    let all = services.iter().map(row);
+    std::iter::once(words(everywhere, &[])).chain(all).collect()
 }
 
-fn cells(rows: &[Row<'_>], everywhere: bool, wide: bool) -> Rows {
-    let mut words = vec!["NAME", "TYPE", "CLUSTER-IP", "PORT(S)", "ENDPOINTS"];
-    if everywhere {
-        words.insert(0, "NAMESPACE");
-    }
-    if wide {
-        words.extend([
-            "ALGORITHM",
-            "AFFINITY",
-            "POLICY",
-            "FLOWS",
-            "FLOWS/S",
-            "PACKETS/S",
-            "BYTES/S",
-        ]);
-    }
-    words.push("AGE");
-    let mut all = vec![head(&words)];
-    all.extend(rows.iter().map(|row| cell(row, everywhere, wide)));
-    all
+pub(super) fn wide(rows: &[Row<'_>], everywhere: bool) -> Rows {
+    let more = [
+        "ALGORITHM",
+        "AFFINITY",
+        "POLICY",
+        "FLOWS",
+        "FLOWS/S",
+        "PACKETS/S",
+        "BYTES/S",
+    ];
+    let all = rows.iter().map(|row| wide_row(row, everywhere));
+    std::iter::once(words(everywhere, &more))
+        .chain(all)
+        .collect()
 }
 
-fn cell((service, rate): &Row<'_>, everywhere: bool, wide: bool) -> Vec<String> {
-    let mut row = Vec::new();
+fn words(everywhere: bool, more: &[&str]) -> Vec<String> {
+    let namespace: &[&str] = if everywhere { &["NAMESPACE"] } else { &[] };
+    let first = ["NAME", "TYPE", "CLUSTER-IP", "PORT(S)", "ENDPOINTS"];
+    head(&[namespace, &first, more, &["AGE"]].concat())
+}
+
+fn common(service: &Listed, everywhere: bool) -> Common {
+    let mut row = Vec::with_capacity(7);
     if everywhere {
         row.push(service.namespace.clone());
     }
-    row.push(service.name.clone());
-    row.push(service.service_type.clone());
-    row.push(addresses(service));
-    row.push(dash(&ports(&service.ports)));
-    row.push(format!(
-        "{}/{}",
-        service.endpoints_chosen, service.endpoints_listed
-    ));
-    if wide {
-        row.push(service.algorithm.clone());
-        row.push(match service.affinity_seconds {
+    row.extend([
+        service.name.clone(),
+        service.service_type.clone(),
+        dash(&service.cluster_ip),
+        dash(&service.ports),
+        format!("{}/{}", service.endpoints_chosen, service.endpoints_listed),
+    ]);
+    (row, age(service.age_seconds))
+}
+
+fn wide_row((service, rate): &Row<'_>, everywhere: bool) -> Vec<String> {
+    let (mut row, age) = common(&Listed::from(*service), everywhere);
+    let figure = |of: fn(&Traffic) -> u64| {
+        let rate = rate.as_ref().map(|rate| short(of(rate)));
+        rate.unwrap_or_else(|| "-".to_owned())
+    };
+    row.extend([
+        service.algorithm.clone(),
+        match service.affinity_seconds {
             0 => "-".to_owned(),
             seconds => format!("{seconds}s"),
-        });
-        row.push(service.internal_traffic_policy.clone());
-        row.push(short(service.traffic.flows));
-        let figure = |of: fn(&Traffic) -> u64| {
-            let rate = rate.as_ref().map(|rate| short(of(rate)));
-            rate.unwrap_or_else(|| "-".to_owned())
-        };
-        row.push(figure(|rate| rate.flows));
-        row.push(figure(Traffic::packets));
-        row.push(figure(Traffic::bytes));
-    }
-    row.push(age(service.age_seconds));
+        },
+        service.internal_traffic_policy.clone(),
+        short(service.traffic.flows),
+        figure(|rate| rate.flows),
+        figure(Traffic::packets),
+        figure(Traffic::bytes),
+        age,
+    ]);
     row
-}
-
-fn addresses(service: &Service) -> String {
-    if service.service_type == "ExternalName" {
-        return dash(&service.external_name);
-    }
-    let all: Vec<String> = service.cluster_ips.iter().map(IpAddr::to_string).collect();
-    if all.is_empty() {
-        "None".to_owned()
-    } else {
-        all.join(",")
-    }
-}
-
-fn ports(ports: &[Port]) -> String {
-    let all: Vec<String> = ports
-        .iter()
-        .map(|port| match port.node_port {
-            Some(node_port) => format!("{}:{node_port}/{}", port.port, port.protocol),
-            None => format!("{}/{}", port.port, port.protocol),
-        })
-        .collect();
-    all.join(",")
 }

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{affinity, allocations, endpoints, flows, interfaces, ipvs, services};
-use crate::view::{endpoints::Endpoints, services::Services};
+use super::{
+    super::table::aligned, affinity, allocations, endpoints, flows, interfaces, ipvs, services,
+};
+use crate::view::{endpoints::Endpoints, listing::Listed, services::Services};
 
 fn traffic(flows: u64, packets: u64) -> Value {
     json!({
@@ -63,19 +65,11 @@ fn two() -> Endpoints {
     serde_json::from_value(document).expect("a document")
 }
 
-fn rows(
-    all: &Services,
-) -> Vec<(
-    &crate::view::services::Service,
-    Option<crate::view::Traffic>,
-)> {
-    all.services.iter().map(|it| (it, None)).collect()
-}
-
 #[test]
 fn services_read_like_those_of_kubectl() {
+    let all: Vec<Listed> = all().services.iter().map(Listed::from).collect();
     assert_eq!(
-        services::table(&rows(&all()), true, false),
+        aligned(&services::narrow(&all, true)),
         "\
 NAMESPACE  NAME  TYPE          CLUSTER-IP                PORT(S)              ENDPOINTS  AGE
 default    web   NodePort      10.96.0.10,fd00:10:96::a  80:30080/TCP,53/UDP  1/2        4m5s
@@ -97,7 +91,7 @@ fn wide_adds_how_and_how_much() {
         reply_bytes: 3,
     };
     assert_eq!(
-        services::table(&[(web, Some(rate))], false, true),
+        aligned(&services::wide(&[(web, Some(rate))], false)),
         "\
 NAME  TYPE      CLUSTER-IP                PORT(S)              ENDPOINTS  ALGORITHM  AFFINITY  POLICY  FLOWS  FLOWS/S  PACKETS/S  BYTES/S  AGE
 web   NodePort  10.96.0.10,fd00:10:96::a  80:30080/TCP,53/UDP  1/2        maglev     60s       Local   12.3k  1        10.0k      2.0M     4m5s

@@ -89,6 +89,9 @@ impl Shown {
         if rows.len() <= 1 && !how.watch {
             return output::print_or_stop(&(how.nothing)());
         }
+        if !how.watch {
+            return output::print_or_stop(&aligned(&rows));
+        }
         let changed = news(&self.rows, &rows, how.fleeting);
         self.rows = rows;
         if changed.is_empty() {
