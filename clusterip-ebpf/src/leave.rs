@@ -59,7 +59,7 @@ pub(crate) fn send(skb: *mut __sk_buff, network: u32) -> i32 {
         }
         exit => exit,
     };
-    cip_way_depart(skb, network, REQUEST, exit)
+    cip_way_depart(skb, network, exit)
 }
 
 /// What may be a reply to a pod of this node: an action, or [`BESIDE`].
@@ -73,7 +73,7 @@ pub(crate) fn turn(skb: *mut __sk_buff, network: u32, is_v6: u32) -> i32 {
         action => action,
     };
     match action {
-        TRANSLATE => cip_way_depart(skb, network, REPLY, PEER),
+        TRANSLATE => cip_way_depart(skb, network, PEER),
         LOOK_UP => BESIDE,
         action => action,
     }
@@ -116,13 +116,13 @@ extern "C" fn cip_way_look_up(skb: *mut __sk_buff, side: u32) -> u32 {
 /// Does to a packet what was decided, and sends it on its way.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn cip_way_depart(skb: *mut __sk_buff, network: u32, side: u32, exit: u32) -> i32 {
+extern "C" fn cip_way_depart(skb: *mut __sk_buff, network: u32, exit: u32) -> i32 {
     let mut frame = TcFrame::at_network(skb, network);
     let Some(work) = work() else {
         return TC_ACT_SHOT;
     };
     let exit = Exit::of(exit);
-    let (verdict, device) = packet::depart(&mut frame, &KernelEnv, work, direction(side), exit);
+    let (verdict, device) = packet::depart(&mut frame, &KernelEnv, work, exit);
     let action = tc_action(&frame, verdict);
     if action != TC_ACT_UNSPEC || device == 0 {
         return action;

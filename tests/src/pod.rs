@@ -98,7 +98,14 @@ impl Pod {
             )?;
         }
         self.node.ip(&lines)?;
+        self.set_up()
+    }
 
+    /// Its device, addresses and routes: also those that it lost by being down.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn set_up(&self) -> Result<()> {
         let mut lines = format!("link set dev lo up\nlink set dev {DEVICE} up\n");
         for address in &self.addresses {
             let (gateway, option) = match address {
@@ -106,8 +113,14 @@ impl Pod {
                 IpAddr::V6(_) => (GATEWAY_V6, "nodad"),
             };
             let length = prefix(*address);
-            writeln!(lines, "addr add {address}/{length} dev {DEVICE} {option}")?;
-            writeln!(lines, "route add default via {gateway} dev {DEVICE} onlink")?;
+            writeln!(
+                lines,
+                "addr replace {address}/{length} dev {DEVICE} {option}"
+            )?;
+            writeln!(
+                lines,
+                "route replace default via {gateway} dev {DEVICE} onlink"
+            )?;
         }
         self.namespace.ip(&lines)
     }

@@ -114,6 +114,24 @@ pub struct Way {
     pub macs: Macs,
 }
 
+/// What a packet needs of its way when it departs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub(super) struct Onward {
+    /// What its Ethernet header will say.
+    pub(super) macs: Macs,
+    /// The device.
+    pub(super) device: u32,
+}
+
+impl Onward {
+    /// It has none.
+    pub(super) const NONE: Self = Self {
+        macs: Macs::NONE,
+        device: 0,
+    };
+}
+
 const _: () = assert!(size_of::<Way>() == 64, "one line of the cache");
 
 impl Way {

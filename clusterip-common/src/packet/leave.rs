@@ -6,7 +6,7 @@
 use super::{
     decide::{self, Action},
     env::{Env, FlowEntry as _},
-    exit::{Beyond, Exit, Found, Route, WAYS, Way},
+    exit::{Beyond, Exit, Found, Onward, Route, WAYS, Way},
     family::{Family, V4, V6},
     flow,
     frame::Frame,
@@ -78,7 +78,7 @@ fn ends(work: &Work, side: Direction) -> (Addr, Addr) {
 /// [`learn`]).
 #[inline(always)]
 #[must_use]
-pub fn exit<F: Frame, E: Env>(frame: &F, env: &E, work: &Work, side: Direction) -> Exit {
+pub fn exit<F: Frame, E: Env>(frame: &F, env: &E, work: &mut Work, side: Direction) -> Exit {
     let (source, target) = ends(work, side);
     if source.is(target) {
         // Its reply turns at the pod's own device, behind the stack (D13).
@@ -104,6 +104,11 @@ pub fn exit<F: Frame, E: Env>(frame: &F, env: &E, work: &Work, side: Direction) 
         fits::<V6, F>(frame, work, way.mtu)
     } else {
         fits::<V4, F>(frame, work, way.mtu)
+    };
+    // So that it is not looked for again when the packet departs.
+    work.onward = Onward {
+        macs: way.macs,
+        device: way.device,
     };
     fits.err().unwrap_or(way.exit)
 }
@@ -189,16 +194,10 @@ pub fn learn<E: Env>(env: &E, ask: &Ask, route: &Route) {
     env.set_way(place(ask.source, ask.target), &way);
 }
 
-/// Translates a packet and makes it ready to go on its way; the verdict, and the device that it leaves by, 0 if that
+/// Translates a packet and makes it ready to go on the way that [`exit`] found; the verdict, and the device that it leaves by, 0 if that
 /// is the stack's affair.
 #[inline(always)]
-pub fn depart<F: Frame, E: Env>(
-    frame: &mut F,
-    env: &E,
-    work: &Work,
-    side: Direction,
-    exit: Exit,
-) -> (Verdict, u32) {
+pub fn depart<F: Frame, E: Env>(frame: &mut F, env: &E, work: &Work, exit: Exit) -> (Verdict, u32) {
     let bytes = frame.len();
     let verdict = translate(frame, &work.translation);
     if !matches!(verdict, Verdict::Translated(_)) {
@@ -208,20 +207,19 @@ pub fn depart<F: Frame, E: Env>(
     if !exit.is_past_stack() {
         return (verdict, 0);
     }
-    let (source, target) = ends(work, side);
-    let prepared = env.way(place(source, target)).and_then(|way| {
+    let Onward { macs, device } = work.onward;
+    let mut prepare = || {
         if exit == Exit::Peer {
-            way.macs.write(frame)?;
+            macs.write(frame)?;
         }
         if work.packet.is_v6 {
-            take_hop::<V6, F>(frame)?;
+            take_hop::<V6, F>(frame)
         } else {
-            take_hop::<V4, F>(frame)?;
+            take_hop::<V4, F>(frame)
         }
-        Some(way.device)
-    });
-    match prepared {
-        Some(device) => (verdict, device),
+    };
+    match prepare() {
+        Some(()) => (verdict, device),
         None => (Verdict::Drop(Outcome::Truncated), 0),
     }
 }
@@ -267,6 +265,7 @@ pub fn turn<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut Wo
     let Work {
         packet,
         translation,
+        ..
     } = work;
     let mut decision = decide::reply_of(env, packet, (table, &entry, &flow), || frame.len());
     // At once: who calls this goes on to [`depart`], and would have to know of a step between.

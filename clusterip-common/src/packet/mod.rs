@@ -88,7 +88,7 @@ fn flow_of<F: Frame, E: Env>(
         Next::Choose { replaces } => begin(frame, env, work, replaces),
         Next::Turn => match turn_back(frame, env, seen.0, work) {
             Next::Beside => return go_beside(frame, env, seen, work),
-            Next::Translate => return depart(frame, env, work, Direction::REPLY, Exit::Peer).0,
+            Next::Translate => return depart(frame, env, work, Exit::Peer).0,
             next => next,
         },
         Next::Beside => return go_beside(frame, env, seen, work),
@@ -106,7 +106,7 @@ fn flow_of<F: Frame, E: Env>(
                 Exit::Unknown => look_up(frame, env, work, Direction::REQUEST),
                 exit => exit,
             };
-            depart(frame, env, work, Direction::REQUEST, exit).0
+            depart(frame, env, work, exit).0
         }
         next => carry_out(frame, env, next, work),
     }
@@ -136,7 +136,7 @@ fn turn_back<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut W
 
 /// The way of a packet, anew.
 #[inline(always)]
-fn look_up<F: Frame, E: Env>(frame: &F, env: &E, work: &Work, side: Direction) -> Exit {
+fn look_up<F: Frame, E: Env>(frame: &F, env: &E, work: &mut Work, side: Direction) -> Exit {
     let ask = ask(env, work, side);
     learn(env, &ask, &env.route(&ask));
     exit(frame, env, work, side)

@@ -4,6 +4,7 @@
 use super::{
     decide::{self, Action, Decision},
     env::Env,
+    exit::Onward,
     family::{Family, V4, V6},
     flow, fragment,
     frame::Frame,
@@ -27,6 +28,8 @@ pub struct Work {
     pub(super) packet: Packet,
     /// What is to be done to it, once that is decided.
     pub translation: Translation,
+    /// How it leaves past the stack, where it does.
+    pub(super) onward: Onward,
 }
 
 impl Work {
@@ -34,6 +37,7 @@ impl Work {
     pub const NONE: Self = Self {
         packet: Packet::NONE,
         translation: Translation::NONE,
+        onward: Onward::NONE,
     };
 }
 
@@ -88,6 +92,7 @@ pub fn flow_from_pod<F: Frame, E: Env>(
     let Work {
         packet,
         translation,
+        ..
     } = work;
     let decision = decide::request(env, packet, || frame.len());
     match decision.action {
@@ -151,6 +156,7 @@ pub fn open<F: Frame, E: Env>(
     let Work {
         packet,
         translation,
+        ..
     } = work;
     let decision = decide::begin(env, packet, replaces, chosen, || frame.len());
     settle(
@@ -184,6 +190,7 @@ pub fn beside<F: Frame, E: Env>(
     let Work {
         packet,
         translation,
+        ..
     } = work;
     let decision = if is_hairpin {
         decide::back_to_itself(env, packet)
@@ -238,6 +245,7 @@ pub fn flow_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: 
     let Work {
         packet,
         translation,
+        ..
     } = work;
     let decision = decide::reply(env, packet, || frame.len());
     settle(

@@ -33,6 +33,7 @@ mod names;
 mod operations;
 mod outside;
 mod packets;
+mod past_stack;
 mod probes;
 mod redirect;
 mod refusals;

@@ -17,12 +17,12 @@ use clusterip_tests::{
 
 use crate::{changes::under_traffic, mtu};
 
-const REDIRECT: [&str; 4] = ["--node-name", NODE, "--forwarding", "redirect"];
+pub(crate) const REDIRECT: [&str; 4] = ["--node-name", NODE, "--forwarding", "redirect"];
 /// How long one answer is waited for where one may be lost.
 const SOON: Duration = Duration::from_millis(200);
 
 /// Packets that went each way so far.
-fn went(lab: &Lab, way: &str) -> Result<u64> {
+pub(crate) fn went(lab: &Lab, way: &str) -> Result<u64> {
     let agent = lab.agent.as_ref().context("the agent runs")?;
     Ok(agent.metrics()?.forwarded(way))
 }
