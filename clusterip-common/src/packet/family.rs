@@ -25,8 +25,11 @@ pub(super) trait Family {
     type Header: Wire;
     /// As it stands in the Ethernet header.
     const ETHER_TYPE: u16;
-    /// Bytes from the IP header on that hold every header we read.
-    const HEADERS: usize;
+    /// Bytes from the IP header on that hold every header we read of a packet without options or extensions. No more: what the
+    /// stack sends has its data behind them, in pages of their own, and pulling some of that is a copy for each packet.
+    const HEADERS: usize = Self::HEADER + TCP_HEADER;
+    /// The same of one that an ICMP error quotes: with options, without extensions.
+    const QUOTED: usize;
     /// Whether this is `V6`.
     const IS_V6: bool;
 
@@ -108,7 +111,7 @@ const OFFSET: u16 = 0x1fff;
 impl Family for V4 {
     type Header = Ipv4Hdr;
     const ETHER_TYPE: u16 = EtherType::Ipv4 as u16;
-    const HEADERS: usize = 60 + TCP_HEADER;
+    const QUOTED: usize = 60 + TCP_HEADER;
     const IS_V6: bool = false;
 
     #[inline(always)]
@@ -142,8 +145,8 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn has_extensions(_: &Ipv4Hdr) -> bool {
-        false
+    fn has_extensions(ip: &Ipv4Hdr) -> bool {
+        ip.vihl & 0xf > 5
     }
 
     #[inline(always)]
@@ -284,7 +287,7 @@ const FARTHEST: usize = 0xfff;
 impl Family for V6 {
     type Header = Ipv6Hdr;
     const ETHER_TYPE: u16 = EtherType::Ipv6 as u16;
-    const HEADERS: usize = Ipv6Hdr::LEN + TCP_HEADER;
+    const QUOTED: usize = Ipv6Hdr::LEN + TCP_HEADER;
     const IS_V6: bool = true;
 
     #[inline(always)]

@@ -184,7 +184,7 @@ fn error<A: Family, F: Frame, E: Env>(
     side: Direction,
 ) -> Option<Verdict> {
     let inner = icmp + HEADER;
-    frame.pull(inner + A::HEADERS);
+    frame.pull(inner + A::QUOTED);
     let ip = frame.at::<A::Header>(inner)?;
     let (protocol, header) = A::quoted(ip);
     let (source, destination) = (A::source(ip), A::destination(ip));
@@ -304,7 +304,7 @@ fn to_itself<A: Family, F: Frame>(frame: &mut F, icmp: usize) -> Option<Verdict>
         return None;
     }
     let inner = icmp + HEADER;
-    frame.pull(inner + A::HEADERS);
+    frame.pull(inner + A::QUOTED);
     let outer = frame.at::<A::Header>(frame.network())?;
     let (pod, hidden) = (A::source(outer), A::destination(outer));
     let ip = frame.at::<A::Header>(inner)?;

@@ -8,7 +8,7 @@ use super::{
     parse::Ports,
     request,
     verdict::Verdict,
-    way::Work,
+    way::{Work, headers},
 };
 use crate::abi::{EventHook, Outcome, Scope};
 
@@ -76,9 +76,8 @@ pub fn admit<F: Frame, E: Env>(
 
 #[inline(always)]
 fn admit_of<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Origin, Verdict> {
-    let network = frame.network();
-    frame.pull(network + A::HEADERS);
-    let Some(ip) = frame.at::<A::Header>(network) else {
+    headers::<A, F>(frame).ok_or(Verdict::Pass(Outcome::Truncated))?;
+    let Some(ip) = frame.at::<A::Header>(frame.network()) else {
         return Err(Verdict::Pass(Outcome::Truncated));
     };
     let is_cluster = A::is_for_service(ip, env.settings());

@@ -392,22 +392,28 @@ fn may_be_hidden<E: Env>(env: &E, destination: Addr, port: Be16) -> bool {
     is_served && env.is_endpoint(destination, port)
 }
 
-/// Bytes that are pulled where a header has extensions.
+/// Bytes that are pulled where a header has options or extensions.
 const EXTENDED: usize = 512;
 
+/// The IP header, with all that is read behind it.
 #[inline(always)]
-pub(super) fn header<A: Family, F: Frame>(frame: &mut F) -> Result<&A::Header, Verdict> {
-    let truncated = Verdict::Pass(Outcome::Truncated);
+pub(super) fn headers<A: Family, F: Frame>(frame: &mut F) -> Option<&A::Header> {
     let network = frame.network();
     frame.pull(network + A::HEADERS);
-    let ip = frame.at::<A::Header>(network).ok_or(truncated)?;
+    if A::has_extensions(frame.at::<A::Header>(network)?) {
+        frame.pull(EXTENDED);
+    }
+    frame.at::<A::Header>(network)
+}
+
+/// The same of a packet that is not to be taken for another one.
+#[inline(always)]
+pub(super) fn header<A: Family, F: Frame>(frame: &mut F) -> Result<&A::Header, Verdict> {
+    let ip = headers::<A, F>(frame).ok_or(Verdict::Pass(Outcome::Truncated))?;
     if A::has_mapped_address(ip) {
         return Err(Verdict::Drop(Outcome::MappedAddress));
     }
-    if A::has_extensions(ip) {
-        frame.pull(EXTENDED);
-    }
-    frame.at::<A::Header>(network).ok_or(truncated)
+    Ok(ip)
 }
 
 /// What a decision comes to.
