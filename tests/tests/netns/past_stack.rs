@@ -61,7 +61,7 @@ fn d7_d10_a_backend_behind_a_narrow_device_gets_what_fits_and_its_client_is_told
             "{to}: what is too long takes the stack"
         );
         ensure!(
-            went(&lab, "peer")? > straight + 100,
+            went(&lab, "peer")? > straight + 10,
             "{to}: the rest goes straight on"
         );
         let known = known_mtu(lab.client.namespace(), to.ip())?;
@@ -84,7 +84,7 @@ fn d7_d10_a_client_behind_a_narrow_device_gets_what_fits_and_its_backend_is_told
             "{to}: what is too long takes the stack"
         );
         ensure!(
-            went(&lab, "peer")? > straight + 100,
+            went(&lab, "peer")? > straight + 10,
             "{to}: the rest goes straight on"
         );
         let known = known_mtu(backend.namespace(), *client)?;
