@@ -18,6 +18,8 @@ use super::{
 
 /// `BPF_MAP_LOOKUP_BATCH`, since Linux 5.6.
 pub(super) const LOOKUP_BATCH: libc::c_long = 24;
+/// `BPF_MAP_UPDATE_BATCH`, of as old a kernel.
+const UPDATE_BATCH: libc::c_long = 26;
 /// Entries of one call. The kernel gives whole buckets of a hash: more than any of them has.
 pub(super) const CHUNK: usize = 4096;
 /// Bytes of a buffer for the values of many CPUs: a machine may have hundreds of them.
@@ -81,6 +83,46 @@ impl<K: Pod, V: Pod> Whole<K, V> {
             }
             ControlFlow::Continue(())
         })
+    }
+}
+
+/// An entry that was not written; those before it were.
+pub(super) struct Unwritten<K> {
+    pub(super) key: Option<K>,
+    pub(super) source: io::Error,
+}
+
+impl<K: Pod, V: Pod> Whole<K, V> {
+    /// Writes entries in their order, some thousand with one call.
+    pub(super) fn write(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<(), Unwritten<K>> {
+        let mut entries = entries.into_iter();
+        loop {
+            let (keys, values): (Vec<K>, Vec<V>) = entries.by_ref().take(CHUNK).unzip();
+            if keys.is_empty() {
+                return Ok(());
+            }
+            let failed = |written: usize, source| Unwritten {
+                key: keys.get(written).copied(),
+                source,
+            };
+            let count = |error| failed(0, error);
+            let mut batch = Batch {
+                from: 0,
+                to: 0,
+                keys: keys.as_ptr() as u64,
+                values: values.as_ptr() as u64,
+                count: u32::try_from(keys.len())
+                    .map_err(io::Error::other)
+                    .map_err(count)?,
+                map: raw(self.map.as_raw_fd()).map_err(count)?,
+                entry_flags: 0,
+                flags: 0,
+            };
+            bpf(UPDATE_BATCH, &mut batch).map_err(|error| failed(batch.count as usize, error))?;
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The kernel's maps as a dataplane.
 
-use std::{collections::BTreeMap, fmt::Display, ops::Range};
+use std::{collections::BTreeMap, fmt::Display, iter::once, mem::discriminant, ops::Range};
 
 use aya::{
     Pod,
@@ -9,14 +9,15 @@ use aya::{
 use clusterip_common::{
     abi::{
         Backend, BackendId, BackendState, Counters, Inside, InsideKey, NodePlace, Service,
-        ServiceId, ServiceKey, SlotIndex, Sources, SourcesKey, maps,
+        ServiceId, ServiceKey, SlotIndex, Sources, SourcesKey,
+        maps::{self, Shape},
     },
     wire::{Addr, Be16},
 };
 
 use super::{
     Dataplane, DataplaneError,
-    batch::Whole,
+    batch::{Unwritten, Whole},
     endpoints::{Destinations, Endpoints, place_of},
     load::{Data, LoadError, Loaded},
     raw::Raw,
@@ -36,8 +37,6 @@ type Caller = [[u8; 4]; 5];
 /// The maps that the agent writes.
 pub struct Bpf {
     services: HashMap<Data, Raw<ServiceKey>, Raw<Service>>,
-    slots: Array<Data, u32>,
-    backends: Array<Data, Raw<Backend>>,
     inside: LpmTrie<Data, [u8; 16], Raw<Inside>>,
     sources: LpmTrie<Data, Caller, Raw<Sources>>,
     node: Array<Data, Raw<Addr>>,
@@ -53,7 +52,7 @@ pub struct Bpf {
     whole: Wholes,
 }
 
-/// The maps that are read as a whole.
+/// The maps that are read as a whole, and written many entries at a time.
 struct Wholes {
     services: Whole<Raw<ServiceKey>, Raw<Service>>,
     slots: Whole<u32, u32>,
@@ -75,8 +74,6 @@ impl Bpf {
         };
         Ok(Self {
             services: loaded.map(&maps::SERVICES)?,
-            slots: loaded.map(&maps::SLOTS)?,
-            backends: loaded.map(&maps::BACKENDS)?,
             inside: loaded.map(&maps::INSIDE)?,
             sources: loaded.map(&maps::SOURCES)?,
             node: loaded.map(&maps::NODE)?,
@@ -201,7 +198,9 @@ impl Dataplane for Bpf {
         if self.endpoints.is_none() && !ops.is_empty() {
             self.dump()?;
         }
-        ops.iter().try_for_each(|op| self.carry_out(*op))
+        // Their order is that of their kinds, so that the first programming is a few runs of thousands.
+        let mut runs = ops.chunk_by(|a, b| discriminant(a) == discriminant(b));
+        runs.try_for_each(|run| self.carry_out(run))
     }
 }
 
@@ -222,53 +221,94 @@ impl Bpf {
             inherited
         });
         endpoints.renew(tables, &self.destinations);
-        for (wanted, present) in endpoints.words().zip(present) {
-            if wanted != present {
-                let (index, word) = wanted;
-                set(&mut self.endpoint_words, maps::ENDPOINTS.name, index, word)?;
-            }
-        }
+        let words = endpoints.words().zip(present);
+        let changed = words.filter(|(wanted, present)| wanted != present);
+        self.put_words(changed.map(|(wanted, _)| wanted))?;
         self.endpoints = Some(endpoints);
         Ok(())
     }
 
-    /// Writes a backend, and before it the bit of its endpoint.
-    fn put_backend(
+    fn put_words(&self, words: impl IntoIterator<Item = (u32, u64)>) -> Result<(), DataplaneError> {
+        put(
+            &self.whole.endpoint_words,
+            &maps::ENDPOINTS,
+            words,
+            |index| index.to_string(),
+        )
+    }
+
+    /// Writes backends, and before them the bits of their endpoints.
+    fn put_backends(
         &mut self,
-        BackendId(id): BackendId,
-        backend: Backend,
+        backends: impl Iterator<Item = (BackendId, Backend)> + Clone,
     ) -> Result<(), DataplaneError> {
         // If a write fails, the next reading finds out which bits there should be.
         let mut endpoints = self
             .endpoints
             .take()
             .unwrap_or_else(|| Endpoints::of(&Tables::default()));
-        if let Some((index, word)) = endpoints.add(&backend) {
-            set(&mut self.endpoint_words, maps::ENDPOINTS.name, index, word)?;
-        }
-        set(&mut self.backends, maps::BACKENDS.name, id, Raw(backend))?;
+        let places = backends.clone();
+        self.put_words(places.filter_map(|(_, backend)| endpoints.add(&backend)))?;
+        let entries = backends.map(|(BackendId(id), backend)| (id, Raw(backend)));
+        let map = &self.whole.backends;
+        put(map, &maps::BACKENDS, entries, |id| id.to_string())?;
         self.endpoints = Some(endpoints);
         Ok(())
     }
 
-    /// Writes a frontend; before one towards the outside the bits by which packets to it are known.
-    fn put_service(&mut self, key: ServiceKey, head: Service) -> Result<(), DataplaneError> {
+    fn put_slots(
+        &self,
+        slots: impl Iterator<Item = (SlotIndex, BackendId)>,
+    ) -> Result<(), DataplaneError> {
+        let entries = slots.map(|(SlotIndex(slot), BackendId(id))| (slot, id));
+        put(&self.whole.slots, &maps::SLOTS, entries, |slot| {
+            slot.to_string()
+        })
+    }
+
+    /// Writes frontends; before those towards the outside the bits by which packets to them are known.
+    fn put_services(
+        &mut self,
+        services: impl Iterator<Item = (ServiceKey, Service)> + Clone,
+    ) -> Result<(), DataplaneError> {
         if let Some(mut endpoints) = self.endpoints.take() {
-            for (index, word) in endpoints.add_frontend(&key) {
-                set(&mut self.endpoint_words, maps::ENDPOINTS.name, index, word)?;
-            }
+            let keys = services.clone();
+            self.put_words(keys.flat_map(|(key, _)| endpoints.add_frontend(&key)))?;
             self.endpoints = Some(endpoints);
         }
-        self.services
-            .insert(Raw(key), Raw(head), 0)
-            .map_err(|error| write_error(maps::SERVICES.name, "update", key, error))
+        let entries = services.map(|(key, head)| (Raw(key), Raw(head)));
+        let map = &self.whole.services;
+        put(map, &maps::SERVICES, entries, |Raw(key)| key.to_string())
     }
 
     fn remove(&mut self, key: ServiceKey) -> Result<(), DataplaneError> {
         removed(self.services.remove(&Raw(key)), maps::SERVICES.name, key)
     }
 
-    fn carry_out(&mut self, op: Op) -> Result<(), DataplaneError> {
+    /// Operations of one kind.
+    fn carry_out(&mut self, run: &[Op]) -> Result<(), DataplaneError> {
+        let all = run.iter();
+        match run {
+            [Op::PutBackend(..) | Op::FreeBackend(..), ..] => {
+                self.put_backends(all.filter_map(|op| match *op {
+                    Op::PutBackend(id, backend) => Some((id, backend)),
+                    Op::FreeBackend(id, generation) => Some((id, free_backend(generation))),
+                    _ => None,
+                }))
+            }
+            [Op::PutSlot(..), ..] => self.put_slots(all.filter_map(|op| match *op {
+                Op::PutSlot(slot, id) => Some((slot, id)),
+                _ => None,
+            })),
+            [Op::PutService(..), ..] => self.put_services(all.filter_map(|op| match *op {
+                Op::PutService(key, head) => Some((key, head)),
+                _ => None,
+            })),
+            _ => run.iter().try_for_each(|op| self.carry_out_one(*op)),
+        }
+    }
+
+    fn carry_out_one(&mut self, op: Op) -> Result<(), DataplaneError> {
         match op {
             Op::ClearService(ServiceId(id)) => {
                 self.clear(id, maps::SERVICE_COUNTERS.name)?;
@@ -278,14 +318,14 @@ impl Bpf {
                 self.clear(id, maps::BACKEND_COUNTERS.name)?;
                 set(&mut self.live_flows, maps::LIVE_FLOWS.name, id, 0)
             }
-            Op::PutBackend(id, backend) => self.put_backend(id, backend),
-            Op::PutSlot(SlotIndex(slot), BackendId(id)) => {
-                set(&mut self.slots, maps::SLOTS.name, slot, id)
+            Op::PutBackend(id, backend) => self.put_backends(once((id, backend))),
+            Op::FreeBackend(id, generation) => {
+                self.put_backends(once((id, free_backend(generation))))
             }
-            Op::PutService(key, service) => self.put_service(key, service),
+            Op::PutSlot(slot, id) => self.put_slots(once((slot, id))),
+            Op::PutService(key, head) => self.put_services(once((key, head))),
             Op::RemoveService(key) => self.remove(key),
             Op::RemoveAddress(address) => self.remove(ServiceKey::address(address)),
-            Op::FreeBackend(id, generation) => self.put_backend(id, free_backend(generation)),
             Op::PutInside(range, whose) => self
                 .inside
                 .insert(&trie_key(range), Raw(whose), 0)
@@ -355,6 +395,19 @@ fn used(services: &BTreeMap<ServiceKey, Service>) -> Range<u32> {
         .map(|head| head.first_slot.0..head.first_slot.0.saturating_add(head.slot_count))
         .reduce(|all, run| all.start.min(run.start)..all.end.max(run.end))
         .unwrap_or_default()
+}
+
+/// Writes entries in their order; `text` is a key for people.
+fn put<K: Pod, V: Pod>(
+    map: &Whole<K, V>,
+    shape: &Shape,
+    entries: impl IntoIterator<Item = (K, V)>,
+    text: impl Fn(K) -> String,
+) -> Result<(), DataplaneError> {
+    map.write(entries).map_err(|Unwritten { key, source }| {
+        let entry = key.map_or_else(|| "unknown".to_owned(), text);
+        write_error(shape.name, "update", entry, source)
+    })
 }
 
 fn set<V: Pod>(

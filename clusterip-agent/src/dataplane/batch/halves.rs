@@ -50,7 +50,7 @@ where
         thread::scope(|scope| {
             let reader = thread::Builder::new()
                 .name("second-half".to_owned())
-                .spawn_scoped(scope, || self.hand_over(middle, blank, sender))?;
+                .spawn_scoped(scope, move || self.hand_over(middle, blank, &sender))?;
             let first = self.first_half(middle, blank, &mut second, &mut each);
             while first.is_ok() && second.wait(&mut each) {}
             // It ends if it still has something for us.
@@ -65,7 +65,7 @@ where
         &self,
         from: u32,
         blank: (K, V),
-        taker: SyncSender<Found<K, V>>,
+        taker: &SyncSender<Found<K, V>>,
     ) -> io::Result<()> {
         let (mut keys, mut values) = (vec![blank.0; CHUNK], vec![blank.1; CHUNK]);
         let buffers = Buffers {
@@ -129,7 +129,9 @@ impl<K: Copy + Eq + Hash, V> Second<K, V> {
         if self.first.is_none() {
             self.first = Some(batch.iter().map(|(key, _)| *key).collect());
         }
-        batch.iter().for_each(|(key, value)| each(key, value));
+        for (key, value) in batch {
+            each(key, value);
+        }
     }
 
     /// What is there already.
