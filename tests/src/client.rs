@@ -202,17 +202,35 @@ impl Response {
             .header("content-length")
             .and_then(|value| value.parse().ok());
         let mut body = Vec::new();
-        match length {
-            Some(length) => {
-                body.resize(length, 0);
-                stream.read_exact(&mut body)?;
-            }
-            None => {
-                stream.read_to_end(&mut body)?;
-            }
+        if response.header("transfer-encoding") == Some("chunked") {
+            read_chunks(stream, &mut body)?;
+        } else if let Some(length) = length {
+            body.resize(length, 0);
+            stream.read_exact(&mut body)?;
+        } else {
+            stream.read_to_end(&mut body)?;
         }
         response.body = String::from_utf8(body).map_err(|error| bad(error.to_string()))?;
         Ok(response)
+    }
+}
+
+/// A body in parts, each behind its length.
+fn read_chunks(stream: &mut BufReader<TcpStream>, body: &mut Vec<u8>) -> io::Result<()> {
+    loop {
+        let line = read_line(stream)?;
+        let length = usize::from_str_radix(line.trim(), 16);
+        let length = length.map_err(|error| bad(format!("chunk {line:?}: {error}")))?;
+        let before = body.len();
+        body.resize(before + length, 0);
+        stream.read_exact(body.get_mut(before..).unwrap_or_default())?;
+        let end = read_line(stream)?;
+        if !end.is_empty() {
+            return Err(bad(format!("{end:?} behind a chunk")));
+        }
+        if length == 0 {
+            return Ok(());
+        }
     }
 }
 

@@ -1,10 +1,6 @@
 //! `clusterip run`: the node agent put together.
 
-use std::{
-    net::IpAddr,
-    path::PathBuf,
-    sync::{Arc, atomic::AtomicUsize},
-};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use clusterip_common::abi::{Range, Settings, maps};
@@ -130,7 +126,6 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         exits,
         per_backend: config.metrics_per_backend,
         facts: super::version::facts(),
-        last_size: AtomicUsize::default(),
     };
     let told = (&source, names.told);
     answer(&config, &health, figures, &measures, &results, told).await?;

@@ -2,11 +2,9 @@
 
 use std::{
     collections::BTreeSet,
-    fmt, iter,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    fmt::{self, Display},
+    iter,
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +16,7 @@ use tokio::sync::watch;
 
 use super::{
     catalog,
-    text::{Family, Metric, Page, labels},
+    text::{Family, Metric, Page, labels, write_labels},
 };
 use crate::{
     attachments::{Attachment, Attachments},
@@ -36,8 +34,6 @@ use crate::{
 
 /// How old a count of the flow tables may be. To make one is to read all of them, and systems ask every 15 s or so.
 const COUNTED: Duration = Duration::from_secs(10);
-/// Bytes for what comes after this program's own, and for what comes new.
-const ROOM: usize = 64 << 10;
 
 /// Where the figures come from.
 pub struct Figures {
@@ -59,8 +55,6 @@ pub struct Figures {
     pub per_backend: bool,
     /// Versions.
     pub facts: AgentFacts,
-    /// Bytes that the last page took.
-    pub last_size: AtomicUsize,
 }
 
 impl fmt::Debug for Figures {
@@ -85,22 +79,21 @@ impl<'a> Balancer<'a> {
             policy,
             ..
         } = placement;
-        let mut known = vec![
-            ("service", name.to_string()),
-            ("port", port_name.to_string()),
-            ("protocol", protocol.to_string()),
-            ("family", family.to_string()),
+        let known: [(&str, &dyn Display); 5] = [
+            ("service", name),
+            ("port", port_name),
+            ("protocol", protocol),
+            ("family", family),
+            ("policy", &"Local"),
         ];
         // Else the two views of a port would be one series.
         let is_other = |it: &Placement| {
             it.policy != *policy
                 && (&it.port_name, it.protocol, it.family) == (port_name, *protocol, *family)
         };
-        if *policy == TrafficPolicy::Local && all.iter().any(is_other) {
-            known.push(("policy", "Local".to_owned()));
-        }
-        let known: Vec<(&str, &str)> = known.iter().map(|(name, it)| (*name, &**it)).collect();
-        let labels = labels(&known);
+        let has_policy = *policy == TrafficPolicy::Local && all.iter().any(is_other);
+        let count = if has_policy { 5 } else { 4 };
+        let labels = labels(known.get(..count).unwrap_or(&known));
         Self {
             name,
             placement,
@@ -124,9 +117,8 @@ impl<'a> Row<'a> {
 }
 
 impl Figures {
-    /// All series of this program's own, as text. Reads the kernel's maps: not for the runtime's threads.
-    pub(super) fn page(&self) -> String {
-        let mut page = Page::with_room(self.last_size.load(Ordering::Relaxed));
+    /// All series of this program's own. Reads the kernel's maps: not for the runtime's threads.
+    pub(super) fn write(&self, page: &mut Page) {
         // A clone costs nothing; a borrow would hold up the reconciler while the kernel is read.
         let published = self.published.borrow().clone();
         let services = &published.index.services;
@@ -144,18 +136,15 @@ impl Figures {
                 None
             }
         };
-        self.build(&mut page);
-        frontends(&mut page, &balancers);
-        endpoints(&mut page, &published, &balancers);
-        self.traffic(&mut page, &published, &balancers, count.as_deref());
-        self.outcomes(&mut page);
-        self.exits(&mut page);
-        self.maps(&mut page, &published, count.as_deref());
-        self.devices(&mut page);
-        state(&mut page, &published);
-        let text = page.into_text();
-        self.last_size.store(text.len() + ROOM, Ordering::Relaxed);
-        text
+        self.build(page);
+        frontends(page, &balancers);
+        endpoints(page, &published, &balancers);
+        self.traffic(page, &published, &balancers, count.as_deref());
+        self.outcomes(page);
+        self.exits(page);
+        self.maps(page, &published, count.as_deref());
+        self.devices(page);
+        state(page, &published);
     }
 
     fn build(&self, page: &mut Page) {
@@ -166,8 +155,8 @@ impl Figures {
             ..
         } = &self.facts;
         let of = [
-            ("version", version.as_str()),
-            ("abi", &abi.to_string()),
+            ("version", version as &dyn Display),
+            ("abi", abi),
             ("kernel", kernel),
         ];
         page.family(&catalog::BUILD).add([&*labels(&of)], 1_u64);
@@ -194,11 +183,7 @@ impl Figures {
         if !self.per_backend {
             return;
         }
-        let names: Vec<String> = balancers
-            .iter()
-            .flat_map(|it| &it.placement.backends)
-            .map(|(_, backend)| labels(&[("backend", &backend.to_string())]))
-            .collect();
+        let names = Names::of(balancers);
         let rows = of_backends(balancers, &names, &swept, count);
         let [flows, active, packets, bytes] = [
             &catalog::BACKEND_FLOWS,
@@ -213,7 +198,7 @@ impl Figures {
         let mut all: Vec<(String, Traffic)> = Vec::new();
         for outcome in Outcome::ALL {
             match self.counters.outcome(*outcome) {
-                Ok(traffic) => all.push((labels(&[("outcome", outcome.name())]), traffic)),
+                Ok(traffic) => all.push((labels(&[("outcome", &outcome.name())]), traffic)),
                 Err(error) => log::warn!(error:err; "an outcome is left out"),
             }
         }
@@ -232,7 +217,7 @@ impl Figures {
         if let Some(exits) = &self.exits {
             for exit in Exit::ALL {
                 match exits.of(*exit) {
-                    Ok(traffic) => all.push((labels(&[("way", exit.name())]), traffic)),
+                    Ok(traffic) => all.push((labels(&[("way", &exit.name())]), traffic)),
                     Err(error) => log::warn!(error:err; "a way is left out"),
                 }
             }
@@ -248,7 +233,7 @@ impl Figures {
     }
 
     fn maps(&self, page: &mut Page, published: &Published, count: Option<&Count>) {
-        let of = |map: &str| labels(&[("map", map)]);
+        let of = |map: &str| labels(&[("map", &map)]);
         let mut family = page.family(&catalog::MAP_CAPACITY);
         for (map, entries) in &self.capacity {
             family.add([&*of(map)], *entries);
@@ -278,10 +263,10 @@ impl Figures {
                 at_driver,
             } = attachment;
             let of = [
-                ("interface", &*device.name),
-                ("role", &device.role.to_string()),
-                ("mode", &mode.to_string()),
-                ("driver", if *at_driver { "xdp" } else { "" }),
+                ("interface", &device.name as &dyn Display),
+                ("role", &device.role),
+                ("mode", mode),
+                ("driver", if *at_driver { &"xdp" } else { &"" }),
             ];
             family.add([&*labels(&of)], 1_u64);
         }
@@ -318,10 +303,37 @@ fn of_services<'a>(
     balancers.iter().filter_map(row).collect()
 }
 
+/// Labels of backends, in the order of their balancers: one text, because some ten thousand are made for each scrape.
+struct Names {
+    text: String,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+}
+
+impl Names {
+    fn of(balancers: &[Balancer<'_>]) -> Self {
+        let mut names = Self {
+            text: String::new(),
+            ends: Vec::new(),
+        };
+        for (_, backend) in balancers.iter().flat_map(|it| &it.placement.backends) {
+            write_labels(&mut names.text, &[("backend", backend)]);
+            names.ends.push(names.text.len());
+        }
+        names
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        let starts = iter::once(0).chain(self.ends.iter().copied());
+        let each = starts.zip(&self.ends);
+        each.filter_map(|(start, end)| self.text.get(start..*end))
+    }
+}
+
 /// `names` are labels of the backends, in the order of their balancers.
 fn of_backends<'a>(
     balancers: &'a [Balancer<'_>],
-    names: &'a [String],
+    names: &'a Names,
     swept: &Swept<'_>,
     count: Option<&Count>,
 ) -> Vec<Row<'a>> {
@@ -329,7 +341,7 @@ fn of_backends<'a>(
         let ids = balancer.placement.backends.iter().map(|(id, _)| *id);
         ids.map(move |id| (&balancer.labels, id))
     });
-    let row = |((labels, id), name): ((&'a String, _), &'a String)| match swept.backend(id) {
+    let row = |((labels, id), name): ((&'a String, _), &'a str)| match swept.backend(id) {
         Ok(counters) => Some(Row {
             service: labels,
             backend: Some(name),
@@ -341,7 +353,7 @@ fn of_backends<'a>(
             None
         }
     };
-    all.zip(names).filter_map(row).collect()
+    all.zip(names.iter()).filter_map(row).collect()
 }
 
 /// Flows, active flows, packets and bytes.
@@ -378,8 +390,8 @@ fn frontends(page: &mut Page, balancers: &[Balancer<'_>]) {
     for balancer in balancers {
         for (address, port) in balancer.placement.called() {
             let of = [
-                ("address", &*address.to_string()),
-                ("service_port", &port.get().to_string()),
+                ("address", &address as &dyn Display),
+                ("service_port", &port.get()),
             ];
             family.add([&*balancer.labels, &labels(&of)], 1_u64);
         }
@@ -388,11 +400,17 @@ fn frontends(page: &mut Page, balancers: &[Balancer<'_>]) {
 
 fn endpoints(page: &mut Page, published: &Published, balancers: &[Balancer<'_>]) {
     let mut family = page.family(&catalog::ENDPOINTS);
+    // Both are by name.
+    let mut services = published.snapshot.services.iter().peekable();
     for balancer in balancers {
-        let service = published.snapshot.services.get(balancer.name);
-        let services = service.into_iter();
-        let mut ports =
-            services.flat_map(|service| service.balancers.iter().chain(&service.external));
+        while services
+            .next_if(|(name, _)| *name < balancer.name)
+            .is_some()
+        {}
+        let service = services.peek().filter(|(name, _)| *name == balancer.name);
+        let mut ports = service
+            .into_iter()
+            .flat_map(|(_, service)| service.balancers.iter().chain(&service.external));
         let Placement {
             port_name,
             protocol,

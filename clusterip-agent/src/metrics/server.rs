@@ -1,24 +1,24 @@
 //! `/metrics`, and how an HTTP endpoint is served.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
     body::Body,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::header::CONTENT_TYPE,
     response::{IntoResponse, Response},
     routing::get,
 };
-use bytes::Bytes;
+use futures::stream::poll_fn;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, watch},
+    sync::{Semaphore, mpsc::unbounded_channel, watch},
     task::spawn_blocking,
 };
 
-use super::{Figures, kube_proxy::NoLocalEndpoints};
+use super::{Figures, kube_proxy::NoLocalEndpoints, text::Page};
 use crate::{
     dns::metrics::Names,
     health::Answers,
@@ -56,7 +56,7 @@ struct Told {
     figures: Figures,
     registry: Registry,
     /// One scrape at a time: a second one at once would take a second processor, for the same figures.
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
 }
 
 /// `/metrics`: the figures of this program and those of a registry. And `/healthz`, which is kube-proxy's here too: it says
@@ -65,7 +65,7 @@ pub fn routes(figures: Figures, registry: Registry) -> Router {
     let told = Told {
         figures,
         registry,
-        turn: Semaphore::new(1),
+        turn: Arc::new(Semaphore::new(1)),
     };
     Router::new()
         .route("/metrics", get(metrics))
@@ -74,24 +74,25 @@ pub fn routes(figures: Figures, registry: Registry) -> Router {
 }
 
 async fn metrics(State(told): State<Arc<Told>>) -> Response {
-    let turn = told.turn.acquire().await;
-    let teller = Arc::clone(&told);
+    let turn = Arc::clone(&told.turn).acquire_owned().await;
+    let (sender, mut chunks) = unbounded_channel();
     // Reading the kernel's maps takes a while: not on the runtime's own threads.
-    let text = spawn_blocking(move || {
-        let mut text = teller.figures.page();
-        // It writes the end of the exposition, so that it comes last.
-        encode(&mut text, &teller.registry).map(|()| Bytes::from(text))
+    spawn_blocking(move || {
+        let mut page = Page::new(sender);
+        told.figures.write(&mut page);
+        // It writes the end of the exposition, so that it comes last; without it nobody takes what came for the whole.
+        let result = encode(&mut page, &told.registry);
+        drop(turn);
+        if let Err(error) = result {
+            log::error!(error:err; "some metrics could not be written");
+        }
     });
-    let text = text.await;
-    drop(turn);
-    match text {
-        Ok(Ok(text)) => ([(CONTENT_TYPE, OPEN_METRICS)], Body::from(text)).into_response(),
-        _ => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the metrics could not be written\n",
-        )
-            .into_response(),
-    }
+    let chunks = poll_fn(move |context| {
+        chunks
+            .poll_recv(context)
+            .map(|it| it.map(Ok::<_, Infallible>))
+    });
+    ([(CONTENT_TYPE, OPEN_METRICS)], Body::from_stream(chunks)).into_response()
 }
 
 /// An endpoint that could not be opened.

@@ -3,7 +3,10 @@
 //! A node has a hundred thousand series or more, and a scrape must not take the processors from the packets: what is told
 //! of services and backends is written straight, with the labels of a service made once for all of its series.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Display, Write as _};
+
+use bytes::Bytes;
+use tokio::sync::mpsc::UnboundedSender;
 
 /// What a series is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,14 +44,26 @@ pub(super) struct Metric {
 /// What the names of all families begin with.
 pub(super) const PREFIX: &str = "clusterip_";
 
-/// A part of an exposition.
-#[derive(Debug, Default)]
-pub(super) struct Page(String);
+/// Bytes of a chunk: little enough that the memory of one is used again for the next but one.
+const CHUNK: usize = 64 << 10;
+/// More than a series takes.
+const SERIES: usize = 1 << 10;
+
+/// An exposition. What is written goes to whoever sends it a chunk at a time: with a hundred thousand series it would be some
+/// ten megabytes of new memory for each scrape otherwise.
+#[derive(Debug)]
+pub(super) struct Page {
+    text: String,
+    chunks: UnboundedSender<Bytes>,
+}
 
 impl Page {
-    /// One that has room for so many bytes: some ten megabytes are not copied each time that they grow.
-    pub(super) fn with_room(bytes: usize) -> Self {
-        Self(String::with_capacity(bytes))
+    /// One that is sent by way of a channel; if nobody takes the chunks they are lost.
+    pub(super) fn new(chunks: UnboundedSender<Bytes>) -> Self {
+        Self {
+            text: String::with_capacity(CHUNK + SERIES),
+            chunks,
+        }
     }
 
     /// Begins a family; all of its series follow before the next one begins.
@@ -59,7 +74,6 @@ impl Page {
             labels: _,
             help,
         } = metric;
-        let text = &mut self.0;
         for part in [
             "# HELP ",
             PREFIX,
@@ -73,7 +87,7 @@ impl Page {
             kind.name(),
             "\n",
         ] {
-            text.push_str(part);
+            self.text.push_str(part);
         }
         let suffix = match kind {
             Kind::Counter => "_total",
@@ -81,19 +95,42 @@ impl Page {
         };
         Family {
             sample: format!("{PREFIX}{name}{suffix}"),
-            text,
+            page: self,
         }
     }
 
-    pub(super) fn into_text(self) -> String {
-        self.0
+    /// Hands over what is there if it is enough for a chunk.
+    fn hand_over(&mut self) {
+        if self.text.len() >= CHUNK {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        let full = std::mem::replace(&mut self.text, String::with_capacity(CHUNK + SERIES));
+        // Whoever asked may have gone.
+        let _gone = self.chunks.send(Bytes::from(full));
+    }
+}
+
+impl fmt::Write for Page {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.text.push_str(text);
+        self.hand_over();
+        Ok(())
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 
 /// A family that is being written.
 #[derive(Debug)]
 pub(super) struct Family<'a> {
-    text: &'a mut String,
+    page: &'a mut Page,
     sample: String,
 }
 
@@ -104,7 +141,7 @@ impl Family<'_> {
         labels: impl IntoIterator<Item = &'b str>,
         value: impl Into<Value>,
     ) {
-        let text = &mut *self.text;
+        let text = &mut self.page.text;
         text.push_str(&self.sample);
         let mut before = '{';
         for part in labels {
@@ -121,6 +158,7 @@ impl Family<'_> {
             Value::Ratio(ratio) => drop(write!(text, "{ratio}")),
         }
         text.push('\n');
+        self.page.hand_over();
     }
 }
 
@@ -156,18 +194,38 @@ impl From<f64> for Value {
 }
 
 /// `service="default/web",port="http"`
-pub(super) fn labels(pairs: &[(&str, &str)]) -> String {
-    let mut text = String::new();
+pub(super) fn labels(pairs: &[(&str, &dyn Display)]) -> String {
+    let mut text = String::with_capacity(LABELS);
+    write_labels(&mut text, pairs);
+    text
+}
+
+/// The same behind another text.
+pub(super) fn write_labels(text: &mut String, pairs: &[(&str, &dyn Display)]) {
+    let mut before = "";
     for (name, value) in pairs {
-        if !text.is_empty() {
-            text.push(',');
-        }
+        text.push_str(before);
         text.push_str(name);
         text.push_str("=\"");
+        // Writing to a String does not fail.
+        let _always = write!(Escaped(text), "{value}");
+        text.push('"');
+        before = ",";
+    }
+}
+
+/// Bytes that the labels of a series have, more or less.
+const LABELS: usize = 96;
+
+/// A label's value.
+struct Escaped<'a>(&'a mut String);
+
+impl fmt::Write for Escaped<'_> {
+    fn write_str(&mut self, value: &str) -> fmt::Result {
+        let Self(text) = self;
         if !value.contains(['\\', '"', '\n']) {
             text.push_str(value);
-            text.push('"');
-            continue;
+            return Ok(());
         }
         for letter in value.chars() {
             match letter {
@@ -177,13 +235,14 @@ pub(super) fn labels(pairs: &[(&str, &str)]) -> String {
                 other => text.push(other),
             }
         }
-        text.push('"');
+        Ok(())
     }
-    text
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
     use super::*;
 
     #[test]
@@ -194,10 +253,11 @@ mod tests {
             labels: &["service", "port"],
             help: "Flows that were opened",
         };
-        let mut page = Page::default();
+        let (sender, mut chunks) = unbounded_channel();
+        let mut page = Page::new(sender);
         let mut family = page.family(&flows);
-        let base = labels(&[("service", "default/web")]);
-        let port = labels(&[("port", "a\"b\\\n")]);
+        let base = labels(&[("service", &"default/web")]);
+        let port = labels(&[("port", &"a\"b\\\n")]);
         family.add([&*base, &port], 7_u64);
         family.add([], u64::MAX);
         family.add([], 0_u64);
@@ -209,8 +269,11 @@ mod tests {
             help: "Whether",
         };
         page.family(&programmed).add([], 0.5);
+        drop(page);
+        let text = chunks.try_recv().expect("one chunk");
+        assert!(chunks.try_recv().is_err(), "a small page is one chunk");
         assert_eq!(
-            page.into_text(),
+            String::from_utf8_lossy(&text),
             "# HELP clusterip_service_flows Flows that were opened.\n\
              # TYPE clusterip_service_flows counter\n\
              clusterip_service_flows_total{service=\"default/web\",port=\"a\\\"b\\\\\\n\"} 7\n\
@@ -221,5 +284,33 @@ mod tests {
              # TYPE clusterip_programmed gauge\n\
              clusterip_programmed 0.5\n"
         );
+    }
+
+    #[test]
+    fn a_large_page_comes_in_chunks() {
+        let metric = Metric {
+            name: "some",
+            kind: Kind::Gauge,
+            labels: &["number"],
+            help: "Some",
+        };
+        let (sender, mut chunks) = unbounded_channel();
+        let mut page = Page::new(sender);
+        let mut family = page.family(&metric);
+        let mut expected =
+            String::from("# HELP clusterip_some Some.\n# TYPE clusterip_some gauge\n");
+        for number in 0..10_000_u64 {
+            family.add([&*labels(&[("number", &number)])], number);
+            writeln!(expected, "clusterip_some{{number=\"{number}\"}} {number}").expect("a text");
+        }
+        drop(page);
+        let (mut text, mut count) = (Vec::new(), 0);
+        while let Ok(chunk) = chunks.try_recv() {
+            assert!(chunk.len() <= CHUNK + SERIES, "{} bytes", chunk.len());
+            text.extend_from_slice(&chunk);
+            count += 1;
+        }
+        assert_eq!(String::from_utf8_lossy(&text), expected);
+        assert_eq!(count, expected.len().div_ceil(CHUNK), "chunks");
     }
 }
