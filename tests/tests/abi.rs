@@ -11,9 +11,9 @@
 use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 
 use clusterip_common::abi::{
-    Affinity, AffinityKey, Backend, BackendState, Counters, Direction, Event, EventKind, Flow,
-    FlowKey, FlowState, Fragment, FragmentKey, Inside, InsideKey, Outcome, Scope, Service,
-    ServiceKey, SocketFlow, SocketKey, SourcesKey, Traffic, VERSION, Watch, maps,
+    Affinity, AffinityKey, Announced, AnnouncedKey, Backend, BackendState, Counters, Direction,
+    Event, EventKind, Flow, FlowKey, FlowState, Fragment, FragmentKey, Inside, InsideKey, Outcome,
+    Scope, Service, ServiceKey, SocketFlow, SocketKey, SourcesKey, Traffic, VERSION, Watch, maps,
 };
 
 /// One line per field, and a build that fails when a field is added without a line here.
@@ -171,6 +171,15 @@ fn current() -> String {
             address
         }
     );
+    layout!(
+        text,
+        AnnouncedKey {
+            address,
+            device,
+            zero
+        }
+    );
+    layout!(text, Announced { mac, zero });
     let Scope(cluster) = Scope::CLUSTER;
     let (Scope(inside), Scope(outside)) = (Scope::INSIDE, Scope::OUTSIDE);
     let Scope(loopback) = Scope::LOOPBACK;

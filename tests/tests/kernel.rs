@@ -14,6 +14,7 @@ use bytes::Bytes;
 use clusterip_agent::{
     dataplane::{
         Dataplane as _,
+        announced::AnnouncedMap,
         bpf::Bpf,
         events::Events,
         load::{
@@ -38,7 +39,7 @@ use clusterip_tests::{
     host::Passage as _,
     packet::dump,
     require, vectors,
-    world::settings,
+    world::{DEVICE, settings},
 };
 
 /// `TC_ACT_UNSPEC`, `TC_ACT_SHOT`, `TC_ACT_REDIRECT`.
@@ -98,6 +99,7 @@ struct Kernel {
     fragments: HashMap<MapData, Raw<FragmentKey>, Raw<Fragment>>,
     errors: HashMap<MapData, Raw<Addr>, u64>,
     tables: Tables,
+    announced: AnnouncedMap,
     devices: DeviceMap,
     changes: Changes,
     exits: Exits,
@@ -132,7 +134,9 @@ impl Kernel {
         let fragments = take(&mut loaded, maps::FRAGMENTS.name)?;
         let errors = take(&mut loaded, maps::ERRORS.name)?;
         let (devices, changes, exits) = ways::open(&mut loaded)?;
+        let announced = AnnouncedMap::open(&mut loaded)?;
         Ok(Self {
+            announced,
             devices,
             changes,
             exits,
@@ -277,6 +281,9 @@ impl Kernel {
         let host = world.host();
         host.watch.set(Watch::everything(u64::MAX));
         self.become_(&world.tables)?;
+        let announced = world.announced.iter();
+        let announced = announced.map(|(address, mac)| ((*address, DEVICE), *mac));
+        self.announced.follow(&announced.collect())?;
         self.changes.note()?;
         for (number, step) in case.steps.iter().enumerate() {
             match step {

@@ -10,6 +10,7 @@ mod headers;
 mod icmp;
 mod leave;
 mod links;
+mod neighbour;
 mod outside;
 mod pieces;
 mod reject;
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Case> {
         icmp::cases(),
         leave::cases(),
         links::cases(),
+        neighbour::cases(),
         outside::cases(),
         pieces::cases(),
         reject::cases(),

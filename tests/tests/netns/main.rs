@@ -5,6 +5,7 @@
     reason = "a test target is nothing but tests"
 )]
 
+mod announce;
 mod api;
 mod bench;
 mod beside;
