@@ -30,7 +30,7 @@ struct Link {
     lab: Lab,
     far: Agent,
     _server: Server,
-    _backend: Pod,
+    backend: Pod,
     _node: Node,
     client: Namespace,
     foreign: Namespace,
@@ -77,8 +77,7 @@ impl Link {
         node.namespace().ip(
             "route add 10.244.0.11/32 via 172.20.1.1\nroute add fd00:10:244::b/128 via fd00:c0:1::1\n",
         )?;
-        let pod = manifests::pod(&backend, "web", true).replace(manifests::NODE, NODES[1]);
-        lab.manifests.put("pod-web-21.yaml", &pod)?;
+        far_ready(&lab, &backend, true)?;
         ready(&lab, 0, true)?;
         ready(&lab, 1, true)?;
         let arguments = |name| {
@@ -98,7 +97,7 @@ impl Link {
             lab,
             far,
             _server: server,
-            _backend: backend,
+            backend,
             _node: node,
             client,
             foreign,
@@ -148,6 +147,11 @@ impl Link {
         })
         .with_context(|| last)
     }
+}
+
+fn far_ready(lab: &Lab, backend: &Pod, is_ready: bool) -> Result<()> {
+    let pod = manifests::pod(backend, "web", is_ready).replace(manifests::NODE, NODES[1]);
+    lab.manifests.put("pod-web-21.yaml", &pod)
 }
 
 fn ready(lab: &Lab, node: usize, is_ready: bool) -> Result<()> {
@@ -283,14 +287,12 @@ fn a7_a_local_policy_is_announced_where_its_endpoints_are_ready() -> Result<()> 
         link.is_neighbour(address, MACS[1])?;
     }
     link.lab.ready("web-11", true)?;
-    let far = link.lab.manifests.path().join("pod-web-21.yaml");
-    let text = std::fs::read_to_string(&far)?;
-    link.lab.manifests.remove("pod-web-21.yaml")?;
+    far_ready(&link.lab, &link.backend, false)?;
     for (address, _) in moves(0)? {
         link.is_neighbour(address, MACS[0])?;
         link.is_served(address, &BOTH[..1])?;
     }
-    link.lab.manifests.put("pod-web-21.yaml", &text)
+    Ok(())
 }
 
 #[test]
