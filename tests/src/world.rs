@@ -28,6 +28,8 @@ pub struct World {
     pub legs: Vec<Leg>,
     /// Addresses that are announced at the device of all frames, and its link address.
     pub announced: BTreeMap<IpAddr, Mac>,
+    /// The only port that clients from outside get beside their own.
+    pub only_port: Option<u16>,
 }
 
 /// Ethernet address of the next hop of any route,
@@ -174,10 +176,20 @@ impl World {
     /// The settings that go with it.
     #[must_use]
     pub fn settings(&self) -> Settings {
+        let own = settings();
         Settings {
             past_stack: (!self.legs.is_empty()).into(),
-            ..settings()
+            masquerade_first: self.only_port.map_or(own.masquerade_first, u32::from),
+            masquerade_count: self.only_port.map_or(own.masquerade_count, |_| 1),
+            ..own
         }
+    }
+
+    /// With no more than one port of the node for those clients from outside that cannot keep theirs.
+    #[must_use]
+    pub const fn only_port(mut self, port: u16) -> Self {
+        self.only_port = Some(port);
+        self
     }
 
     /// It on the host.

@@ -162,7 +162,8 @@ fn current() -> String {
     layout!(text, Traffic { packets, bytes });
     layout!(text, InsideKey { prefix, address });
     let (Inside(pods), Inside(node)) = (Inside::PODS, Inside::NODE);
-    writeln!(text, "Inside pods={pods} node={node}").unwrap();
+    let Inside(own) = Inside::OWN;
+    writeln!(text, "Inside pods={pods} node={node} own={own}").unwrap();
     layout!(
         text,
         SourcesKey {

@@ -268,7 +268,7 @@ impl Resolver {
         }
         self.see_node();
         if std::mem::take(&mut self.nodes_touched) {
-            let ranges = inside(&self.pod_cidrs, &self.cluster);
+            let ranges = inside(&self.pod_cidrs, &self.cluster, &self.snapshot.node.name);
             if *self.snapshot.inside != ranges {
                 self.snapshot.inside = Arc::new(ranges);
             }

@@ -11,7 +11,7 @@ use super::{
     verdict::Verdict,
     way::{Work, headers},
 };
-use crate::abi::{EventHook, Outcome, Scope};
+use crate::abi::{EventHook, Inside, Outcome, Scope};
 
 /// Where a packet was seen, and who sent it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,11 +86,14 @@ fn admit_of<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Origi
         return Err(Verdict::Pass(Outcome::Truncated));
     };
     let is_cluster = A::is_for_service(ip, env.settings());
-    if !is_cluster && concern::<A, F, E>(frame, env, ip) == Concern::Nobody {
+    let mut is_called = is_cluster;
+    if !is_cluster {
+        let concern = concern::<A, F, E>(frame, env, ip);
         // An error about a flow comes from anywhere on its way.
-        if A::quoted(ip).0 != A::ICMP {
+        if concern == Concern::Nobody && A::quoted(ip).0 != A::ICMP {
             return Err(Verdict::Pass(Outcome::NotOurs));
         }
+        is_called = concern == Concern::Frontend;
     }
     // It would be mistaken for a pod of IPv4 (D12).
     if A::has_mapped_address(ip) {
@@ -101,6 +104,8 @@ fn admit_of<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Origi
         });
     }
     match env.inside(A::source(ip)) {
+        // Elsewhere there are networks that lead what a node's pods say to each other out of it and in again.
+        Some(Inside::OWN) if is_called => Err(Verdict::Drop(Outcome::Spoofed)),
         Some(_) => Ok(Origin::Inside),
         None if is_cluster && env.settings().expose_cluster_ips == 0 => {
             Err(Verdict::Drop(Outcome::FromOutside))

@@ -27,6 +27,7 @@ struct Addresses {
     /// A client outside, and another one with the same port.
     client: &'static str,
     other: &'static str,
+    third: &'static str,
     client_ip: &'static str,
     /// A pod of this node, and one of another.
     near_pod: &'static str,
@@ -44,6 +45,8 @@ struct Addresses {
     loopback: &'static str,
     pod: &'static str,
     pods: &'static str,
+    /// The ranges of this node's pods, and of the node itself.
+    own: [&'static str; 2],
     router: &'static str,
     clients: &'static str,
 }
@@ -52,6 +55,7 @@ const V4: Addresses = Addresses {
     family: "IPv4",
     client: "198.51.100.7:3000",
     other: "198.51.100.8:3000",
+    third: "198.51.100.9:3000",
     client_ip: "198.51.100.7",
     near_pod: "10.244.0.5:3000",
     far_pod: "10.244.9.5:3000",
@@ -65,6 +69,7 @@ const V4: Addresses = Addresses {
     loopback: "127.0.0.1:30080",
     pod: "10.244.1.7:8080",
     pods: "10.244.0.0/16",
+    own: ["10.244.0.0/24", "192.0.2.1/32"],
     router: "192.0.2.254",
     clients: "198.51.100.7/32",
 };
@@ -72,6 +77,7 @@ const V6: Addresses = Addresses {
     family: "IPv6",
     client: "[2001:db8::7]:3000",
     other: "[2001:db8::8]:3000",
+    third: "[2001:db8::9]:3000",
     client_ip: "2001:db8::7",
     near_pod: "[fd00:10:244::5]:3000",
     far_pod: "[fd00:10:244:9::5]:3000",
@@ -85,6 +91,7 @@ const V6: Addresses = Addresses {
     loopback: "[::1]:30080",
     pod: "[fd00:10:244:1::7]:8080",
     pods: "fd00:10:244::/48",
+    own: ["fd00:10:244::/64", "fd00:c0::1/128"],
     router: "fd00:c0::fe",
     clients: "2001:db8::7/128",
 };
@@ -111,7 +118,13 @@ impl Addresses {
     }
 
     fn cases(&self) -> Vec<Case> {
-        let themes = [self.masqueraded(), self.guarded(), self.elsewhere()];
+        let themes = [
+            self.masqueraded(),
+            self.guarded(),
+            self.elsewhere(),
+            self.exhausted(),
+            self.spoofed(),
+        ];
         themes.into_iter().flatten().collect()
     }
 
@@ -303,6 +316,100 @@ impl Addresses {
             self.case("and nothing else", "E4", guarded())
                 .comes_in(&tcp(other, node_port).syn(), NEW, &tcp(other, pod).syn())
                 .sends(&tcp(near_pod, vip).syn(), NEW, &tcp(near_pod, pod).syn()),
+        ]
+    }
+
+    fn exhausted(&self) -> Vec<Case> {
+        let Self {
+            client,
+            other,
+            third,
+            node_port,
+            node_ip,
+            as_node,
+            pod,
+            ..
+        } = *self;
+        let chosen = if node_ip.contains(':') {
+            format!("[{node_ip}]:4000")
+        } else {
+            format!("{node_ip}:4000")
+        };
+        let no_port = Verdict::Drop(Outcome::PortsExhausted);
+        let world = || self.world(MASQUERADE).only_port(4_000);
+        vec![
+            self.case(
+                "the last port of the node is given away once, and who has one keeps it",
+                "E8 C6",
+                world(),
+            )
+            .comes_in(&tcp(client, node_port).syn(), NEW, &tcp(client, pod).syn())
+            .leaves(&tcp(client, pod).syn(), HIDDEN, &tcp(as_node, pod).syn())
+            .comes_in(&tcp(other, node_port).syn(), NEW, &tcp(other, pod).syn())
+            .leaves(&tcp(other, pod).syn(), HIDDEN, &tcp(&chosen, pod).syn())
+            .comes_in_untouched(&tcp(third, node_port).syn(), no_port)
+            .comes_in_untouched(&tcp(third, node_port).syn(), no_port)
+            .comes_in(
+                &tcp(pod, as_node).syn().ack(),
+                HIDDEN,
+                &tcp(pod, client).syn().ack(),
+            )
+            .comes_in(
+                &tcp(pod, &chosen).syn().ack(),
+                HIDDEN,
+                &tcp(pod, other).syn().ack(),
+            ),
+            self.case("of datagrams the same", "E8 C6", world())
+                .comes_in(&udp(client, node_port), NEW, &udp(client, pod))
+                .comes_in(&udp(other, node_port), NEW, &udp(other, pod))
+                .comes_in_untouched(&udp(third, node_port), no_port)
+                .comes_in(&udp(pod, &chosen), HIDDEN, &udp(pod, other))
+                .comes_in(&udp(pod, as_node), HIDDEN, &udp(pod, client)),
+        ]
+    }
+
+    /// What says that it comes from this node or its pods, and comes from outside.
+    fn spoofed(&self) -> Vec<Case> {
+        let Self {
+            near_pod,
+            far_pod,
+            as_node,
+            vip,
+            node_port,
+            balancer,
+            ssh,
+            pod,
+            own,
+            ..
+        } = *self;
+        let spoofed = Verdict::Drop(Outcome::Spoofed);
+        let world = || {
+            let [pods, node] = own;
+            let world = self.world(MASQUERADE);
+            world
+                .inside(pods, Inside::OwnPods)
+                .inside(node, Inside::OwnNode)
+        };
+        vec![
+            self.case(
+                "this node's own addresses call no service from outside",
+                "E1",
+                world(),
+            )
+            .comes_in_untouched(&tcp(near_pod, vip).syn(), spoofed)
+            .comes_in_untouched(&tcp(near_pod, node_port).syn(), spoofed)
+            .comes_in_untouched(&udp(near_pod, balancer), spoofed)
+            .comes_in_untouched(&tcp(as_node, vip).syn(), spoofed)
+            .comes_in_untouched(&udp(as_node, balancer), spoofed),
+            self.case(
+                "pods of other nodes do, and what is no service's passes",
+                "E1",
+                world(),
+            )
+            .comes_in(&tcp(far_pod, vip).syn(), NEW, &tcp(far_pod, pod).syn())
+            .comes_in_untouched(&tcp(near_pod, ssh).syn(), NOT_OURS)
+            .comes_in_untouched(&tcp(near_pod, pod).syn(), NOT_OURS)
+            .sends(&tcp(near_pod, vip).syn(), NEW, &tcp(near_pod, pod).syn()),
         ]
     }
 

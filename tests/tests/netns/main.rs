@@ -44,6 +44,7 @@ mod sctp;
 mod signals;
 mod sockets;
 mod spread;
+mod strangers;
 mod takeover;
 mod top;
 mod topology;
