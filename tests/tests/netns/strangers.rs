@@ -1,6 +1,7 @@
 //! Clients from outside that are many, far away, not what they say they are, or there while something changes.
 
 use std::{
+    fmt::Write as _,
     fs, io,
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     time::Duration,
@@ -29,7 +30,7 @@ fn ways() -> Vec<SocketAddr> {
         .collect()
 }
 
-fn like(all: [IpAddr; 2], to: SocketAddr) -> IpAddr {
+const fn like(all: [IpAddr; 2], to: SocketAddr) -> IpAddr {
     let [v4, v6] = all;
     if to.is_ipv4() { v4 } else { v6 }
 }
@@ -87,9 +88,13 @@ fn e5_a_load_balancer_that_proxies_is_not_served() -> Result<()> {
     }
     rewrite(&stage, "service-web.yaml", |text| {
         let (spec, status) = text.split_once("status:").expect("it has one");
-        let proxies = status.lines().map(|line| match line.contains("ip:") {
-            true => format!("{line}\n      ipMode: Proxy\n"),
-            false => format!("{line}\n"),
+        let proxies = status.lines().map(|line| {
+            let mode = if line.contains("ip:") {
+                "      ipMode: Proxy\n"
+            } else {
+                ""
+            };
+            format!("{line}\n{mode}")
         });
         format!("{spec}status:{}", proxies.collect::<String>())
     })?;
@@ -285,7 +290,7 @@ fn e8_c6_twenty_thousand_clients_at_once_have_ports_of_their_own_at_one_backend(
                 SocketAddr::V4(_) => (format!("172.20.1.{}", 100 + number), 24, ""),
                 SocketAddr::V6(_) => (format!("fd00:c0:1::1:{number:x}"), 64, " nodad"),
             };
-            lines += &format!("addr add {ip}/{length} dev port1{more}\n");
+            writeln!(lines, "addr add {ip}/{length} dev port1{more}")?;
             let ip: IpAddr = ip.parse()?;
             // Two of them have the same ports each.
             let first = 40_000 + number / 2 * each;
