@@ -15,6 +15,7 @@ mod outside;
 mod pieces;
 mod reject;
 mod sctp;
+mod strangers;
 mod times;
 mod uplink;
 

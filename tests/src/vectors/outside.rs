@@ -12,43 +12,43 @@ use crate::{
     world::{World, service},
 };
 
-const NEW: Verdict = Verdict::Translated(Outcome::NewFlow);
+pub(super) const NEW: Verdict = Verdict::Translated(Outcome::NewFlow);
 const REQUEST: Verdict = Verdict::Translated(Outcome::Request);
 const REPLY: Verdict = Verdict::Translated(Outcome::Reply);
-const HIDDEN: Verdict = Verdict::Translated(Outcome::Masqueraded);
+pub(super) const HIDDEN: Verdict = Verdict::Translated(Outcome::Masqueraded);
 const ERROR: Verdict = Verdict::Translated(Outcome::IcmpError);
-const NOT_OURS: Verdict = Verdict::Pass(Outcome::NotOurs);
+pub(super) const NOT_OURS: Verdict = Verdict::Pass(Outcome::NotOurs);
 
-const MASQUERADE: ServiceFlags = ServiceFlags::MASQUERADE;
+pub(super) const MASQUERADE: ServiceFlags = ServiceFlags::MASQUERADE;
 const KEEP: ServiceFlags = ServiceFlags(0);
 
-struct Addresses {
-    family: &'static str,
+pub(super) struct Addresses {
+    pub(super) family: &'static str,
     /// A client outside, and another one with the same port.
-    client: &'static str,
-    other: &'static str,
-    third: &'static str,
-    client_ip: &'static str,
+    pub(super) client: &'static str,
+    pub(super) other: &'static str,
+    pub(super) third: &'static str,
+    pub(super) client_ip: &'static str,
     /// A pod of this node, and one of another.
-    near_pod: &'static str,
-    far_pod: &'static str,
+    pub(super) near_pod: &'static str,
+    pub(super) far_pod: &'static str,
     /// The service inside, by its node port, and by its load balancer.
-    vip: &'static str,
-    node_port: &'static str,
-    balancer: &'static str,
+    pub(super) vip: &'static str,
+    pub(super) node_port: &'static str,
+    pub(super) balancer: &'static str,
     /// This node in the place of the client: with its port; itself; its own ports.
-    as_node: &'static str,
-    node_ip: &'static str,
-    ssh: &'static str,
+    pub(super) as_node: &'static str,
+    pub(super) node_ip: &'static str,
+    pub(super) ssh: &'static str,
     /// Another node's address with the same port.
-    not_this_node: &'static str,
-    loopback: &'static str,
-    pod: &'static str,
-    pods: &'static str,
+    pub(super) not_this_node: &'static str,
+    pub(super) loopback: &'static str,
+    pub(super) pod: &'static str,
+    pub(super) pods: &'static str,
     /// The ranges of this node's pods, and of the node itself.
-    own: [&'static str; 2],
-    router: &'static str,
-    clients: &'static str,
+    pub(super) own: [&'static str; 2],
+    pub(super) router: &'static str,
+    pub(super) clients: &'static str,
 }
 
 const V4: Addresses = Addresses {
@@ -98,7 +98,7 @@ const V6: Addresses = Addresses {
 
 impl Addresses {
     /// A service of TCP and UDP with a node port and a load balancer, by the policy Cluster or Local.
-    fn world(&self, outside: ServiceFlags) -> World {
+    pub(super) fn world(&self, outside: ServiceFlags) -> World {
         let world = service(&format!("{}/tcp", self.vip), &[self.pod])
             .and(&format!("{}/udp", self.vip), &[self.pod])
             .inside(self.pods, Inside::Pods)
@@ -112,7 +112,7 @@ impl Addresses {
         })
     }
 
-    fn case(&self, name: &str, rules: &'static str, world: World) -> Case {
+    pub(super) fn case(&self, name: &str, rules: &'static str, world: World) -> Case {
         let name = Box::leak(format!("{name} ({})", self.family).into());
         case(name, rules, world)
     }
@@ -122,7 +122,7 @@ impl Addresses {
             self.masqueraded(),
             self.guarded(),
             self.elsewhere(),
-            self.exhausted(),
+            self.crowded(),
             self.spoofed(),
         ];
         themes.into_iter().flatten().collect()
@@ -316,100 +316,6 @@ impl Addresses {
             self.case("and nothing else", "E4", guarded())
                 .comes_in(&tcp(other, node_port).syn(), NEW, &tcp(other, pod).syn())
                 .sends(&tcp(near_pod, vip).syn(), NEW, &tcp(near_pod, pod).syn()),
-        ]
-    }
-
-    fn exhausted(&self) -> Vec<Case> {
-        let Self {
-            client,
-            other,
-            third,
-            node_port,
-            node_ip,
-            as_node,
-            pod,
-            ..
-        } = *self;
-        let chosen = if node_ip.contains(':') {
-            format!("[{node_ip}]:4000")
-        } else {
-            format!("{node_ip}:4000")
-        };
-        let no_port = Verdict::Drop(Outcome::PortsExhausted);
-        let world = || self.world(MASQUERADE).only_port(4_000);
-        vec![
-            self.case(
-                "the last port of the node is given away once, and who has one keeps it",
-                "E8 C6",
-                world(),
-            )
-            .comes_in(&tcp(client, node_port).syn(), NEW, &tcp(client, pod).syn())
-            .leaves(&tcp(client, pod).syn(), HIDDEN, &tcp(as_node, pod).syn())
-            .comes_in(&tcp(other, node_port).syn(), NEW, &tcp(other, pod).syn())
-            .leaves(&tcp(other, pod).syn(), HIDDEN, &tcp(&chosen, pod).syn())
-            .comes_in_untouched(&tcp(third, node_port).syn(), no_port)
-            .comes_in_untouched(&tcp(third, node_port).syn(), no_port)
-            .comes_in(
-                &tcp(pod, as_node).syn().ack(),
-                HIDDEN,
-                &tcp(pod, client).syn().ack(),
-            )
-            .comes_in(
-                &tcp(pod, &chosen).syn().ack(),
-                HIDDEN,
-                &tcp(pod, other).syn().ack(),
-            ),
-            self.case("of datagrams the same", "E8 C6", world())
-                .comes_in(&udp(client, node_port), NEW, &udp(client, pod))
-                .comes_in(&udp(other, node_port), NEW, &udp(other, pod))
-                .comes_in_untouched(&udp(third, node_port), no_port)
-                .comes_in(&udp(pod, &chosen), HIDDEN, &udp(pod, other))
-                .comes_in(&udp(pod, as_node), HIDDEN, &udp(pod, client)),
-        ]
-    }
-
-    /// What says that it comes from this node or its pods, and comes from outside.
-    fn spoofed(&self) -> Vec<Case> {
-        let Self {
-            near_pod,
-            far_pod,
-            as_node,
-            vip,
-            node_port,
-            balancer,
-            ssh,
-            pod,
-            own,
-            ..
-        } = *self;
-        let spoofed = Verdict::Drop(Outcome::Spoofed);
-        let world = || {
-            let [pods, node] = own;
-            let world = self.world(MASQUERADE);
-            world
-                .inside(pods, Inside::OwnPods)
-                .inside(node, Inside::OwnNode)
-        };
-        vec![
-            self.case(
-                "this node's own addresses call no service from outside",
-                "E1",
-                world(),
-            )
-            .comes_in_untouched(&tcp(near_pod, vip).syn(), spoofed)
-            .comes_in_untouched(&tcp(near_pod, node_port).syn(), spoofed)
-            .comes_in_untouched(&udp(near_pod, balancer), spoofed)
-            .comes_in_untouched(&tcp(as_node, vip).syn(), spoofed)
-            .comes_in_untouched(&udp(as_node, balancer), spoofed),
-            self.case(
-                "pods of other nodes do, and what is no service's passes",
-                "E1",
-                world(),
-            )
-            .comes_in(&tcp(far_pod, vip).syn(), NEW, &tcp(far_pod, pod).syn())
-            .comes_in_untouched(&tcp(near_pod, ssh).syn(), NOT_OURS)
-            .comes_in_untouched(&tcp(near_pod, pod).syn(), NOT_OURS)
-            .sends(&tcp(near_pod, vip).syn(), NEW, &tcp(near_pod, pod).syn()),
         ]
     }
 
