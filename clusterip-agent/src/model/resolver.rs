@@ -83,7 +83,7 @@ impl Resolver {
             cluster: Cluster::default(),
             allocator: Allocator::new(ranges, addresses, resting),
             node_ports: NodePorts::new(Rules::default().node_ports, node_ports),
-            pool: Allocator::of_balancers(Vec::new(), None, Allocations::new()),
+            pool: Allocator::of_balancers(Vec::new(), None, None, Allocations::new()),
             exposure: Exposure::default(),
             algorithm,
             machine: Vec::new(),
@@ -115,7 +115,7 @@ impl Resolver {
             .allocations()
             .divided(|address| pool.iter().any(|range| range.contains(address)));
         self.allocator = Allocator::new(ranges, own.addresses, own.resting);
-        self.pool = Allocator::of_balancers(pool, family, pooled);
+        self.pool = Allocator::of_balancers(pool, family, exposure.class.clone(), pooled);
         self.exposure = exposure;
         self
     }
@@ -125,7 +125,7 @@ impl Resolver {
     #[must_use]
     pub fn of_api_server(mut self) -> Self {
         self.allocator = Allocator::of_api_server(self.allocator.ranges().to_vec());
-        self.pool = Allocator::of_balancers(Vec::new(), None, Allocations::new());
+        self.pool = Allocator::of_balancers(Vec::new(), None, None, Allocations::new());
         self.node_ports = NodePorts::new(1..=u16::MAX, KeptPorts::new());
         self.keeps = false;
         self

@@ -21,9 +21,14 @@ fn resolver(kept: Allocations) -> Resolver {
 }
 
 fn resolver_of(node: &str, kept: Allocations) -> Resolver {
+    resolver_for(node, kept, None)
+}
+
+fn resolver_for(node: &str, kept: Allocations, class: Option<&str>) -> Resolver {
     let range = |net: &str| ServiceRange::new(net.parse().unwrap());
     let exposure = Exposure {
         pool: vec![range("192.0.2.0/29")],
+        class: class.map(Into::into),
         ..Exposure::default()
     };
     let services = vec![range("10.96.0.0/24")];
@@ -204,4 +209,24 @@ fn an_address_that_somebody_else_has_is_a_problem_of_its_service_until_it_is_fre
     agent.take(vec![Event::Conflicts(Conflicts::new())]);
     agent.resolve();
     assert_eq!(problems(&agent), [""; 0]);
+}
+
+#[test]
+fn a_class_of_ones_own_gets_addresses_and_no_other_one() {
+    for (own, wanted) in [(None, [1, 0, 0]), (Some("example.com/lb"), [1, 1, 0])] {
+        let mut kept = Allocations::new();
+        let mut agent = resolver_for("node-a", kept.clone(), own);
+        let of_class = |name: &str, class: &str| {
+            let spec = json!({
+                "type": "LoadBalancer", "loadBalancerClass": class, "ports": [{ "port": 80 }],
+                "allocateLoadBalancerNodePorts": false,
+            });
+            service(name, &spec)
+        };
+        let ours = of_class("ours", "example.com/lb");
+        let theirs = of_class("theirs", "example.com/other");
+        run(&mut agent, &mut kept, vec![balancer("web"), ours, theirs]);
+        let found = ["web", "ours", "theirs"].map(|name| pooled(&agent, name).len());
+        assert_eq!(found, wanted, "{own:?}");
+    }
 }
