@@ -6,6 +6,7 @@
 //! One writer, one model: `reconcile` owns the snapshot; everyone else reads it.
 
 pub mod addresses;
+pub mod announce;
 pub mod api;
 pub mod attachments;
 pub mod census;

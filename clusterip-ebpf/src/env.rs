@@ -9,11 +9,11 @@ use aya_ebpf::{
 };
 use clusterip_common::{
     abi::{
-        Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, FlowState, Fragment,
-        FragmentKey, Inside, InsideKey, NodePlace, Outcome, Service, ServiceId, ServiceKey,
-        Settings, SlotIndex, SourcesKey, Traffic, endpoint,
+        Affinity, AffinityKey, AnnouncedKey, Backend, BackendId, Counters, Flow, FlowKey,
+        FlowState, Fragment, FragmentKey, Inside, InsideKey, NodePlace, Outcome, Service,
+        ServiceId, ServiceKey, Settings, SlotIndex, SourcesKey, Traffic, endpoint,
     },
-    packet::{Beyond, Env, Exit, FlowEntry, FlowError, Table, Way},
+    packet::{Beyond, Env, Exit, FlowEntry, FlowError, Mac, Table, Way},
     wire::{Addr, Be16},
 };
 
@@ -22,9 +22,9 @@ use crate::{
     frame::known_later,
     leave,
     maps::{
-        AFFINITY, BACKEND_COUNTS, BACKENDS, CURSORS, Caller, DEVICES, ENDPOINTS, ERRORS, EXITS,
-        FLOWS, FRAGMENTS, HALF_OPEN, INSIDE, LIVE_FLOWS, NODE, OUTCOMES, SERVICE_COUNTS, SERVICES,
-        SETTINGS, SLOTS, SOURCES, WAYS,
+        AFFINITY, ANNOUNCED, BACKEND_COUNTS, BACKENDS, CURSORS, Caller, DEVICES, ENDPOINTS, ERRORS,
+        EXITS, FLOWS, FRAGMENTS, HALF_OPEN, INSIDE, LIVE_FLOWS, NODE, OUTCOMES, SERVICE_COUNTS,
+        SERVICES, SETTINGS, SLOTS, SOURCES, WAYS,
     },
 };
 
@@ -263,6 +263,12 @@ impl Env for KernelEnv {
             key: Key::new(InsideKey::WHOLE.into(), address),
         };
         INSIDE.get(&place.key).copied()
+    }
+
+    #[inline(always)]
+    fn announced(&self, address: Addr, device: u32) -> Option<Mac> {
+        // SAFETY: the value is copied at once; the agent replaces it as a whole.
+        unsafe { ANNOUNCED.get(AnnouncedKey::new(address, device)) }.map(|it| it.mac)
     }
 
     #[inline(always)]

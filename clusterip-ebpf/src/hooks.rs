@@ -44,6 +44,8 @@ const TAKEN: u64 = 1 << 33 | TC_ACT_SHOT.cast_unsigned() as u64;
 /// Where the number of an origin begins that is handed on with the family; where a node's port begins behind a client's.
 const ORIGIN: u32 = 1;
 const NODE_PORT: u32 = 16;
+/// What comes in by an uplink is refused for this reason alone: it asks for a link address.
+const ARP: i32 = REFUSED + Outcome::Announced.index().cast_signed();
 const NO_ENDPOINT: i32 = Outcome::NoEndpoint.index().cast_signed();
 const NO_SERVICE: i32 = Outcome::NoService.index().cast_signed();
 
@@ -103,6 +105,9 @@ fn request(ctx: TcContext, link: Link, origin: Origin) -> i32 {
     frame.enter(offset);
     let (place, family) = (place_of(offset), u32::from(is_v6));
     if packet::is_icmp(&mut frame, is_v6) {
+        if origin != Origin::Pod && packet::is_solicitation(&frame, is_v6) {
+            return cip_way_neighbour(skb, family);
+        }
         return cip_way_icmp_from_pod(skb, place, family);
     }
     let seen = family | (origin as u32) << ORIGIN;
@@ -137,6 +142,7 @@ fn from_uplink(ctx: TcContext, link: Link) -> i32 {
     let action = match admit(skb, link == Link::None) {
         ADMITTED => request(ctx, link, Origin::Inside),
         ADMITTED_STRANGER => request(ctx, link, Origin::Outside),
+        ARP => cip_way_neighbour(skb, 0),
         action => action,
     };
     told(skb, EventHook::FROM_UPLINK, link, action)
@@ -412,6 +418,15 @@ extern "C" fn cip_way_icmp_from_pod(skb: *mut __sk_buff, network: u32, is_v6: u3
 extern "C" fn cip_way_icmp_to_pod(skb: *mut __sk_buff, network: u32, is_v6: u32) -> i32 {
     let mut frame = TcFrame::at_network(skb, network);
     let verdict = packet::icmp_to_pod(&mut frame, &KernelEnv, is_v6 != 0);
+    tc_action(&frame, verdict)
+}
+
+/// A neighbour that asks for a link address.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn cip_way_neighbour(skb: *mut __sk_buff, is_v6: u32) -> i32 {
+    let mut frame = TcFrame::new(skb, 0);
+    let verdict = packet::answer_neighbour(&mut frame, &KernelEnv, is_v6 != 0);
     tc_action(&frame, verdict)
 }
 

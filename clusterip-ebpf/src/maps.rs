@@ -6,9 +6,9 @@ use aya_ebpf::{
 };
 use clusterip_common::{
     abi::{
-        Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, Fragment, FragmentKey,
-        Inside, Service, ServiceId, ServiceKey, Settings, SocketFlow, SocketKey, Sources, Traffic,
-        maps,
+        Affinity, AffinityKey, Announced, AnnouncedKey, Backend, BackendId, Counters, Flow,
+        FlowKey, Fragment, FragmentKey, Inside, Service, ServiceId, ServiceKey, Settings,
+        SocketFlow, SocketKey, Sources, Traffic, maps,
     },
     packet::{Exit, WAYS as PLACES, Way, Work},
     wire::Addr,
@@ -72,6 +72,10 @@ pub(crate) static SOURCES: LpmTrie<Caller, Sources> =
 
 #[map]
 pub(crate) static NODE: Array<Addr> = Array::with_max_entries(maps::NODE.entries, 0);
+
+#[map]
+pub(crate) static ANNOUNCED: HashMap<AnnouncedKey, Announced> =
+    HashMap::with_max_entries(maps::ANNOUNCED.entries, 0);
 
 #[map]
 pub(crate) static CURSORS: Array<u64> = Array::with_max_entries(maps::CURSORS.entries, 0);

@@ -124,6 +124,26 @@ impl Case {
         self.frame(Hook::FromUplink, input, verdict, input)
     }
 
+    /// A frame that is no sentence comes in by an uplink and becomes `output`.
+    #[must_use]
+    pub fn comes_in_as(mut self, input: Bytes, verdict: Verdict, output: Bytes) -> Self {
+        self.steps.push(Step::Frame {
+            hook: Hook::FromUplink,
+            link: Link::Ethernet,
+            input,
+            verdict,
+            output,
+            exit: None,
+        });
+        self
+    }
+
+    /// Such a frame is left as it is.
+    #[must_use]
+    pub fn comes_in_as_it_is(self, input: Bytes, verdict: Verdict) -> Self {
+        self.comes_in_as(input.clone(), verdict, input)
+    }
+
     /// `input` is about to leave by an uplink and becomes `output`.
     #[must_use]
     pub fn leaves(self, input: &Packet, verdict: Verdict, output: &Packet) -> Self {

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::{net::TcpSocket, time::timeout};
+
 use crate::{pattern, sctp};
 
 /// Bytes of the longest datagram.
@@ -38,6 +40,30 @@ impl Connection {
     pub fn open(to: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
         stream.set_nodelay(true)?;
+        Self::over(stream, to)
+    }
+
+    /// Connects from an address and port of its own.
+    ///
+    /// # Errors
+    /// As above; or they are somebody else's.
+    pub fn open_from(from: SocketAddr, to: SocketAddr) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let stream = runtime.block_on(async {
+            let socket = match from {
+                SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => TcpSocket::new_v6()?,
+            };
+            socket.set_reuseaddr(true)?;
+            socket.bind(from)?;
+            let connected = timeout(PATIENCE, socket.connect(to)).await;
+            connected
+                .map_err(|_elapsed| io::ErrorKind::TimedOut)??
+                .into_std()
+        })?;
+        stream.set_nonblocking(false)?;
         Self::over(stream, to)
     }
 

@@ -20,7 +20,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use crate::{Pod, wait};
+use crate::{Namespace, Pod, wait};
 
 /// How long one answer may take; used up by a failure only. Longer than TCP needs to repeat a lost packet a few times.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -93,6 +93,14 @@ impl Load {
     /// # Errors
     /// No thread could be made, or the connections are not answered.
     pub fn start(client: &Pod, plan: &Plan) -> Result<Self> {
+        Self::start_in(client.namespace(), client.name(), plan)
+    }
+
+    /// As above, of a client that is no pod.
+    ///
+    /// # Errors
+    /// As for [`Load::start`].
+    pub fn start_in(client: &Namespace, name: &str, plan: &Plan) -> Result<Self> {
         let tally = Arc::new(Tally::default());
         let (shared, plan) = (tally.clone(), plan.clone());
         let kept = plan.kept as u64;
@@ -104,8 +112,7 @@ impl Load {
             Ok(())
         };
         let thread = client
-            .namespace()
-            .thread(format!("load {}", client.name()), work)
+            .thread(format!("load {name}"), work)
             .context("start the load's thread")?;
         let load = Self {
             tally,

@@ -55,7 +55,8 @@ pub fn pods(folder: &Path) -> Result<(Vec<PodObject>, Vec<Problem>)> {
             | Event::Remove(_)
             | Event::Synced
             | Event::Changed(_)
-            | Event::Machine(_) => {}
+            | Event::Machine(_)
+            | Event::Conflicts(_) => {}
         }
     }
     pods.sort();

@@ -338,7 +338,8 @@ impl<D: Dataplane> World<D> {
                 | Event::Remove(_)
                 | Event::Synced
                 | Event::Changed(_)
-                | Event::Machine(_) => {}
+                | Event::Machine(_)
+                | Event::Conflicts(_) => {}
             }
         }
         Ok(objects)

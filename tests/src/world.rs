@@ -1,6 +1,9 @@
 //! The world of a packet case: which services there are, and what is in the maps because of it.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
 
 use clusterip_agent::{
     model::inside::{Inside, Ranges},
@@ -12,7 +15,7 @@ use clusterip_common::{
         Algorithm, Backend, BackendId, BackendState, Range, Scope, Service, ServiceFlags,
         ServiceId, ServiceKey, Settings, SlotIndex, Sources, SourcesKey,
     },
-    packet::{Beyond, Found, Macs, Route},
+    packet::{Beyond, Found, Mac, Macs, Route},
     wire::{Addr, Be16, Proto},
 };
 
@@ -23,12 +26,19 @@ pub struct World {
     pub tables: Tables,
     /// Where there are routes to, if packets may go past the stack.
     pub legs: Vec<Leg>,
+    /// Addresses that are announced at the device of all frames, and its link address.
+    pub announced: BTreeMap<IpAddr, Mac>,
+    /// The only port that clients from outside get beside their own.
+    pub only_port: Option<u16>,
 }
 
 /// Ethernet address of the next hop of any route,
 pub const NEXT_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
 /// and of its device.
 pub const DEVICE_MAC: [u8; 6] = [2, 0, 0, 0, 1, 2];
+
+/// The kernel's number of the device of all frames: in its test-run it is the loopback device.
+pub const DEVICE: u32 = 1;
 
 /// What a route leads to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -152,13 +162,34 @@ impl World {
         self
     }
 
+    /// With an address of the pool that is announced with this link address.
+    ///
+    /// # Panics
+    /// The text is no address.
+    #[must_use]
+    pub fn announces(mut self, address: &str, mac: Mac) -> Self {
+        let address = address.parse().expect("an address");
+        self.announced.insert(address, mac);
+        self
+    }
+
     /// The settings that go with it.
     #[must_use]
     pub fn settings(&self) -> Settings {
+        let own = settings();
         Settings {
             past_stack: (!self.legs.is_empty()).into(),
-            ..settings()
+            masquerade_first: self.only_port.map_or(own.masquerade_first, u32::from),
+            masquerade_count: self.only_port.map_or(own.masquerade_count, |_| 1),
+            ..own
         }
+    }
+
+    /// With no more than one port of the node for those clients from outside that cannot keep theirs.
+    #[must_use]
+    pub const fn only_port(mut self, port: u16) -> Self {
+        self.only_port = Some(port);
+        self
     }
 
     /// It on the host.
@@ -177,6 +208,10 @@ impl World {
             };
             env.routes.borrow_mut().insert(to, (route, leads.beyond()));
         }
+        let announced = self.announced.iter();
+        env.announced
+            .borrow_mut()
+            .extend(announced.map(|(address, mac)| (((*address).into(), DEVICE), *mac)));
         env
     }
 

@@ -11,9 +11,9 @@
 use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 
 use clusterip_common::abi::{
-    Affinity, AffinityKey, Backend, BackendState, Counters, Direction, Event, EventKind, Flow,
-    FlowKey, FlowState, Fragment, FragmentKey, Inside, InsideKey, Outcome, Scope, Service,
-    ServiceKey, SocketFlow, SocketKey, SourcesKey, Traffic, VERSION, Watch, maps,
+    Affinity, AffinityKey, Announced, AnnouncedKey, Backend, BackendState, Counters, Direction,
+    Event, EventKind, Flow, FlowKey, FlowState, Fragment, FragmentKey, Inside, InsideKey, Outcome,
+    Scope, Service, ServiceKey, SocketFlow, SocketKey, SourcesKey, Traffic, VERSION, Watch, maps,
 };
 
 /// One line per field, and a build that fails when a field is added without a line here.
@@ -162,7 +162,8 @@ fn current() -> String {
     layout!(text, Traffic { packets, bytes });
     layout!(text, InsideKey { prefix, address });
     let (Inside(pods), Inside(node)) = (Inside::PODS, Inside::NODE);
-    writeln!(text, "Inside pods={pods} node={node}").unwrap();
+    let Inside(own) = Inside::OWN;
+    writeln!(text, "Inside pods={pods} node={node} own={own}").unwrap();
     layout!(
         text,
         SourcesKey {
@@ -171,6 +172,15 @@ fn current() -> String {
             address
         }
     );
+    layout!(
+        text,
+        AnnouncedKey {
+            address,
+            device,
+            zero
+        }
+    );
+    layout!(text, Announced { mac, zero });
     let Scope(cluster) = Scope::CLUSTER;
     let (Scope(inside), Scope(outside)) = (Scope::INSIDE, Scope::OUTSIDE);
     let Scope(loopback) = Scope::LOOPBACK;

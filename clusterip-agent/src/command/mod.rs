@@ -241,6 +241,7 @@ fn resolver(config: &Config, kept: Allocations) -> Resolver {
         node_port_addresses: config.nodeport_addresses.clone(),
         external_ips: config.allow_external_ips,
         pool: ranges(&config.load_balancer_pool),
+        class: config.load_balancer_class.as_deref().map(Into::into),
     };
     let services = ranges(&config.service_cidrs);
     let resolver = Resolver::new(&config.node_name, config.algorithm, services, kept)

@@ -12,11 +12,12 @@ use tokio::{
 
 use super::{names, origin::Origin, reload::Options, served::Served};
 use crate::{
-    addresses, attachments,
+    addresses, announce, attachments,
     census::Census,
     clock::{Clock, monotonic},
     config::{Config, Flags, Forwarding, RUN, SocketLb, UplinkMode},
     dataplane::{
+        announced::AnnouncedMap,
         attach::{Hooks, Mode},
         bpf::Bpf,
         cgroup,
@@ -35,7 +36,7 @@ use crate::{
     health::{self, Answers, Health, Progress},
     interfaces, local_ports,
     metrics::{self, Figures, serve},
-    model::{allocate::Allocations, resolver::Resolver},
+    model::{allocate::Allocations, event::Event, resolver::Resolver},
     plan::Limits,
     probe,
     reconcile::{self, Measures, Observers, Published, Reconciler, Timing},
@@ -129,11 +130,11 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     };
     let told = (&source, names.told);
     answer(&config, &health, figures, &measures, &results, told).await?;
+    let announced = announced(&config, &mut loaded, &health, probed.clone())?;
     let hooks =
         Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
     let (reloaded, interfaces) = Options::new(flags, config.clone());
     let hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
-    let told_to_stop = told_to_stop()?;
     log::info!(node = config.node_name, source:% = source, mode:% = Mode::detect(), map_bytes; "started");
     tokio::select! {
         _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
@@ -149,12 +150,25 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         () = interfaces::watch_by(interfaces, devices) => {}
         () = attachments::keep(hooks, wanted.clone(), attached) => {}
         () = followed(ways, wanted) => {}
-        _never = async { tokio::join!(connected, expiry) } => {}
+        _never = async { tokio::join!(connected, expiry, announced) } => {}
         () = api => anyhow::bail!("the API ended"),
-        () = told_to_stop => {}
+        () = told_to_stop()? => {}
     }
     log::info!("stopped; the dataplane goes on");
     Ok(())
+}
+
+/// Announces the pool of load balancers, if there is one; what an earlier run announced ends with that one's pool.
+fn announced(
+    config: &Config,
+    loaded: &mut Loaded,
+    health: &Health,
+    events: mpsc::Sender<Vec<Event>>,
+) -> anyhow::Result<impl Future<Output = ()> + use<>> {
+    let map = AnnouncedMap::open(loaded)?;
+    let has_pool = !config.load_balancer_pool.is_empty();
+    let (published, attached) = (health.published.clone(), health.attached.clone());
+    Ok(announce::keep(has_pool, map, published, attached, events))
 }
 
 /// Before anything is decided: what is served by the machine's addresses stays so over a restart (F4).

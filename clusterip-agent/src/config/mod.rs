@@ -127,6 +127,8 @@ options! {
     expose_cluster_ips: bool = "expose-cluster-ips" "on|off", Some("off"), RUN, values::switch, values::switch_text;
     /// Ranges from which load balancers without an address get one, at most one of each family
     load_balancer_pool: Vec<IpNet> = "load-balancer-pool" "CIDR[,CIDR]", Some(""), RUN | PLAN | CHECK, values::pool, as_is;
+    /// Class of load balancers that get one of these addresses, beside those without a class
+    load_balancer_class: Option<String> = "load-balancer-class" "CLASS", Some(""), RUN | PLAN | CHECK, values::optional_class, as_is;
     /// Where the agent answers DNS, over UDP and TCP: addresses of this node that pods reach; repeatable
     dns_listen: Vec<SocketAddr> = "dns-listen" "ADDR:PORT", Some(""), RUN | PLAN, values::dns_listeners, as_is;
     /// Domain of the cluster's names

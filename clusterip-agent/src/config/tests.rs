@@ -56,6 +56,7 @@ fn the_defaults_are_those_of_the_documentation() {
             allow_external_ips: false,
             expose_cluster_ips: false,
             load_balancer_pool: vec![],
+            load_balancer_class: None,
             pod_cidrs: vec![],
             dns_listen: vec![],
             cluster_domain: "cluster.local".into(),

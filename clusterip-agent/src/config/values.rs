@@ -94,6 +94,14 @@ pub(super) fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
     path(text).map(Some)
 }
 
+pub(super) fn optional_class(text: &str) -> Result<Option<String>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    validate::qualified_name(text)?;
+    Ok(Some(text.to_owned()))
+}
+
 pub(super) fn socket_lb(text: &str) -> Result<SocketLb, String> {
     match text {
         "host" => Ok(SocketLb::Host),

@@ -1,5 +1,6 @@
 //! Where the tables go. The only importers of aya are below this folder.
 
+pub mod announced;
 pub mod attach;
 pub mod attached;
 mod batch;

@@ -2,8 +2,9 @@
 
 use clusterip_common::{
     abi::{
-        Affinity, AffinityKey, Backend, Counters, Flow, FlowKey, Fragment, FragmentKey, Inside,
-        Service, ServiceKey, Settings, SocketFlow, SocketKey, Sources, Traffic, Watch,
+        Affinity, AffinityKey, Announced, AnnouncedKey, Backend, Counters, Flow, FlowKey, Fragment,
+        FragmentKey, Inside, Service, ServiceKey, Settings, SocketFlow, SocketKey, Sources,
+        Traffic, Watch,
     },
     wire::Addr,
 };
@@ -27,6 +28,8 @@ pod!(
     Inside,
     Affinity,
     AffinityKey,
+    Announced,
+    AnnouncedKey,
     Backend,
     Counters,
     Flow,

@@ -81,7 +81,7 @@ fn own_range(zone: &Zone, snapshot: Option<&Snapshot>, net: IpNet) -> Option<IpN
     let services = zone.ranges.iter().find(|range| range.contains(&net));
     let pods = || {
         let mut around = snapshot?.ranges_around(net);
-        let found = around.find(|(_, whose)| *whose == Inside::Pods);
+        let found = around.find(|(_, whose)| matches!(whose, Inside::Pods | Inside::OwnPods));
         found.map(|(range, _)| range)
     };
     services.copied().or_else(pods)

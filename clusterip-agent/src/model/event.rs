@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
+    announcer::Conflicts,
     object::{Object, ObjectKey},
     problem::Problem,
 };
@@ -27,4 +28,6 @@ pub enum Event {
     Changed(Timestamp),
     /// The addresses of this machine, those that lead to others first: of a node without an object they are its own.
     Machine(Vec<IpAddr>),
+    /// Addresses of the pool of load balancers that others on an uplink's link have; replaces what was said before.
+    Conflicts(Conflicts),
 }

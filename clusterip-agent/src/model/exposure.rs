@@ -1,6 +1,6 @@
 //! By which addresses a service is reachable from outside: node ports, load balancers and external addresses.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
@@ -39,6 +39,8 @@ pub struct Exposure {
     pub external_ips: bool,
     /// Where load balancers without an address get one, one range for each family at most.
     pub pool: Vec<ServiceRange>,
+    /// The class of load balancers that get one, beside those of none.
+    pub class: Option<Arc<str>>,
 }
 
 impl NodePortAddresses {

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 
-use super::{cluster::Cluster, exposure::addresses};
+use super::{
+    cluster::Cluster,
+    exposure::{addresses, internal_addresses},
+};
 
 /// Whose the addresses of a range are.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -14,18 +17,26 @@ pub enum Inside {
     Pods,
     /// A node's own.
     Node,
+    /// Those of the pods of this node: nothing comes in from them by an uplink.
+    OwnPods,
+    /// This node's internal ones, as above. What leads to its external ones may lead what it says itself there, too.
+    OwnNode,
 }
 
 /// The ranges that are inside; where one is within another, the smaller one counts.
 pub type Ranges = BTreeMap<IpNet, Inside>;
 
-/// What is inside: `pods` (`--pod-cidr`), and what the Node objects say.
+/// What is inside: `pods` (`--pod-cidr`), and what the Node objects say, the one of this node, `own`, among them.
 #[must_use]
-pub fn inside(pods: &[IpNet], cluster: &Cluster) -> Ranges {
+pub fn inside(pods: &[IpNet], cluster: &Cluster, own: &str) -> Ranges {
     let mut ranges: Ranges = pods.iter().map(|net| (net.trunc(), Inside::Pods)).collect();
     for (_, node) in cluster.nodes() {
         ranges.extend(pod_ranges(node).map(|net| (net.trunc(), Inside::Pods)));
         ranges.extend(addresses(node).map(|(_, ip)| (ip.into(), Inside::Node)));
+    }
+    if let Some(node) = cluster.node(own) {
+        ranges.extend(pod_ranges(node).map(|net| (net.trunc(), Inside::OwnPods)));
+        ranges.extend(internal_addresses(node).map(|ip| (ip.into(), Inside::OwnNode)));
     }
     ranges
 }
@@ -85,7 +96,7 @@ mod tests {
         let given = ["10.9.7.7/16".parse().unwrap()];
         let nearer = ["10.9.0.0/16 Pods", "10.244.0.0/24 Pods"];
         assert_eq!(
-            shown(&inside(&given, &cluster)),
+            shown(&inside(&given, &cluster, "c")),
             [
                 nearer[0],
                 nearer[1],
@@ -95,8 +106,12 @@ mod tests {
                 "fd00:10:244:1::/64 Pods",
             ]
         );
+        let own: Vec<String> = shown(&inside(&given, &cluster, "a"));
+        assert!(own.contains(&"10.244.0.0/24 OwnPods".to_owned()), "{own:?}");
+        assert!(own.contains(&"192.0.2.1/32 OwnNode".to_owned()), "{own:?}");
+        assert!(own.contains(&"192.0.2.2/32 Node".to_owned()), "{own:?}");
         cluster.apply(remove(&far), &mut touched);
         let rest = ["10.244.0.0/24 Pods", "192.0.2.1/32 Node"];
-        assert_eq!(shown(&inside(&[], &cluster)), rest);
+        assert_eq!(shown(&inside(&[], &cluster, "c")), rest);
     }
 }

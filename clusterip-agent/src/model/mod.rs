@@ -2,6 +2,7 @@
 
 pub mod about;
 pub mod allocate;
+pub mod announcer;
 mod categorise;
 mod claims;
 pub mod cluster;

@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use super::{
     about::About,
     allocate::Assigned,
+    announcer::{Conflicts, announcements},
     categorise::categorise,
     cluster::Cluster,
     endpoints::{PortSpec, candidates},
@@ -54,6 +55,10 @@ pub struct Context<'a> {
     pub exposure: &'a Exposure,
     /// Where service addresses come from.
     pub ranges: &'a [ServiceRange],
+    /// The nodes that may announce addresses of the pool, by name.
+    pub announcers: &'a [Arc<str>],
+    /// Those addresses that others have too.
+    pub conflicts: &'a Conflicts,
 }
 
 /// What a service was given.
@@ -85,11 +90,13 @@ pub fn resolve(
         .collect();
     let mut balancers = Vec::new();
     let mut external = Vec::new();
+    let mut announced = Vec::new();
     if let Some(spec) = service
         .spec
         .as_ref()
         .filter(|spec| has_entry(service, spec))
     {
+        let mut endpoints = Vec::new();
         for port in spec.ports() {
             for family in [Family::V4, Family::V6] {
                 let inside = frontends(port, family, &given.addresses);
@@ -123,8 +130,17 @@ pub fn resolve(
                 if !outside.is_empty() {
                     external.extend(views(outside, spec.external_policy, seen));
                 }
+                endpoints.push((family, found));
             }
         }
+        let (pooled, policy) = (&given.balancers, spec.external_policy);
+        let mut faults = Vec::new();
+        announced = announcements(context, pooled, policy, &endpoints, &mut faults);
+        problems.extend(
+            faults
+                .into_iter()
+                .map(|fault| fault.at(&object.key, &object.origin)),
+        );
     }
     let naming = naming(context, (name, service), &given.addresses);
     let algorithm = algorithm(context, object, service, &mut problems);
@@ -139,6 +155,7 @@ pub fn resolve(
             .map_or(0, |spec| spec.affinity_seconds),
         balancers,
         external,
+        announced,
         source_ranges: service
             .spec
             .as_ref()

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{Node, Taint};
 
 use super::{
     allocate::{Allocations, Allocator, Changes},
+    announcer::{self, Conflicts},
     cluster::Cluster,
     event::Event,
     exposure::{Exposure, NodePortAddresses},
@@ -47,6 +48,10 @@ pub struct Resolver {
     algorithm: Algorithm,
     /// This machine's addresses, for want of a Node object.
     machine: Vec<IpAddr>,
+    /// The nodes that may announce addresses of the pool,
+    announcers: Vec<Arc<str>>,
+    /// and those addresses that others have too.
+    conflicts: Conflicts,
     /// Ranges that are inside whatever the Node objects say.
     pod_cidrs: Vec<IpNet>,
     /// Node objects may have changed since they were looked at.
@@ -78,10 +83,12 @@ impl Resolver {
             cluster: Cluster::default(),
             allocator: Allocator::new(ranges, addresses, resting),
             node_ports: NodePorts::new(Rules::default().node_ports, node_ports),
-            pool: Allocator::of_balancers(Vec::new(), None, Allocations::new()),
+            pool: Allocator::of_balancers(Vec::new(), None, None, Allocations::new()),
             exposure: Exposure::default(),
             algorithm,
             machine: Vec::new(),
+            announcers: Vec::new(),
+            conflicts: Conflicts::new(),
             pod_cidrs: Vec::new(),
             nodes_touched: true,
             snapshot: Snapshot {
@@ -108,7 +115,7 @@ impl Resolver {
             .allocations()
             .divided(|address| pool.iter().any(|range| range.contains(address)));
         self.allocator = Allocator::new(ranges, own.addresses, own.resting);
-        self.pool = Allocator::of_balancers(pool, family, pooled);
+        self.pool = Allocator::of_balancers(pool, family, exposure.class.clone(), pooled);
         self.exposure = exposure;
         self
     }
@@ -118,7 +125,7 @@ impl Resolver {
     #[must_use]
     pub fn of_api_server(mut self) -> Self {
         self.allocator = Allocator::of_api_server(self.allocator.ranges().to_vec());
-        self.pool = Allocator::of_balancers(Vec::new(), None, Allocations::new());
+        self.pool = Allocator::of_balancers(Vec::new(), None, None, Allocations::new());
         self.node_ports = NodePorts::new(1..=u16::MAX, KeptPorts::new());
         self.keeps = false;
         self
@@ -141,6 +148,10 @@ impl Resolver {
                 Event::Synced => true,
                 Event::Machine(addresses) => {
                     self.machine.clone_from(addresses);
+                    false
+                }
+                Event::Conflicts(conflicts) => {
+                    self.set_conflicts(conflicts);
                     false
                 }
                 Event::Reset | Event::Problems(_) | Event::Changed(_) => false,
@@ -257,9 +268,14 @@ impl Resolver {
         }
         self.see_node();
         if std::mem::take(&mut self.nodes_touched) {
-            let ranges = inside(&self.pod_cidrs, &self.cluster);
+            let ranges = inside(&self.pod_cidrs, &self.cluster, &self.snapshot.node.name);
             if *self.snapshot.inside != ranges {
                 self.snapshot.inside = Arc::new(ranges);
+            }
+            let announcers = announcer::nodes(&self.cluster, &self.snapshot.node.name);
+            if self.announcers != announcers {
+                self.announcers = announcers;
+                self.touched.extend(self.pool.owners().cloned());
             }
         }
         self.snapshot.pods = self.cluster.pods_by_address().clone();
@@ -270,6 +286,8 @@ impl Resolver {
                 algorithm: self.algorithm,
                 exposure: &self.exposure,
                 ranges: self.allocator.ranges(),
+                announcers: &self.announcers,
+                conflicts: &self.conflicts,
             };
             let faults = self.allocator.faults(&name).iter();
             let given = Given {
@@ -296,6 +314,13 @@ impl Resolver {
             changed.insert(name);
         }
         changed
+    }
+
+    fn set_conflicts(&mut self, conflicts: &Conflicts) {
+        let known = std::mem::replace(&mut self.conflicts, conflicts.clone());
+        let seen = known.keys().chain(conflicts.keys());
+        let owners = seen.filter_map(|address| self.pool.owner(*address));
+        self.touched.extend(owners.cloned());
     }
 
     /// Looks at this node's own object; what hangs on it touches every service.
@@ -411,7 +436,7 @@ impl Resolver {
 }
 
 /// Whether a node is being deleted, by hand or by the cluster autoscaler, which says so by a taint before.
-fn is_leaving(node: &Node) -> bool {
+pub(super) fn is_leaving(node: &Node) -> bool {
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
     let is_tainted = |taints: &Vec<Taint>| taints.iter().any(|taint| taint.key == LEAVING_TAINT);
     node.metadata.deletion_timestamp.is_some() || taints.is_some_and(is_tainted)

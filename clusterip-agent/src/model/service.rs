@@ -5,7 +5,8 @@ use std::{fmt, net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 
 use super::{
-    about::About, facts::TrafficPolicy, naming::Naming, object::ObjectName, problem::Problem,
+    about::About, announcer::Announcement, facts::TrafficPolicy, naming::Naming,
+    object::ObjectName, problem::Problem,
 };
 
 /// The protocols a service port may have.
@@ -290,6 +291,8 @@ pub struct ResolvedService {
     /// The same for its addresses towards the outside: for clients outside by the external policy, and for pods and nodes, who
     /// reach all endpoints by the same addresses (E3).
     pub external: Vec<Balancer>,
+    /// Its addresses out of the pool of load balancers, and which nodes announce them.
+    pub announced: Vec<Announcement>,
     /// Whom its load balancer's addresses let in; none is everybody (E4).
     pub source_ranges: Vec<IpNet>,
     /// What it says of itself, for those who show it.
@@ -312,6 +315,7 @@ impl ResolvedService {
             affinity_seconds: 0,
             balancers: Vec::new(),
             external: Vec::new(),
+            announced: Vec::new(),
             source_ranges: Vec::new(),
             about: About::default(),
             naming: Naming::Members(Vec::new()),

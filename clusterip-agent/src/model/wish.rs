@@ -1,6 +1,6 @@
 //! Which addresses a service asks for.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use super::{
     about::ServiceType,
@@ -11,50 +11,53 @@ use super::{
 };
 
 /// What addresses are for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) enum Purpose {
     /// A service's own.
     #[default]
     Service,
     /// The same where somebody else gave it already.
     Given,
-    /// Those of load balancers; the family of a service that says none.
-    Balancer(Option<Family>),
+    /// Those of load balancers; the family of a service that says none, and the class that is the agent's own
+    /// (`--load-balancer-class`), if there is one.
+    Balancer(Option<Family>, Option<Arc<str>>),
 }
 
 impl Purpose {
-    pub(super) fn wish(self, service: &Service, ranges: &[ServiceRange]) -> Wish {
+    pub(super) fn wish(&self, service: &Service, ranges: &[ServiceRange]) -> Wish {
         match self {
             Self::Service => Wish::of(service, ranges),
             Self::Given => Wish {
                 automatic: Vec::new(),
                 ..Wish::of(service, ranges)
             },
-            Self::Balancer(default) => Wish::of_balancer(service, ranges, default),
+            Self::Balancer(default, class) => {
+                Wish::of_balancer(service, ranges, (*default, class.as_deref()))
+            }
         }
     }
 
     /// What the range is called.
-    pub(super) const fn range(self) -> &'static str {
+    pub(super) const fn range(&self) -> &'static str {
         match self {
             Self::Service | Self::Given => "service range",
-            Self::Balancer(_) => "pool of load balancers",
+            Self::Balancer(..) => "pool of load balancers",
         }
     }
 
     /// The option that says it.
-    pub(super) const fn flag(self) -> &'static str {
+    pub(super) const fn flag(&self) -> &'static str {
         match self {
             Self::Service | Self::Given => "--service-cidr",
-            Self::Balancer(_) => "--load-balancer-pool",
+            Self::Balancer(..) => "--load-balancer-pool",
         }
     }
 
     /// Where an address would stand if it were named.
-    pub(super) const fn field(self) -> &'static str {
+    pub(super) const fn field(&self) -> &'static str {
         match self {
             Self::Service | Self::Given => "spec.clusterIP",
-            Self::Balancer(_) => "spec.loadBalancerIP",
+            Self::Balancer(..) => "spec.loadBalancerIP",
         }
     }
 }
@@ -89,9 +92,15 @@ impl Wish {
 
     /// What a load balancer asks of a pool: an address of each family of the service, unless somebody else gave it some,
     /// or shall do so.
-    fn of_balancer(service: &Service, pool: &[ServiceRange], default: Option<Family>) -> Self {
+    fn of_balancer(
+        service: &Service,
+        pool: &[ServiceRange],
+        (default, own_class): (Option<Family>, Option<&str>),
+    ) -> Self {
         let is_balancer = |spec: &&ServiceSpec| {
-            spec.service_type == ServiceType::LoadBalancer && spec.load_balancer_class.is_none()
+            let class = spec.load_balancer_class.as_deref();
+            spec.service_type == ServiceType::LoadBalancer
+                && (class.is_none() || class == own_class)
         };
         let Some(spec) = service.spec.as_ref().filter(is_balancer) else {
             return Self::default();

@@ -183,6 +183,7 @@ pub fn inside(ranges: &Ranges) -> BTreeMap<InsideKey, abi::Inside> {
         let whose = match whose {
             Inside::Pods => abi::Inside::PODS,
             Inside::Node => abi::Inside::NODE,
+            Inside::OwnPods | Inside::OwnNode => abi::Inside::OWN,
         };
         (InsideKey::new(net.addr().into(), prefix(net)), whose)
     };

@@ -203,6 +203,7 @@ impl fmt::Display for Tables {
             let whose = match *whose {
                 Inside::PODS => "pods",
                 Inside::NODE => "node",
+                Inside::OWN => "own",
                 _ => "unknown",
             };
             writeln!(f, "INSIDE  {range} {whose}")?;

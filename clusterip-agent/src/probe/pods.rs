@@ -141,6 +141,7 @@ impl Pods {
                 }
                 Event::Changed(when) => out.push(Event::Changed(when)),
                 Event::Machine(addresses) => out.push(Event::Machine(addresses)),
+                Event::Conflicts(conflicts) => out.push(Event::Conflicts(conflicts)),
             }
         }
         if says_problems || self.impossible != before {

@@ -180,7 +180,8 @@ impl Measures {
                 | Event::Synced
                 | Event::Problems(_)
                 | Event::Changed(_)
-                | Event::Machine(_) => continue,
+                | Event::Machine(_)
+                | Event::Conflicts(_) => continue,
             };
             let changes = match kind {
                 Kind::Service => &self.services,
@@ -314,7 +315,8 @@ fn trigger(event: &Event) -> Option<Timestamp> {
         | Event::Remove(_)
         | Event::Synced
         | Event::Problems(_)
-        | Event::Machine(_) => None,
+        | Event::Machine(_)
+        | Event::Conflicts(_) => None,
     }
 }
 

@@ -106,7 +106,10 @@ impl KubeDns {
                     self.is_listing = false;
                     self.tell(&mut all);
                 }
-                Event::Problems(_) | Event::Changed(_) | Event::Machine(_) => {}
+                Event::Problems(_)
+                | Event::Changed(_)
+                | Event::Machine(_)
+                | Event::Conflicts(_) => {}
             }
             all.push(event);
         }

@@ -14,7 +14,7 @@ use clusterip_common::{
         event::{CAPTURE, Record},
     },
     packet::{
-        Ask, Beyond, Env, Exit, FlowEntry, FlowError, Frame, Route, Table, Verdict, Way, Work,
+        Ask, Beyond, Env, Exit, FlowEntry, FlowError, Frame, Mac, Route, Table, Verdict, Way, Work,
         event::{self, wants_frame},
         socket::SocketTable,
     },
@@ -49,6 +49,8 @@ pub struct HostEnv {
     pub settings: Settings,
     /// Services, slots, backends.
     pub tables: RefCell<Tables>,
+    /// Link addresses that are told at a device to whoever asks for an address.
+    pub announced: RefCell<BTreeMap<(Addr, u32), Mac>>,
     /// Flows that both sides have spoken in.
     pub flows: RefCell<BTreeMap<FlowKey, Flow>>,
     /// Flows that only the client has spoken in.
@@ -108,6 +110,7 @@ impl HostEnv {
         Self {
             settings,
             tables: RefCell::new(tables),
+            announced: RefCell::default(),
             flows: RefCell::default(),
             half_open: RefCell::default(),
             live: RefCell::default(),
@@ -326,6 +329,10 @@ impl Env for HostEnv {
         holding
             .max_by_key(|(range, _)| range.prefix)
             .map(|(_, whose)| *whose)
+    }
+
+    fn announced(&self, address: Addr, device: u32) -> Option<Mac> {
+        self.announced.borrow().get(&(address, device)).copied()
     }
 
     fn flow(&self, table: Table, key: &FlowKey) -> Option<HostFlow<'_>> {

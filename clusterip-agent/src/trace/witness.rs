@@ -8,7 +8,7 @@ use clusterip_common::{
         Fragment, FragmentKey, Inside, Service, ServiceFlags, ServiceId, ServiceKey, Settings,
         SlotIndex, SocketFlow, SocketKey,
     },
-    packet::{Env, FlowError, Table, socket::SocketTable},
+    packet::{Env, FlowError, Mac, Table, socket::SocketTable},
     wire::{Addr, Be16},
 };
 
@@ -256,6 +256,10 @@ impl Env for Witness<'_> {
         let word = if found.is_some() { "inside" } else { "outside" };
         self.say(format!("{address} is {word} the cluster (E1)"));
         found
+    }
+
+    fn announced(&self, address: Addr, device: u32) -> Option<Mac> {
+        self.memory.announced(address, device)
     }
 
     fn flow(&self, table: Table, key: &FlowKey) -> Option<HostFlow<'_>> {

@@ -42,6 +42,9 @@ pub struct Service {
     /// Its addresses towards the outside.
     #[serde(rename = "externalIPs")]
     pub external_ips: Vec<IpAddr>,
+    /// Those of them that nodes announce on their uplinks.
+    #[serde(default)]
+    pub announced: Vec<AnnouncedView>,
     /// The name it stands for; empty if it does not.
     pub external_name: String,
     /// Its ports.
@@ -66,6 +69,16 @@ pub struct Service {
     pub traffic: Traffic,
     /// Its ports of each family, as they are in the dataplane; none if it has no entry there.
     pub balancers: Vec<BalancerView>,
+}
+
+/// An address of the pool of load balancers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AnnouncedView {
+    /// The address.
+    pub address: IpAddr,
+    /// The node that announces it; null where none may.
+    pub node: Option<String>,
 }
 
 /// A port as it is declared.
@@ -151,6 +164,7 @@ pub(super) fn declared(
         affinity_seconds,
         balancers: _,
         external: _,
+        announced,
         source_ranges: _,
         about,
         naming: _,
@@ -178,6 +192,13 @@ pub(super) fn declared(
         service_type: service_type.name().to_owned(),
         cluster_ips: addresses.iter().map(|it| it.address).collect(),
         external_ips: external.clone(),
+        announced: announced
+            .iter()
+            .map(|it| AnnouncedView {
+                address: it.address,
+                node: it.node.as_ref().map(ToString::to_string),
+            })
+            .collect(),
         external_name: external_name.to_string(),
         ports: ports
             .iter()

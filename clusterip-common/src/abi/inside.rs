@@ -64,6 +64,8 @@ impl Inside {
     pub const PODS: Self = Self(1);
     /// A node's own.
     pub const NODE: Self = Self(2);
+    /// This node's, and those of its pods: nothing comes in from them by an uplink.
+    pub const OWN: Self = Self(3);
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! One table of maps: names, kinds and shapes. The program declares them, the agent checks pins against them.
 
 use super::{
-    Affinity, AffinityKey, Backend, BackendId, Counters, Flow, FlowKey, Fragment, FragmentKey,
-    Inside, InsideKey, NodePlace, Outcome, Service, ServiceId, ServiceKey, SlotIndex, SocketFlow,
-    SocketKey, Sources, SourcesKey, Traffic, endpoint,
+    Affinity, AffinityKey, Announced, AnnouncedKey, Backend, BackendId, Counters, Flow, FlowKey,
+    Fragment, FragmentKey, Inside, InsideKey, NodePlace, Outcome, Service, ServiceId, ServiceKey,
+    SlotIndex, SocketFlow, SocketKey, Sources, SourcesKey, Traffic, endpoint,
 };
 use crate::wire::Addr;
 
@@ -72,6 +72,8 @@ pub mod capacity {
     pub const INSIDE: u32 = 65_536;
     /// Source ranges of services. Memory as above.
     pub const SOURCES: u32 = 65_536;
+    /// Addresses that are announced, at each device.
+    pub const ANNOUNCED: u32 = 4_096;
 }
 
 /// Frontends.
@@ -172,6 +174,13 @@ pub const NODE: Shape = shape::<NodePlace, Addr>(
     NodePlace::COUNT,
     "family -> the node's address",
 );
+/// Whose link address neighbours are told: where no agent runs, too.
+pub const ANNOUNCED: Shape = shape::<AnnouncedKey, Announced>(
+    "ANNOUNCED",
+    Kind::Hash,
+    capacity::ANNOUNCED,
+    "address of the pool and device -> link address",
+);
 /// Round-robin counters, shared by all CPUs (B1).
 pub const CURSORS: Shape = shape::<ServiceId, u64>(
     "CURSORS",
@@ -205,7 +214,7 @@ pub const OUTCOMES: Shape = shape::<u32, Traffic>(
 pub const DEVICES: u32 = 4_096;
 
 /// All of them.
-pub const ALL: [Shape; 18] = [
+pub const ALL: [Shape; 19] = [
     SERVICES,
     SLOTS,
     BACKENDS,
@@ -220,6 +229,7 @@ pub const ALL: [Shape; 18] = [
     INSIDE,
     SOURCES,
     NODE,
+    ANNOUNCED,
     CURSORS,
     SERVICE_COUNTERS,
     BACKEND_COUNTERS,

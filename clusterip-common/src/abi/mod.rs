@@ -49,15 +49,15 @@ pub use event::{Event, EventHook, EventKind, Watch};
 pub use flow::{Direction, Flow, FlowKey, FlowState};
 pub use fragment::{Fragment, FragmentKey};
 pub use inside::{Inside, InsideKey};
-pub use node::{NodePlace, Sources, SourcesKey};
+pub use node::{Announced, AnnouncedKey, NodePlace, Sources, SourcesKey};
 pub use outcome::Outcome;
 pub use service::{Algorithm, Scope, Service, ServiceFlags, ServiceId, ServiceKey, SlotIndex};
 pub use settings::{Range, Settings};
 pub use socket::{SocketFlow, SocketKey};
 
 /// Version of the pinned layout; part of the pin path.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Versions whose maps can be taken over: those of the same name and shape mean the same there; the others begin
 /// empty. Pins of any other version are left alone.
-pub const READABLE: [u32; 1] = [1];
+pub const READABLE: [u32; 2] = [1, 2];

@@ -89,6 +89,54 @@ impl Sources {
     pub const ADMITTED: Self = Self(1);
 }
 
+/// An address that is announced at a device. Key of the `ANNOUNCED` map.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+)]
+#[repr(C)]
+pub struct AnnouncedKey {
+    /// Out of the pool of load balancers.
+    pub address: Addr,
+    /// The kernel's number of the device.
+    pub device: u32,
+    /// For the alignment.
+    pub zero: u32,
+}
+
+impl AnnouncedKey {
+    /// An address at a device.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(address: Addr, device: u32) -> Self {
+        Self {
+            address,
+            device,
+            zero: 0,
+        }
+    }
+}
+
+/// The link address that neighbours are told.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Announced {
+    /// The device's own.
+    pub mac: [u8; 6],
+    /// Nothing.
+    pub zero: [u8; 2],
+}
+
 const _: () = assert!(size_of::<SourcesKey>() == 24);
 
 #[cfg(test)]

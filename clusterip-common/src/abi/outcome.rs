@@ -93,6 +93,10 @@ outcomes! {
     NoNodeAddress = "no-node-address",
     /// A client outside the source ranges of a load balancer's service: dropped (E4).
     SourceRange = "source-range",
+    /// A neighbour at an uplink asked for the link address of an address of the pool, and was told this node's: answered.
+    Announced = "announced",
+    /// By an uplink to a service, with an address of this node or of one of its pods as its source: dropped (E1).
+    Spoofed = "spoofed",
 }
 
 impl Outcome {

@@ -4,6 +4,7 @@ use super::{
     exit::{Beyond, Exit, Route, Way},
     frame::Frame,
     leave::Ask,
+    neighbour::Mac,
     verdict::Verdict,
     way::Work,
 };
@@ -109,6 +110,9 @@ pub trait Env {
 
     /// Whose an address inside the cluster is; none of one outside (E1).
     fn inside(&self, address: Addr) -> Option<Inside>;
+
+    /// The link address that is told at a device to whoever asks for an address; none if it is not announced there.
+    fn announced(&self, address: Addr, device: u32) -> Option<Mac>;
 
     /// The entry of a 5-tuple.
     fn flow(&self, table: Table, key: &FlowKey) -> Option<Self::Entry<'_>>;

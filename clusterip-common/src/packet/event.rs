@@ -29,6 +29,8 @@ pub const fn kind(verdict: Verdict, ended: bool) -> Option<EventKind> {
         // A client from outside is told of where its service is.
         Verdict::Pass(_)
         | Verdict::Refuse(_)
+        // Of a link address no flow is told.
+        | Verdict::Reply(Outcome::Announced)
         | Verdict::Translated(Outcome::IcmpError | Outcome::Masqueraded) => None,
         Verdict::Translated(_) => Some(EventKind::TRANSLATED),
         Verdict::Reply(Outcome::Ping) => Some(EventKind::ANSWERED),

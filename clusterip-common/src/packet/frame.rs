@@ -9,7 +9,11 @@ use network_types::{
     udp::UdpHdr,
 };
 
-use super::{checksum::Sum, sctp};
+use super::{
+    checksum::Sum,
+    neighbour::{Arp, Discovery},
+    sctp,
+};
 use crate::abi::FlowKey;
 
 /// A type that a frame's bytes can be read as.
@@ -35,6 +39,10 @@ unsafe impl Wire for UdpHdr {}
 unsafe impl Wire for Icmpv4Hdr {}
 // SAFETY: as above.
 unsafe impl Wire for Icmpv6Hdr {}
+// SAFETY: `Unaligned` and `IntoBytes` are derived: no padding, alignment 1; `FromBytes`: any bytes are a value.
+unsafe impl Wire for Arp {}
+// SAFETY: as above.
+unsafe impl Wire for Discovery {}
 
 /// How an L4 checksum changes.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +79,11 @@ pub trait Frame {
 
     /// Says where the IP header begins.
     fn enter(&mut self, network: usize);
+
+    /// The kernel's number of the device that it is at; 1, as in the kernel's test-run, where there is none.
+    fn device(&self) -> u32 {
+        1
+    }
 
     /// Bytes in it, beyond what is linear in the kernel.
     fn len(&self) -> usize;

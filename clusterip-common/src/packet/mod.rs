@@ -18,6 +18,7 @@ mod icmp;
 mod leave;
 mod link;
 mod masquerade;
+mod neighbour;
 mod open;
 mod parse;
 mod reject;
@@ -38,6 +39,9 @@ pub use icmp::{icmp_from_pod, icmp_to_pod, is_icmp};
 pub use leave::{Ask, ask, depart, exit, learn, stamp, turn};
 pub use link::{Link, Network, network};
 pub use masquerade::PORT_TRIES;
+pub use neighbour::{
+    Arp, Discovery, Mac, answer_neighbour, claim, is_solicitation, solicited_node,
+};
 pub use parse::{Ethernet, Ports, TcpFlags};
 pub use sctp::advance as advance_crc;
 pub use translate::{Translation, translate};
@@ -69,6 +73,9 @@ fn request<F: Frame, E: Env>(
     frame.enter(offset);
     let mut work = Work::NONE;
     let verdict = if is_icmp(frame, is_v6) {
+        if origin != Origin::Pod && is_solicitation(frame, is_v6) {
+            return answer_neighbour(frame, env, is_v6);
+        }
         icmp_from_pod(frame, env, is_v6)
     } else {
         flow_of(frame, env, (is_v6, origin), &mut work)

@@ -3,6 +3,7 @@
 use core::mem::offset_of;
 
 use network_types::{tcp::TcpHdr, udp::UdpHdr};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{
     family::Family,
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// An Ethernet header: network-types has the same with a field of alignment 2, and frames have none.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Ethernet {
     /// Destination.

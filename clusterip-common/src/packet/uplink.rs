@@ -5,12 +5,13 @@ use super::{
     family::{Family, V4, V6},
     frame::Frame,
     link::{Link, Network, network},
+    neighbour::{answer_neighbour, is_arp},
     parse::Ports,
     request,
     verdict::Verdict,
     way::{Work, headers},
 };
-use crate::abi::{EventHook, Outcome, Scope};
+use crate::abi::{EventHook, Inside, Outcome, Scope};
 
 /// Where a packet was seen, and who sent it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +42,7 @@ impl Origin {
 pub fn from_uplink<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Verdict {
     match admit(frame, env, link) {
         Ok((network, origin)) => request(frame, env, network, (EventHook::FROM_UPLINK, origin)),
+        Err(Verdict::Refuse(_)) => answer_neighbour(frame, env, false),
         Err(verdict) => {
             let is_v6 = network(frame, link).is_some_and(|network| network.is_v6);
             env.tell(frame, &Work::NONE, (EventHook::FROM_UPLINK, is_v6), verdict);
@@ -50,7 +52,7 @@ pub fn from_uplink<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Verd
 }
 
 /// Whether a packet that came in by an uplink may concern a service that its sender reaches, and who that is; else the
-/// verdict on it. To a `ClusterIP` the IP header is enough: what else is in the packet, and whether there is such a service, is
+/// verdict on it; what asks for a link address by ARP is to be answered. To a `ClusterIP` the IP header is enough: what else is in the packet, and whether there is such a service, is
 /// nothing that is told outside (before B7 and B9).
 #[inline(always)]
 #[expect(
@@ -63,7 +65,10 @@ pub fn admit<F: Frame, E: Env>(
     link: Link,
 ) -> Result<(Network, Origin), Verdict> {
     let Some(found) = network(frame, link) else {
-        return Err(Verdict::Pass(Outcome::NotOurs));
+        return Err(match link {
+            Link::Ethernet if is_arp(frame) => Verdict::Refuse(Outcome::Announced),
+            _ => Verdict::Pass(Outcome::NotOurs),
+        });
     };
     frame.enter(found.offset);
     let origin = if found.is_v6 {
@@ -81,11 +86,14 @@ fn admit_of<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Origi
         return Err(Verdict::Pass(Outcome::Truncated));
     };
     let is_cluster = A::is_for_service(ip, env.settings());
-    if !is_cluster && concern::<A, F, E>(frame, env, ip) == Concern::Nobody {
+    let mut is_called = is_cluster;
+    if !is_cluster {
+        let concern = concern::<A, F, E>(frame, env, ip);
         // An error about a flow comes from anywhere on its way.
-        if A::quoted(ip).0 != A::ICMP {
+        if concern == Concern::Nobody && A::quoted(ip).0 != A::ICMP {
             return Err(Verdict::Pass(Outcome::NotOurs));
         }
+        is_called = concern == Concern::Frontend;
     }
     // It would be mistaken for a pod of IPv4 (D12).
     if A::has_mapped_address(ip) {
@@ -96,6 +104,8 @@ fn admit_of<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Origi
         });
     }
     match env.inside(A::source(ip)) {
+        // Elsewhere there are networks that lead what a node's pods say to each other out of it and in again.
+        Some(Inside::OWN) if is_called => Err(Verdict::Drop(Outcome::Spoofed)),
         Some(_) => Ok(Origin::Inside),
         None if is_cluster && env.settings().expose_cluster_ips == 0 => {
             Err(Verdict::Drop(Outcome::FromOutside))

@@ -71,13 +71,6 @@ impl TcFrame {
         Self::new(skb, (network & FARTHEST) as usize)
     }
 
-    /// The device the packet is at.
-    #[inline(always)]
-    pub(crate) fn device(&self) -> u32 {
-        // SAFETY: the context is the kernel's; reading a field of it is what it is for.
-        unsafe { (*self.ctx.skb.skb).ifindex }
-    }
-
     /// A field of the context that is a pointer to the verifier. To the compiler it is half a register, which it may copy as
     /// such, and then it is no pointer any more: so it is read by hand.
     #[inline(always)]
@@ -126,6 +119,12 @@ extern "C" fn cip_advance_crc(change: u32, length: usize) -> u32 {
 }
 
 impl Frame for TcFrame {
+    #[inline(always)]
+    fn device(&self) -> u32 {
+        // SAFETY: the context is the kernel's; reading a field of it is what it is for.
+        unsafe { (*self.ctx.skb.skb).ifindex }
+    }
+
     #[inline(always)]
     fn network(&self) -> usize {
         self.network

@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
+    outside::Way,
     screen::{Screen, Tone},
     series::backends,
     stage::{Dialect, Stage, find},
@@ -31,7 +32,12 @@ const PACE: Duration = Duration::from_millis(200);
 const BAR: u64 = 24;
 
 /// Shows the table until the user wants to stop.
-pub(super) fn run(frontends: &[Frontend], stage: &Stage, screen: &mut Screen) -> Result<()> {
+pub(super) fn run(
+    frontends: &[Frontend],
+    ways: &[Way],
+    stage: &Stage,
+    screen: &mut Screen,
+) -> Result<()> {
     let metrics = stage.metrics()?;
     let spoken: Vec<_> = frontends
         .iter()
@@ -43,7 +49,7 @@ pub(super) fn run(frontends: &[Frontend], stage: &Stage, screen: &mut Screen) ->
         })
         .collect();
     screen.line(screen.tone(Tone::Strong, "Try it from another shell:"))?;
-    for command in stage.commands(&spoken) {
+    for command in stage.commands(&spoken, ways) {
         screen.line(format_args!("  {command}"))?;
     }
     let is_terminal = screen.is_terminal() && io::stdin().is_terminal();

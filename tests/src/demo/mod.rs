@@ -1,6 +1,7 @@
-//! The demo: a node with pods on this machine, three services, and what becomes of requests to them.
+//! The demo: a node with pods on this machine, four services, and what becomes of requests to them, from a pod and from outside.
 
 mod live;
+mod outside;
 mod screen;
 mod series;
 mod stage;
@@ -57,11 +58,15 @@ pub fn run(options: &Options) -> Result<bool> {
 }
 
 fn show(options: &Options, stage: &Stage, screen: &mut Screen) -> Result<bool> {
-    let frontends = stage.frontends()?;
+    let mut frontends = stage.frontends()?;
     series::table(&frontends, stage, screen)?;
-    let good = series::run(&frontends, options.requests, stage, screen)?;
+    let ways = outside::ways(&frontends, stage)?;
+    frontends.retain(|it| ways.iter().all(|way| way.frontend != *it));
+    let inside = series::run(&frontends, options.requests, stage, screen)?;
+    let good = series::run_outside(&ways, options.requests, stage, screen)? && inside;
+    series::conclude(good, screen)?;
     if !options.once {
-        live::run(&frontends, stage, screen)?;
+        live::run(&frontends, &ways, stage, screen)?;
     }
     Ok(good)
 }

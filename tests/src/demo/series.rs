@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use super::{
+    outside::Way,
     screen::{Screen, Tone},
     stage::{Stage, find, full_name},
 };
@@ -92,37 +93,82 @@ pub(super) fn run(
     screen.line(format_args!("\n{}", screen.tone(Tone::Strong, heading)))?;
     let mut good = true;
     for frontend in frontends {
-        let before = stage.metrics()?;
-        let dialect = stage.dialect(frontend, &backends(&before, frontend));
-        let tally = stage.client.run(|| {
-            let mut tally = Tally::default();
-            let mut open = Vec::new();
-            for _ in 0..requests {
-                if interrupt::requested() {
-                    break;
-                }
-                let answer = find(frontend).and_then(|to| dialect.request(to, &mut open));
-                tally.note(answer);
-            }
-            Ok(tally)
-        })?;
-        if interrupt::requested() {
-            bail!("interrupted");
-        }
-        let counted = Counted::between(&before, &stage.metrics()?, frontend);
         let port = &frontend.port;
         let (name, number) = (full_name(frontend), frontend.address.port());
         let what = format!("{name}:{number}/{}  {}", port.protocol, frontend.address);
-        let what = screen.tone(Tone::Strong, what);
-        screen.line(format_args!(
-            "\n  {what}  {}",
-            screen.tone(Tone::Faint, dialect.told())
-        ))?;
-        show(&tally, &counted, stage, screen)?;
-        let faults = faults(&tally, &counted, stage);
-        good &= faults.is_empty();
-        verdict(&tally, &counted, &faults, screen)?;
+        let from_pod = |work: Asking<'_>| stage.client.run(work);
+        let call = (what, None, requests);
+        good &= ask(frontend, call, || find(frontend), from_pod, (stage, screen))?;
     }
+    Ok(good)
+}
+
+/// The same from outside of the cluster, to node ports and addresses of load balancers.
+pub(super) fn run_outside(
+    ways: &[Way],
+    requests: u32,
+    stage: &Stage,
+    screen: &mut Screen,
+) -> Result<bool> {
+    if ways.is_empty() {
+        return Ok(true);
+    }
+    let heading = format!("{requests} requests from outside of the cluster, one flow each");
+    screen.line(format_args!("\n{}", screen.tone(Tone::Strong, heading)))?;
+    let mut good = true;
+    for Way { frontend, told } in ways {
+        let (to, port) = (frontend.address, &frontend.port);
+        let what = format!("{}  {to}/{}", port.service, port.protocol);
+        let from_outside = |work: Asking<'_>| stage.outside().run(work);
+        let call = (what, Some(told.as_str()), requests);
+        good &= ask(frontend, call, || Ok(to), from_outside, (stage, screen))?;
+    }
+    Ok(good)
+}
+
+/// What a client does in its namespace.
+type Asking<'a> = Box<dyn FnOnce() -> io::Result<Tally> + Send + 'a>;
+
+/// Sends requests to one service port from a namespace, and shows who answered.
+fn ask(
+    frontend: &Frontend,
+    (what, told, requests): (String, Option<&str>, u32),
+    find: impl Fn() -> io::Result<SocketAddr> + Sync + Send,
+    enter: impl FnOnce(Asking<'_>) -> io::Result<Tally>,
+    (stage, screen): (&Stage, &mut Screen),
+) -> Result<bool> {
+    let before = stage.metrics()?;
+    let dialect = stage.dialect(frontend, &backends(&before, frontend));
+    let tally = enter(Box::new(|| {
+        let mut tally = Tally::default();
+        let mut open = Vec::new();
+        for _ in 0..requests {
+            if interrupt::requested() {
+                break;
+            }
+            let answer = find().and_then(|to| dialect.request(to, &mut open));
+            tally.note(answer);
+        }
+        Ok(tally)
+    }))?;
+    if interrupt::requested() {
+        bail!("interrupted");
+    }
+    let counted = Counted::between(&before, &stage.metrics()?, frontend);
+    let what = screen.tone(Tone::Strong, what);
+    let told = told.unwrap_or_else(|| dialect.told());
+    screen.line(format_args!(
+        "\n  {what}  {}",
+        screen.tone(Tone::Faint, told)
+    ))?;
+    show(&tally, &counted, stage, screen)?;
+    let faults = faults(&tally, &counted, stage);
+    verdict(&tally, &counted, &faults, screen)?;
+    Ok(faults.is_empty())
+}
+
+/// The last word.
+pub(super) fn conclude(good: bool, screen: &mut Screen) -> Result<()> {
     let (tone, word) = if good {
         (
             Tone::Good,
@@ -131,8 +177,7 @@ pub(super) fn run(
     } else {
         (Tone::Bad, "Not everything was as it should be.")
     };
-    screen.line(format_args!("\n{}\n", screen.tone(tone, word)))?;
-    Ok(good)
+    screen.line(format_args!("\n{}\n", screen.tone(tone, word)))
 }
 
 /// What the maps counted in between.

@@ -8,9 +8,13 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Options, screen::Screen};
+use super::{
+    Options,
+    outside::{self, Way},
+    screen::Screen,
+};
 use crate::{
-    Agent, Node, Pod, Server, client,
+    Agent, Namespace, Node, Outside, Pod, Server, client,
     metrics::{Frontend, Metrics},
     node::NODE_V4,
     objects::{self, ContainerPort, PodObject},
@@ -48,6 +52,7 @@ pub(super) struct Stage {
     pub(super) client: Pod,
     _pods: Vec<Pod>,
     objects: Vec<PodObject>,
+    outside: Outside,
     node: Node,
 }
 
@@ -83,6 +88,10 @@ impl Stage {
             ))
         })?;
         let (mut client, mut pods) = screen.step("pods", || Self::pods(&node, &objects, prefix))?;
+        let outside = screen.step("outside", || {
+            let told = "a client on the link of the node's uplink";
+            Ok((outside::join(&node, prefix)?, told.to_owned()))
+        })?;
         let servers = screen.step("servers", || Self::servers(&pods, &objects))?;
         let agent = screen.step("program", || {
             let program = crate::agent::binary()?;
@@ -92,7 +101,10 @@ impl Stage {
         agent?;
         let agent = screen.step("agent", || {
             let listen = format!("{NODE_V4}:53");
+            let outside = outside::arguments();
+            let outside = outside.iter().map(String::as_str);
             let arguments = ["--node-name", NODE, "--dns-listen", &listen];
+            let arguments: Vec<&str> = arguments.into_iter().chain(outside).collect();
             let agent = Agent::start(&node, &folder, &arguments)?;
             let told = agent
                 .id()
@@ -116,6 +128,7 @@ impl Stage {
             client,
             _pods: pods,
             objects,
+            outside,
             node,
         })
     }
@@ -170,6 +183,15 @@ impl Stage {
         found.with_context(|| agent.log())
     }
 
+    pub(super) const fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// Where the client outside is.
+    pub(super) const fn outside(&self) -> &Namespace {
+        self.outside.namespace()
+    }
+
     /// `clusterip top` in the node, on this terminal.
     pub(super) fn top(&self) -> Result<std::process::Command> {
         let mut command = self.node.namespace().command(crate::agent::binary()?);
@@ -217,7 +239,7 @@ impl Stage {
     }
 
     /// What to type in another shell.
-    pub(super) fn commands(&self, frontends: &[(Frontend, Dialect)]) -> Vec<String> {
+    pub(super) fn commands(&self, frontends: &[(Frontend, Dialect)], ways: &[Way]) -> Vec<String> {
         let Some(inside) = self.client.namespace().name() else {
             return Vec::new();
         };
@@ -236,6 +258,14 @@ impl Stage {
                 Dialect::Udp => continue,
             };
             commands.push(format!("ip netns exec {inside} curl -s {shown}"));
+        }
+        if let Some(outside) = self.outside().name() {
+            commands.extend(ways.iter().map(|way| {
+                format!(
+                    "ip netns exec {outside} curl -s http://{}/",
+                    way.frontend.address
+                )
+            }));
         }
         if let Some((frontend, _)) = frontends.first() {
             let name = full_name(frontend);

@@ -10,10 +10,12 @@ mod headers;
 mod icmp;
 mod leave;
 mod links;
+mod neighbour;
 mod outside;
 mod pieces;
 mod reject;
 mod sctp;
+mod strangers;
 mod times;
 mod uplink;
 
@@ -32,6 +34,7 @@ pub fn all() -> Vec<Case> {
         icmp::cases(),
         leave::cases(),
         links::cases(),
+        neighbour::cases(),
         outside::cases(),
         pieces::cases(),
         reject::cases(),

@@ -12,46 +12,50 @@ use crate::{
     world::{World, service},
 };
 
-const NEW: Verdict = Verdict::Translated(Outcome::NewFlow);
+pub(super) const NEW: Verdict = Verdict::Translated(Outcome::NewFlow);
 const REQUEST: Verdict = Verdict::Translated(Outcome::Request);
 const REPLY: Verdict = Verdict::Translated(Outcome::Reply);
-const HIDDEN: Verdict = Verdict::Translated(Outcome::Masqueraded);
+pub(super) const HIDDEN: Verdict = Verdict::Translated(Outcome::Masqueraded);
 const ERROR: Verdict = Verdict::Translated(Outcome::IcmpError);
-const NOT_OURS: Verdict = Verdict::Pass(Outcome::NotOurs);
+pub(super) const NOT_OURS: Verdict = Verdict::Pass(Outcome::NotOurs);
 
-const MASQUERADE: ServiceFlags = ServiceFlags::MASQUERADE;
+pub(super) const MASQUERADE: ServiceFlags = ServiceFlags::MASQUERADE;
 const KEEP: ServiceFlags = ServiceFlags(0);
 
-struct Addresses {
-    family: &'static str,
+pub(super) struct Addresses {
+    pub(super) family: &'static str,
     /// A client outside, and another one with the same port.
-    client: &'static str,
-    other: &'static str,
-    client_ip: &'static str,
+    pub(super) client: &'static str,
+    pub(super) other: &'static str,
+    pub(super) third: &'static str,
+    pub(super) client_ip: &'static str,
     /// A pod of this node, and one of another.
-    near_pod: &'static str,
-    far_pod: &'static str,
+    pub(super) near_pod: &'static str,
+    pub(super) far_pod: &'static str,
     /// The service inside, by its node port, and by its load balancer.
-    vip: &'static str,
-    node_port: &'static str,
-    balancer: &'static str,
+    pub(super) vip: &'static str,
+    pub(super) node_port: &'static str,
+    pub(super) balancer: &'static str,
     /// This node in the place of the client: with its port; itself; its own ports.
-    as_node: &'static str,
-    node_ip: &'static str,
-    ssh: &'static str,
+    pub(super) as_node: &'static str,
+    pub(super) node_ip: &'static str,
+    pub(super) ssh: &'static str,
     /// Another node's address with the same port.
-    not_this_node: &'static str,
-    loopback: &'static str,
-    pod: &'static str,
-    pods: &'static str,
-    router: &'static str,
-    clients: &'static str,
+    pub(super) not_this_node: &'static str,
+    pub(super) loopback: &'static str,
+    pub(super) pod: &'static str,
+    pub(super) pods: &'static str,
+    /// The ranges of this node's pods, and of the node itself.
+    pub(super) own: [&'static str; 2],
+    pub(super) router: &'static str,
+    pub(super) clients: &'static str,
 }
 
 const V4: Addresses = Addresses {
     family: "IPv4",
     client: "198.51.100.7:3000",
     other: "198.51.100.8:3000",
+    third: "198.51.100.9:3000",
     client_ip: "198.51.100.7",
     near_pod: "10.244.0.5:3000",
     far_pod: "10.244.9.5:3000",
@@ -65,6 +69,7 @@ const V4: Addresses = Addresses {
     loopback: "127.0.0.1:30080",
     pod: "10.244.1.7:8080",
     pods: "10.244.0.0/16",
+    own: ["10.244.0.0/24", "192.0.2.1/32"],
     router: "192.0.2.254",
     clients: "198.51.100.7/32",
 };
@@ -72,6 +77,7 @@ const V6: Addresses = Addresses {
     family: "IPv6",
     client: "[2001:db8::7]:3000",
     other: "[2001:db8::8]:3000",
+    third: "[2001:db8::9]:3000",
     client_ip: "2001:db8::7",
     near_pod: "[fd00:10:244::5]:3000",
     far_pod: "[fd00:10:244:9::5]:3000",
@@ -85,13 +91,14 @@ const V6: Addresses = Addresses {
     loopback: "[::1]:30080",
     pod: "[fd00:10:244:1::7]:8080",
     pods: "fd00:10:244::/48",
+    own: ["fd00:10:244::/64", "fd00:c0::1/128"],
     router: "fd00:c0::fe",
     clients: "2001:db8::7/128",
 };
 
 impl Addresses {
     /// A service of TCP and UDP with a node port and a load balancer, by the policy Cluster or Local.
-    fn world(&self, outside: ServiceFlags) -> World {
+    pub(super) fn world(&self, outside: ServiceFlags) -> World {
         let world = service(&format!("{}/tcp", self.vip), &[self.pod])
             .and(&format!("{}/udp", self.vip), &[self.pod])
             .inside(self.pods, Inside::Pods)
@@ -105,13 +112,19 @@ impl Addresses {
         })
     }
 
-    fn case(&self, name: &str, rules: &'static str, world: World) -> Case {
+    pub(super) fn case(&self, name: &str, rules: &'static str, world: World) -> Case {
         let name = Box::leak(format!("{name} ({})", self.family).into());
         case(name, rules, world)
     }
 
     fn cases(&self) -> Vec<Case> {
-        let themes = [self.masqueraded(), self.guarded(), self.elsewhere()];
+        let themes = [
+            self.masqueraded(),
+            self.guarded(),
+            self.elsewhere(),
+            self.crowded(),
+            self.spoofed(),
+        ];
         themes.into_iter().flatten().collect()
     }
 

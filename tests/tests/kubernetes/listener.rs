@@ -207,5 +207,6 @@ fn word(event: &Event) -> String {
         Event::Problems(problems) => format!("Problems {}", problems.len()),
         Event::Changed(_) => "Changed".to_owned(),
         Event::Machine(addresses) => format!("Machine {addresses:?}"),
+        Event::Conflicts(conflicts) => format!("Conflicts {conflicts:?}"),
     }
 }

@@ -113,6 +113,18 @@ fn the_demo_with_once_succeeds() -> Result<()> {
         output.status
     );
     assert!(said.contains("Every answer came"), "{said}");
+    for way in [
+        "172.20.1.1:30080/TCP  node port\n",
+        ":80/TCP  load balancer, announced by demo\n",
+    ] {
+        let shown = said.split_once(way).map(|(_, rest)| rest);
+        let shown = shown.and_then(|rest| rest.split_once("\n\n"));
+        let (answers, _) = shown.with_context(|| format!("no {way}\n{said}"))?;
+        assert!(
+            answers.contains("100 sent, 100 answered, 100 counted"),
+            "{answers}"
+        );
+    }
     assert!(
         !said.contains('\x1b'),
         "no colour without a terminal: {said:?}"
@@ -130,10 +142,10 @@ fn the_demo_answers_in_another_shell_and_leaves_nothing_after_a_signal() -> Resu
     ] {
         let mut demo = Staying::start(&format!("clusterip-{name}"))?;
         let client = format!("{}-client", demo.prefix);
-        let command = demo.read_until(Some("")).map(|commands| {
-            let line = commands.lines().find(|line| line.contains("curl -s http"));
-            line.unwrap_or_default().trim().to_owned()
-        })?;
+        let commands = demo.read_until(Some(""))?;
+        let mut lines = commands.lines();
+        let command = lines.find(|line| line.contains("curl -s http"));
+        let command = command.unwrap_or_default().trim().to_owned();
         ensure!(command.contains(&client), "{command}");
         ensure!(command.contains("-service/"), "by name: {command}");
         let answer = Command::new("sh").args(["-c", &command]).output()?;
@@ -142,6 +154,12 @@ fn the_demo_answers_in_another_shell_and_leaves_nothing_after_a_signal() -> Resu
             answer.starts_with("web-") || answer.starts_with("multi-"),
             "{command}: {answer}"
         );
+
+        let from_outside = commands.lines().find(|line| line.contains("-outside"));
+        let from_outside = from_outside.context(commands.clone())?.trim();
+        let answer = Command::new("sh").args(["-c", from_outside]).output()?;
+        let answer = String::from_utf8_lossy(&answer.stdout);
+        assert!(answer.starts_with("web-"), "{from_outside}: {answer}");
 
         let children = demo.children();
         assert!(!children.is_empty() && !demo.names().is_empty());

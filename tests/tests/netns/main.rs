@@ -5,6 +5,7 @@
     reason = "a test target is nothing but tests"
 )]
 
+mod announce;
 mod api;
 mod bench;
 mod beside;
@@ -43,6 +44,7 @@ mod sctp;
 mod signals;
 mod sockets;
 mod spread;
+mod strangers;
 mod takeover;
 mod top;
 mod topology;

@@ -21,7 +21,7 @@ const UPLINK: &str = "up0";
 pub(crate) const BETWEEN: &str = "up1";
 /// As the manifests have them.
 pub(crate) const TCP_PORT: u16 = 30_080;
-const UDP_PORT: u16 = 30_053;
+pub(crate) const UDP_PORT: u16 = 30_053;
 /// Addresses of the load balancer: nobody has them.
 const BALANCER: [&str; 2] = ["203.0.113.10", "2001:db8:113::a"];
 /// Requests that reach everybody.
@@ -41,7 +41,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Backends `web-11` here and `web-21` there; `more` are further lines of the service's specification.
-    fn new(more: &str) -> Result<Self> {
+    pub(crate) fn new(more: &str) -> Result<Self> {
         Self::with(more, &[])
     }
 
@@ -210,7 +210,7 @@ impl Stage {
     }
 }
 
-fn balancers(port: u16) -> [SocketAddr; 2] {
+pub(crate) fn balancers(port: u16) -> [SocketAddr; 2] {
     BALANCER.map(|ip| SocketAddr::new(ip.parse().expect("an address"), port))
 }
 

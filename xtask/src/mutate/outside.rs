@@ -27,6 +27,15 @@ pub(super) const OUTSIDE: &[Breach] = &[
         ),
     ),
     breach(
+        "E1",
+        "who has a pod's address is one, wherever it comes in",
+        UPLINK,
+        (
+            "        Some(Inside::OWN) if is_called => Err(Verdict::Drop(Outcome::Spoofed)),",
+            "        Some(Inside::OWN) if is_called => Ok(Origin::Inside),",
+        ),
+    ),
+    breach(
         "E2",
         "clients keep their address",
         MASQUERADE,
@@ -60,6 +69,24 @@ pub(super) const OUTSIDE: &[Breach] = &[
         (
             "        && is_free(env, &mut key, &mine)",
             "        && (true || is_free(env, &mut key, &mine))",
+        ),
+    ),
+    breach(
+        "E8",
+        "a port that a socket of the node has is taken",
+        MASQUERADE,
+        (
+            "        && !frame.has_socket(&key)",
+            "        && (true || !frame.has_socket(&key))",
+        ),
+    ),
+    breach(
+        "E8",
+        "when all ports are taken the client keeps its own",
+        MASQUERADE,
+        (
+            "        Err(Outcome::PortsExhausted)\n    }\n}\n\n/// Whether a client gets",
+            "        Ok(Tried::Port(packet.key.source_port))\n    }\n}\n\n/// Whether a client gets",
         ),
     ),
 ];

@@ -1,6 +1,6 @@
 //! `get services`, as kubectl has it.
 
-use std::{cell::RefCell, collections::HashMap, thread, time::Duration};
+use std::{cell::RefCell, collections::HashMap, net::IpAddr, thread, time::Duration};
 
 use super::{
     super::{
@@ -92,6 +92,8 @@ pub(super) fn wide(rows: &[Row<'_>], everywhere: bool) -> Rows {
         "ALGORITHM",
         "AFFINITY",
         "POLICY",
+        "EXTERNAL-IP",
+        "ANNOUNCED-BY",
         "FLOWS",
         "FLOWS/S",
         "PACKETS/S",
@@ -137,6 +139,11 @@ fn wide_row((service, rate): &Row<'_>, everywhere: bool) -> Vec<String> {
             seconds => format!("{seconds}s"),
         },
         service.internal_traffic_policy.clone(),
+        joined(service.external_ips.iter().map(IpAddr::to_string)),
+        joined(service.announced.iter().map(|it| {
+            let node = it.node.clone();
+            node.unwrap_or_else(|| "nobody".to_owned())
+        })),
         short(service.traffic.flows),
         figure(|rate| rate.flows),
         figure(Traffic::packets),
@@ -144,4 +151,11 @@ fn wide_row((service, rate): &Row<'_>, everywhere: bool) -> Vec<String> {
         age,
     ]);
     row
+}
+
+/// One after the other, as the addresses are; those of both families may have the same node.
+fn joined(texts: impl Iterator<Item = String>) -> String {
+    let mut all: Vec<String> = texts.collect();
+    all.dedup();
+    dash(&all.join(","))
 }

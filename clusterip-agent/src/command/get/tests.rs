@@ -93,8 +93,8 @@ fn wide_adds_how_and_how_much() {
     assert_eq!(
         aligned(&services::wide(&[(web, Some(rate))], false)),
         "\
-NAME  TYPE      CLUSTER-IP                PORT(S)              ENDPOINTS  ALGORITHM  AFFINITY  POLICY  FLOWS  FLOWS/S  PACKETS/S  BYTES/S  AGE
-web   NodePort  10.96.0.10,fd00:10:96::a  80:30080/TCP,53/UDP  1/2        maglev     60s       Local   12.3k  1        10.0k      2.0M     4m5s
+NAME  TYPE      CLUSTER-IP                PORT(S)              ENDPOINTS  ALGORITHM  AFFINITY  POLICY  EXTERNAL-IP  ANNOUNCED-BY  FLOWS  FLOWS/S  PACKETS/S  BYTES/S  AGE
+web   NodePort  10.96.0.10,fd00:10:96::a  80:30080/TCP,53/UDP  1/2        maglev     60s       Local   -            -             12.3k  1        10.0k      2.0M     4m5s
 "
     );
 }

@@ -5,6 +5,7 @@ use std::{
     net::IpAddr,
 };
 
+use super::Allocator;
 use crate::model::{
     node_ports::{KeptPorts, PortKey},
     object::ObjectName,
@@ -114,5 +115,18 @@ impl Changes {
             node_ports,
         } = self;
         addresses.is_empty() && resting.is_empty() && node_ports.is_empty()
+    }
+}
+
+impl Allocator {
+    /// Who has addresses now.
+    pub fn owners(&self) -> impl Iterator<Item = &ObjectName> {
+        self.held.keys()
+    }
+
+    /// Who has this one.
+    #[must_use]
+    pub fn owner(&self, address: IpAddr) -> Option<&ObjectName> {
+        self.owners.get(&address)
     }
 }

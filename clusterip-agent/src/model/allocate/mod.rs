@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     hash::Hasher,
     net::IpAddr,
+    sync::Arc,
 };
 
 use siphasher::sip::SipHasher24;
@@ -139,15 +140,17 @@ impl Allocator {
         !has_one && (wish.names(address) || wish.automatic.contains(&family))
     }
 
-    /// An allocator of addresses for load balancers; `default` is the family of a service that says none.
+    /// An allocator of addresses for load balancers; `default` is the family of a service that says none,
+    /// `class` the one that is the agent's own.
     #[must_use]
     pub fn of_balancers(
         pool: Vec<ServiceRange>,
         default: Option<Family>,
+        class: Option<Arc<str>>,
         kept: Allocations,
     ) -> Self {
         Self {
-            purpose: Purpose::Balancer(default),
+            purpose: Purpose::Balancer(default, class),
             ..Self::new(pool, kept.addresses, kept.resting)
         }
     }

@@ -19,7 +19,7 @@ use std::ops::RangeInclusive;
 pub use address::{address, cidr};
 pub use change::{endpoint_slice_change, service_change};
 pub use endpoint_slice::endpoint_slice;
-pub use names::dns_name;
+pub use names::{dns_name, qualified_name};
 pub use node::{namespace, node};
 pub use pod::pod;
 pub use service::service;

@@ -44,7 +44,10 @@ pub(super) fn port_name(name: &str) -> Result<(), String> {
 }
 
 /// `[prefix/]name`: keys of labels and annotations, and what is written like them.
-pub(super) fn qualified_name(name: &str) -> Result<(), String> {
+///
+/// # Errors
+/// What is allowed.
+pub fn qualified_name(name: &str) -> Result<(), String> {
     let (prefix, name) = match name.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, name),

@@ -131,6 +131,7 @@ pub(super) fn resolved(
         algorithm: Algorithm::ALL[algorithm],
         affinity_seconds: u32::from(vip),
         balancers: balancers.collect(),
+        announced: Vec::new(),
         external: Vec::new(),
         source_ranges: Vec::new(),
         about: About::default(),

@@ -240,6 +240,7 @@ mod tests {
             Event::Synced => "synced".to_owned(),
             Event::Changed(_) => "changed".to_owned(),
             Event::Machine(_) => "machine".to_owned(),
+            Event::Conflicts(_) => "conflicts".to_owned(),
         };
         events.into_iter().map(word).collect()
     }

@@ -45,6 +45,7 @@ fn shown(events: &[Event]) -> Vec<String> {
             Event::Problems(problems) => format!("problems {}", problems.len()),
             Event::Changed(_) => "changed".to_owned(),
             Event::Machine(_) => "machine".to_owned(),
+            Event::Conflicts(_) => "conflicts".to_owned(),
         })
         .collect()
 }
