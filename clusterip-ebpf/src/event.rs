@@ -144,7 +144,7 @@ extern "C" fn cip_event_note(class: u32, outcome: u32) -> u32 {
 
 /// One of the outcomes, or another one that is treated the same way.
 #[inline(always)]
-fn outcome_of(index: u32) -> Option<Outcome> {
+pub(crate) fn outcome_of(index: u32) -> Option<Outcome> {
     Outcome::ALL.get(index as usize).copied()
 }
 

@@ -1,6 +1,6 @@
 //! Past the stack: the ways of a packet that need the kernel's routes and its redirections (docs/forwarding.md).
 
-use core::{cell::UnsafeCell, ptr};
+use core::{cell::UnsafeCell, ffi::c_void, ptr};
 
 use aya_ebpf::{
     bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_fib_lookup as Params},
@@ -107,7 +107,9 @@ extern "C" fn cip_way_turn(skb: *mut __sk_buff, network: u32, is_v6: u32) -> i32
 extern "C" fn cip_way_look_up(skb: *mut __sk_buff, side: u32) -> u32 {
     if let Some(work) = work() {
         let ask = packet::ask(&KernelEnv, work, direction(side));
-        let route = route(skb, &ask);
+        // SAFETY: the context is the kernel's; reading a field of it is what it is for.
+        let device = unsafe { (*skb).ifindex };
+        let route = route(skb.cast(), device, &ask);
         packet::learn(&KernelEnv, &ask, &route);
     }
     0
@@ -150,12 +152,10 @@ const WORDS: usize = 8;
     clippy::cast_possible_wrap,
     reason = "parts of words, and the size of a small structure"
 )]
-fn route(skb: *mut __sk_buff, ask: &Ask) -> Route {
+pub(crate) fn route(context: *mut c_void, device: u32, ask: &Ask) -> Route {
     let family = if ask.is_v6 { AF_INET6 } else { AF_INET };
     let source_port = ask.ports.source.as_it_lies();
     let target_port = ask.ports.destination.as_it_lies();
-    // SAFETY: the context is the kernel's; reading a field of it is what it is for.
-    let device = unsafe { (*skb).ifindex };
     let [[s0, s1], [t0, t1]] = [ask.source, ask.target].map(|address| words(address, ask.is_v6));
     // The last part of the first word is a length, so that the kernel says what the longest is.
     let mut question: [u64; WORDS] = [
@@ -174,7 +174,7 @@ fn route(skb: *mut __sk_buff, ask: &Ask) -> Route {
     ];
     let (at, size) = (question.as_mut_ptr(), size_of::<[u64; WORDS]>() as i32);
     // SAFETY: the context is the kernel's, and the structure as long as is said.
-    let result = unsafe { bpf_fib_lookup(skb.cast(), at.cast::<Params>(), size, 0) };
+    let result = unsafe { bpf_fib_lookup(context, at.cast::<Params>(), size, 0) };
     let found = match result {
         0 => Found::All,
         NO_NEIGHBOUR => Found::NoNeighbour,

@@ -17,8 +17,6 @@ use crate::{env::KernelEnv, frame::xdp::XdpFrame, maps::work};
 const TRANSLATE: u32 = 0x100;
 /// Nor this: both sides of its flow are to be written first.
 const NOTE: u32 = 0x101;
-/// No IP header begins behind this.
-const FARTHEST: usize = 31;
 
 /// The turn alone.
 #[xdp]
@@ -41,11 +39,12 @@ fn cip_xdp_service(ctx: XdpContext) -> u32 {
         Ok((network, _origin)) => network,
         Err(verdict) => return action(&frame, verdict),
     };
-    match flow(context, network.offset, network.is_v6) {
-        TRANSLATE => translate(context, network.offset),
+    let place = network.offset as u32;
+    match flow(context, place, network.is_v6) {
+        TRANSLATE => translate(context, place),
         NOTE => {
             note();
-            translate(context, network.offset)
+            translate(context, place)
         }
         action => action,
     }
@@ -61,8 +60,8 @@ fn note() -> u32 {
 
 /// A function of its own for the sake of the stack, as the one below.
 #[inline(never)]
-fn flow(context: *mut xdp_md, network: usize, is_v6: bool) -> u32 {
-    let mut frame = at(context, network);
+fn flow(context: *mut xdp_md, network: u32, is_v6: bool) -> u32 {
+    let mut frame = XdpFrame::at_network(context, network);
     let Some(work) = work() else {
         return XDP_ABORTED;
     };
@@ -75,20 +74,13 @@ fn flow(context: *mut xdp_md, network: usize, is_v6: bool) -> u32 {
 }
 
 #[inline(never)]
-fn translate(context: *mut xdp_md, network: usize) -> u32 {
-    let mut frame = at(context, network);
+fn translate(context: *mut xdp_md, network: u32) -> u32 {
+    let mut frame = XdpFrame::at_network(context, network);
     let Some(work) = work() else {
         return XDP_ABORTED;
     };
     let verdict = packet::translate(&mut frame, &work.translation);
     action(&frame, verdict)
-}
-
-#[inline(always)]
-fn at(context: *mut xdp_md, network: usize) -> XdpFrame {
-    let mut frame = XdpFrame::new(XdpContext::new(context));
-    frame.enter(network & FARTHEST);
-    frame
 }
 
 /// Counts a verdict, as the hooks of the agent do, and turns what is translated.

@@ -41,6 +41,15 @@ pub enum Step {
         /// Which way it is expected to go on, where that is counted.
         exit: Option<Exit>,
     },
+    /// A frame comes by at an uplink's driver, before TC sees it.
+    Driver {
+        /// As it comes.
+        input: Bytes,
+        /// What both hooks of TC would have said, if it is sent on from there.
+        verdicts: Option<[Verdict; 2]>,
+        /// As it is expected to be afterwards.
+        output: Bytes,
+    },
     /// The agent changes the tables.
     Change(fn(&mut World)),
     /// Nanoseconds pass.
@@ -148,6 +157,30 @@ impl Case {
     #[must_use]
     pub fn leaves(self, input: &Packet, verdict: Verdict, output: &Packet) -> Self {
         self.frame(Hook::ToUplink, input, verdict, output)
+    }
+
+    /// `input` comes in by an uplink, and its driver sends it on as `output`: what TC would have done at ingress and egress.
+    #[must_use]
+    pub fn is_sent(mut self, input: &Packet, verdicts: [Verdict; 2], output: &Packet) -> Self {
+        let (input, output) = (input.bytes(), output.bytes());
+        self.steps.push(Step::Driver {
+            input,
+            verdicts: Some(verdicts),
+            output,
+        });
+        self
+    }
+
+    /// A frame comes in by an uplink, and its driver leaves it to TC, which this does not show.
+    #[must_use]
+    pub fn passes_driver(mut self, input: &Packet) -> Self {
+        let input = input.bytes();
+        self.steps.push(Step::Driver {
+            output: input.clone(),
+            verdicts: None,
+            input,
+        });
+        self
     }
 
     /// The last frame goes on this way.

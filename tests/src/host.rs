@@ -4,7 +4,7 @@ use bytes::Bytes;
 pub use clusterip_agent::trace::memory::{HostEnv, HostFlow, first_chosen_port};
 use clusterip_common::{
     abi::Outcome,
-    packet::{self, Link, SliceFrame, Verdict},
+    packet::{self, Delivery, Link, SliceFrame, Verdict},
 };
 
 use crate::case::{Hook, Seen};
@@ -21,6 +21,9 @@ pub trait Passage {
     /// # Panics
     /// Something was written behind the frame, which is not for an answer.
     fn pass(&self, hook: Hook, link: Link, input: &[u8]) -> Seen<Verdict>;
+
+    /// Lets a frame come by at an uplink's driver, and counts what became of it.
+    fn at_driver(&self, input: &[u8]) -> Seen<Delivery>;
 }
 
 impl Passage for HostEnv {
@@ -45,5 +48,25 @@ impl Passage for HostEnv {
         );
         self.count(verdict.outcome(), input.len());
         Seen { verdict, bytes }
+    }
+
+    fn at_driver(&self, input: &[u8]) -> Seen<Delivery> {
+        let mut buffer = input.to_vec();
+        let mut frame = SliceFrame::new(&mut buffer, input.len());
+        let delivery = packet::at_driver(&mut frame, self, Link::Ethernet);
+        let bytes = Bytes::copy_from_slice(frame.bytes());
+        match delivery {
+            Delivery::Pass => {}
+            Delivery::End(verdict) => self.count(verdict.outcome(), input.len()),
+            Delivery::Send(_, verdicts) => {
+                for verdict in verdicts {
+                    self.count(verdict.outcome(), input.len());
+                }
+            }
+        }
+        Seen {
+            verdict: delivery,
+            bytes,
+        }
     }
 }

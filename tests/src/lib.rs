@@ -13,6 +13,7 @@ pub mod case;
 pub mod cgroup;
 pub mod client;
 pub mod demo;
+pub mod driver;
 pub mod flood;
 pub mod foreign;
 pub mod host;

@@ -2,9 +2,11 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
+use anyhow::Result;
 use clusterip_agent::{
     model::inside::{Inside, Ranges},
     plan::{Tables, desired},
@@ -18,6 +20,9 @@ use clusterip_common::{
     packet::{Beyond, Found, Mac, Macs, Route},
     wire::{Addr, Be16, Proto},
 };
+use nix::net::if_::if_nametoindex;
+
+use crate::Node;
 
 /// Services and their backends, as text in and as tables out.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +54,8 @@ pub enum Leads {
     Unresolved,
     /// Other machines.
     Uplink,
+    /// The same, by a driver that sends what programs give to it.
+    Driver,
     /// A device that nobody knows.
     Elsewhere,
 }
@@ -60,6 +67,7 @@ impl Leads {
         match self {
             Self::Pod | Self::Unresolved => Beyond::POD,
             Self::Uplink => Beyond::UPLINK,
+            Self::Driver => Beyond::DRIVER,
             Self::Elsewhere => Beyond::UNKNOWN,
         }
     }
@@ -171,6 +179,38 @@ impl World {
         let address = address.parse().expect("an address");
         self.announced.insert(address, mac);
         self
+    }
+
+    /// The devices and routes of its legs, in a node's namespace; what is beyond each device, in the order of the legs.
+    ///
+    /// # Errors
+    /// `ip` failed.
+    pub fn lay(&self, node: &Node) -> Result<Vec<(u32, Beyond)>> {
+        let mac = |bytes: [u8; 6]| bytes.map(|byte| format!("{byte:02x}")).join(":");
+        let mut lines = String::new();
+        for (number, Leg { to, leads, mtu }) in self.legs.iter().enumerate() {
+            let (device, own, next) = (format!("leg{number}"), mac(DEVICE_MAC), mac(NEXT_MAC));
+            writeln!(
+                lines,
+                "link add name {device} address {own} mtu {mtu} type veth peer name far{number}\n\
+                 link set dev far{number} up\nlink set dev {device} up\nroute add {to} dev {device}"
+            )?;
+            if *leads != Leads::Unresolved {
+                writeln!(
+                    lines,
+                    "neigh replace {to} lladdr {next} dev {device} nud permanent"
+                )?;
+            }
+        }
+        node.namespace().ip(&lines)?;
+        let index = |number: usize| -> Result<u32> {
+            let name = format!("leg{number}");
+            let index = node.namespace().run(|| Ok(if_nametoindex(name.as_str())?));
+            Ok(index?)
+        };
+        let all = self.legs.iter().enumerate();
+        all.map(|(number, leg)| Ok((index(number)?, leg.leads.beyond())))
+            .collect()
     }
 
     /// The settings that go with it.

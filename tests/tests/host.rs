@@ -4,12 +4,74 @@
     reason = "the targets of this crate share its dependencies"
 )]
 
+use std::collections::BTreeMap;
+
+use clusterip_common::{
+    abi::{Flow, FlowKey, Outcome},
+    packet::{Delivery, Exit, Link, Verdict},
+};
 use clusterip_tests::{
-    case::{Case, Seen, Step, compare},
+    case::{Case, Hook, Seen, Step, compare},
     host::{HostEnv, Passage as _},
     vectors,
-    world::settings,
+    world::{World, settings},
 };
+
+/// The entries of both tables.
+fn both(env: &HostEnv) -> [BTreeMap<FlowKey, Flow>; 2] {
+    [&env.flows, &env.half_open].map(|table| table.borrow().clone())
+}
+
+/// Another one in the same state.
+fn twin(world: &World, env: &HostEnv) -> HostEnv {
+    let twin = world.host();
+    twin.tables.replace(env.tables.borrow().clone());
+    twin.flows.replace(env.flows.borrow().clone());
+    twin.half_open.replace(env.half_open.borrow().clone());
+    twin.live.replace(env.live.borrow().clone());
+    twin.services.replace(env.services.borrow().clone());
+    twin.backends.replace(env.backends.borrow().clone());
+    twin.outcomes.replace(env.outcomes.borrow().clone());
+    twin.clock.set(env.clock.get());
+    twin
+}
+
+/// Whether what a driver has sent on is what both hooks of TC would have made of it, in the packet, in the tables and in the
+/// counters: all but the Ethernet header and the hop that it has taken.
+fn same_as_tc(
+    tc: &HostEnv,
+    driver: &HostEnv,
+    (input, seen): (&[u8], &Seen<Delivery>),
+) -> Result<(), String> {
+    let first = tc.pass(Hook::FromUplink, Link::Ethernet, input);
+    let second = tc.pass(Hook::ToUplink, Link::Ethernet, &first.bytes);
+    let is_v4 = input.get(12) == Some(&8);
+    let hop = if is_v4 { 26 } else { 22 };
+    let verdicts = [first.verdict, second.verdict];
+    let same = [
+        matches!(seen.verdict, Delivery::Send(_, told) if told == verdicts),
+        second.bytes.get(hop..) == seen.bytes.get(hop..),
+        both(tc) == both(driver),
+        *tc.live.borrow() == *driver.live.borrow(),
+        *tc.services.borrow() == *driver.services.borrow(),
+        *tc.backends.borrow() == *driver.backends.borrow(),
+        *tc.outcomes.borrow() == *driver.outcomes.borrow(),
+    ];
+    if same == [true; 7] {
+        return Ok(());
+    }
+    Err(format!("TC says {verdicts:?}; the same: {same:?}"))
+}
+
+/// What a driver makes of a packet that TC has this verdict on.
+const fn at_driver(verdict: Verdict) -> Delivery {
+    match verdict {
+        Verdict::Drop(Outcome::FromOutside | Outcome::MappedAddress | Outcome::Spoofed) => {
+            Delivery::End(verdict)
+        }
+        _ => Delivery::Pass,
+    }
+}
 
 fn run(case: &Case) -> Result<(), String> {
     let mut world = case.world.clone();
@@ -28,6 +90,18 @@ fn run(case: &Case) -> Result<(), String> {
                     verdict: *verdict,
                     bytes: output.clone(),
                 };
+                if (*hook, *link) == (Hook::FromUplink, Link::Ethernet) {
+                    let wanted = Seen {
+                        verdict: at_driver(*verdict),
+                        bytes: input.clone(),
+                    };
+                    let before = both(&env);
+                    compare(case, number, input, &wanted, &env.at_driver(input))?;
+                    if before != both(&env) {
+                        return Err(format!("{}: the driver has changed a flow", case.name));
+                    }
+                    env.exits.take();
+                }
                 let seen = env.pass(*hook, *link, input);
                 compare(case, number, input, &wanted, &seen)?;
                 let went = env.exits.take();
@@ -37,6 +111,31 @@ fn run(case: &Case) -> Result<(), String> {
                         case.name,
                         number + 1
                     ));
+                }
+            }
+            Step::Driver {
+                input,
+                verdicts,
+                output,
+            } => {
+                let tc = twin(&world, &env);
+                let seen = env.at_driver(input);
+                if verdicts.is_some() {
+                    same_as_tc(&tc, &env, (input, &seen))
+                        .map_err(|text| format!("{}, step {}: {text}", case.name, number + 1))?;
+                }
+                let (verdicts, device) = match (verdicts, seen.verdict) {
+                    (Some(verdicts), Delivery::Send(device, _)) => (Some(*verdicts), device),
+                    (verdicts, _) => (*verdicts, 0),
+                };
+                let wanted = Seen {
+                    verdict: verdicts.map_or(Delivery::Pass, |it| Delivery::Send(device, it)),
+                    bytes: output.clone(),
+                };
+                compare(case, number, input, &wanted, &seen)?;
+                let went = env.exits.take();
+                if verdicts.is_some() && went != [Exit::Driver] {
+                    return Err(format!("{}, step {}: went {went:?}", case.name, number + 1));
                 }
             }
             Step::Change(change) => {
@@ -52,11 +151,10 @@ fn run(case: &Case) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use clusterip_common::{
-        abi::{Direction, Outcome, ServiceId},
-        packet::{Env as _, Link, Verdict},
+        abi::{Direction, ServiceId},
+        packet::Env as _,
     };
     use clusterip_tests::{
-        case::Hook,
         packet::{tcp, udp},
         world::service,
     };

@@ -119,16 +119,7 @@ pub(super) fn request<E: Env>(env: &E, packet: &Packet, bytes: impl Fn() -> usiz
         let (flow, now) = (entry.get(), env.now());
         match flow::standing(env, &flow, packet, now) {
             Standing::Keep(backend) => {
-                let mut concerns_both = false;
-                if table == Table::HalfOpen && completes_handshake(&flow, packet) {
-                    if let Err(outcome) = flow::promote(env, packet, &flow) {
-                        return Decision::drop(outcome);
-                    }
-                } else {
-                    concerns_both = flow::note::<E>(table, &entry, &flow, packet, now);
-                }
-                env.count_request(backend.service, flow.backend, bytes());
-                return Decision::translate(&flow, Outcome::Request).noting(concerns_both);
+                return keep(env, packet, (table, &entry, &flow), (backend, now), bytes);
             }
             Standing::Anew => {
                 flow::leave(env, table, packet, &flow);
@@ -140,6 +131,27 @@ pub(super) fn request<E: Env>(env: &E, packet: &Packet, bytes: impl Fn() -> usiz
         return flowless(env, packet);
     }
     Decision::plain(begins, Outcome::NewFlow)
+}
+
+/// A packet of a flow that stands, and goes to its backend.
+#[inline(always)]
+pub(super) fn keep<E: Env>(
+    env: &E,
+    packet: &Packet,
+    (table, entry, flow): (Table, &E::Entry<'_>, &Flow),
+    (backend, now): (Backend, u64),
+    bytes: impl Fn() -> usize,
+) -> Decision {
+    let mut concerns_both = false;
+    if table == Table::HalfOpen && completes_handshake(flow, packet) {
+        if let Err(outcome) = flow::promote(env, packet, flow) {
+            return Decision::drop(outcome);
+        }
+    } else {
+        concerns_both = flow::note::<E>(table, entry, flow, packet, now);
+    }
+    env.count_request(backend.service, flow.backend, bytes());
+    Decision::translate(flow, Outcome::Request).noting(concerns_both)
 }
 
 /// A packet that begins a flow with this backend, over an old entry if it `replaces` one. The ports are the client's, and the
@@ -299,29 +311,7 @@ pub(super) fn direct<E: Env>(env: &E, packet: &Packet) -> Decision {
         }
         let stands = !is_hidden || flow::backend(env, &flow).is_some();
         if stands && !flow::is_over(env, &packet.key, &flow, now) {
-            // What comes to a hidden client is the answer.
-            let has_answer = if is_hidden {
-                !packet.has_handshake()
-            } else {
-                completes_handshake(&flow, packet)
-            };
-            let mut concerns_both = false;
-            if table == Table::HalfOpen && has_answer {
-                // A direct flow that cannot be kept track of passes all the same.
-                if let Err(outcome) = flow::promote(env, packet, &flow)
-                    && is_hidden
-                {
-                    return Decision::drop(outcome);
-                }
-            } else {
-                concerns_both = flow::note::<E>(table, &entry, &flow, packet, now);
-            }
-            let decision = if is_hidden {
-                Decision::translate(&flow, Outcome::Masqueraded)
-            } else {
-                past(client_port, &flow)
-            };
-            return decision.noting(concerns_both);
+            return beside_of(env, packet, (table, &entry, &flow), now);
         }
         if is_hidden {
             return Decision::drop(Outcome::StaleReply);
@@ -344,6 +334,40 @@ pub(super) fn direct<E: Env>(env: &E, packet: &Packet) -> Decision {
         Err(Outcome::PortsExhausted) => Decision::drop(Outcome::PortsExhausted),
         Err(_) => Decision::pass(),
     }
+}
+
+/// A packet of such a flow that stands.
+#[inline(always)]
+pub(super) fn beside_of<E: Env>(
+    env: &E,
+    packet: &Packet,
+    (table, entry, flow): (Table, &E::Entry<'_>, &Flow),
+    now: u64,
+) -> Decision {
+    let is_hidden = flow.direction == Direction::UNMASQUERADE;
+    // What comes to a hidden client is the answer.
+    let has_answer = if is_hidden {
+        !packet.has_handshake()
+    } else {
+        completes_handshake(flow, packet)
+    };
+    let mut concerns_both = false;
+    if table == Table::HalfOpen && has_answer {
+        // A direct flow that cannot be kept track of passes all the same.
+        if let Err(outcome) = flow::promote(env, packet, flow)
+            && is_hidden
+        {
+            return Decision::drop(outcome);
+        }
+    } else {
+        concerns_both = flow::note::<E>(table, entry, flow, packet, now);
+    }
+    let decision = if is_hidden {
+        Decision::translate(flow, Outcome::Masqueraded)
+    } else {
+        past(packet.key.source_port, flow)
+    };
+    decision.noting(concerns_both)
 }
 
 /// A packet from a pod to itself: if it is a request through a service, its answer shall come back here (D13).

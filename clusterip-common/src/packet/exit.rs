@@ -52,6 +52,8 @@ exits! {
     Peer = "peer",
     /// Out of an uplink, to its next hop.
     Neighbour = "neighbour",
+    /// Out of an uplink, to its next hop, by its driver.
+    Driver = "driver",
     /// The stack: IP options, extension headers, VLAN tags, or no Ethernet header.
     Headers = "stack-headers",
     /// The stack: a piece of a packet.
@@ -86,7 +88,7 @@ impl Exit {
     #[inline(always)]
     #[must_use]
     pub const fn is_past_stack(self) -> bool {
-        matches!(self, Self::Peer | Self::Neighbour)
+        matches!(self, Self::Peer | Self::Neighbour | Self::Driver)
     }
 }
 
@@ -209,6 +211,15 @@ impl Beyond {
     pub const POD: Self = Self(1);
     /// Other machines.
     pub const UPLINK: Self = Self(2);
+    /// Other machines, and its driver sends what programs there give to it.
+    pub const DRIVER: Self = Self(3);
+
+    /// Whether it leads to other machines: one comparison, which the verifier follows.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_uplink(self) -> bool {
+        self.0 >= Self::UPLINK.0
+    }
 }
 
 /// What the kernel says of the way to an address.

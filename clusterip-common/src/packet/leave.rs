@@ -11,7 +11,7 @@ use super::{
     flow,
     frame::Frame,
     link::ETHERNET,
-    parse::{Ports, Read, read},
+    parse::{Packet, Ports, Read, read},
     translate::{Piece, translate},
     verdict::Verdict,
     way::{Next, PASS, Work, header, settle},
@@ -54,7 +54,7 @@ pub fn stamp<E: Env>(env: &E) -> u32 {
 
 /// Where a packet is remembered.
 #[inline(always)]
-const fn place(source: Addr, target: Addr) -> u32 {
+pub(super) const fn place(source: Addr, target: Addr) -> u32 {
     let ([s0, s1], [t0, t1]) = (source.words(), target.words());
     let seed = s1 ^ s0.rotate_left(31) ^ (t1 ^ t0.rotate_left(31)).rotate_left(17);
     #[expect(clippy::cast_possible_truncation, reason = "a few of its bits")]
@@ -178,20 +178,27 @@ pub fn learn<E: Env>(env: &E, ask: &Ask, route: &Route) {
         Found::All => match env.beyond(route.device) {
             Beyond::POD => Exit::Peer,
             // To what is no pod the stack may have to give another source.
-            Beyond::UPLINK if whose == Inside::PODS.0 => Exit::Neighbour,
+            beyond if beyond.is_uplink() && whose == Inside::PODS.0 => Exit::Neighbour,
             _ => Exit::OtherDevice,
         },
     };
-    let way = Way {
-        source: ask.source,
-        target: ask.target,
-        stamp: ask.stamp,
-        exit,
-        device: route.device,
-        mtu: route.mtu,
-        macs: route.macs,
-    };
-    env.set_way(place(ask.source, ask.target), &way);
+    env.set_way(place(ask.source, ask.target), &ask.answered(route, exit));
+}
+
+impl Ask {
+    /// What is to be remembered of the answer.
+    #[inline(always)]
+    pub(super) const fn answered(&self, route: &Route, exit: Exit) -> Way {
+        Way {
+            source: self.source,
+            target: self.target,
+            stamp: self.stamp,
+            exit,
+            device: route.device,
+            mtu: route.mtu,
+            macs: route.macs,
+        }
+    }
 }
 
 /// Translates a packet and makes it ready to go on the way that [`exit`] found; the verdict, and the device that it leaves by, 0 if that
@@ -209,7 +216,8 @@ pub fn depart<F: Frame, E: Env>(frame: &mut F, env: &E, work: &Work, exit: Exit)
     }
     let Onward { macs, device } = work.onward;
     let mut prepare = || {
-        if exit == Exit::Peer {
+        // A neighbour's the kernel finds.
+        if exit != Exit::Neighbour {
             macs.write(frame)?;
         }
         if work.packet.is_v6 {
@@ -288,7 +296,7 @@ pub fn turn<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut Wo
 
 /// A packet in one piece.
 #[inline(always)]
-fn whole<A: Family, F: Frame>(frame: &mut F) -> Option<super::parse::Packet> {
+pub(super) fn whole<A: Family, F: Frame>(frame: &mut F) -> Option<Packet> {
     header::<A, F>(frame).ok()?;
     match read::<A, F>(frame) {
         Ok(Read::Flow(packet, None)) => Some(packet),

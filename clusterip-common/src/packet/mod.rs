@@ -7,6 +7,7 @@
 
 mod checksum;
 mod decide;
+pub mod driver;
 mod env;
 pub mod event;
 mod exit;
@@ -31,6 +32,7 @@ mod verdict;
 mod way;
 
 pub use checksum::Sum;
+pub use driver::{Delivery, at_driver};
 pub use env::{Env, FlowEntry, FlowError, Table};
 pub use exit::{Beyond, Exit, Found, Macs, Route, WAYS, Way};
 pub use flow::{idle, is_idle_for, twin};

@@ -8,6 +8,7 @@
 use core::mem::size_of;
 
 use aya_ebpf::{
+    bindings::xdp_md,
     helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
     programs::XdpContext,
 };
@@ -19,6 +20,8 @@ use super::opaque;
 const ETHERNET: usize = size_of::<Ethernet>();
 /// Bytes of a VLAN tag.
 const TAG: usize = 4;
+/// No IP header begins behind this.
+const FARTHEST: u32 = 31;
 
 /// The packet of an XDP hook. All of it is in reach, and its checksums are complete.
 pub(crate) struct XdpFrame {
@@ -32,6 +35,15 @@ impl XdpFrame {
     #[inline(always)]
     pub(crate) const fn new(ctx: XdpContext) -> Self {
         Self { ctx, network: 0 }
+    }
+
+    /// As above, for a way, of which the verifier sees that others could call it with any number.
+    #[inline(always)]
+    pub(crate) const fn at_network(context: *mut xdp_md, network: u32) -> Self {
+        Self {
+            ctx: XdpContext::new(context),
+            network: (network & FARTHEST) as usize,
+        }
     }
 
     #[inline(always)]

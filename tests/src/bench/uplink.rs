@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     Node, Outside,
+    driver::context,
     packet::udp,
     world::{service, settings},
 };
@@ -43,10 +44,6 @@ const BATCH: u32 = 64;
 /// Trials of the clocks, and frames of one: so few that the rest of the machine does not come between in all of them.
 const TRIALS: usize = 40;
 const TRIAL: u32 = 512;
-/// Bytes of `struct xdp_md` as the kernel reads it, with the device's number at [`DEVICE`]; the frame's end is at [`END`].
-const CONTEXT: usize = 24;
-const END: usize = 4;
-const DEVICE: usize = 12;
 /// A client on another node, and a service.
 const FAMILIES: [(&str, &str, &str); 2] = [
     ("IPv4", "10.244.1.5:31337", "10.96.0.10:53"),
@@ -162,11 +159,7 @@ impl<'a> Wire<'a> {
             })?;
         }
         let index = node.namespace().run(|| Ok(if_nametoindex(UPLINK)?))?;
-        let mut context = vec![0; CONTEXT];
-        for (place, value) in [(END, u32::try_from(request.len())?), (DEVICE, index)] {
-            let field = context.get_mut(place..place + 4).context("a field")?;
-            field.copy_from_slice(&native(value));
-        }
+        let context = context(request.len(), index);
         let mut wire = Self {
             loaded,
             node,
@@ -274,13 +267,4 @@ impl<'a> Wire<'a> {
         let packets = fields.nth(2).context("no count")?;
         packets.parse().context("no count")
     }
-}
-
-/// As the kernel reads a number.
-#[expect(
-    clippy::host_endian_bytes,
-    reason = "a structure of this machine's kernel"
-)]
-const fn native(value: u32) -> [u8; 4] {
-    value.to_ne_bytes()
 }

@@ -144,6 +144,9 @@ impl Packet {
         let pseudo = self.pseudo_header(bytes.len());
         let bare = matches!(self.layer4, Layer4::Icmp { .. }) && self.source.is_ipv4();
         let mut sum = checksum(&[if bare { &[] } else { &pseudo }, &bytes]);
+        if self.is_begun {
+            sum = checksum(&[&pseudo]).map(|byte| !byte);
+        }
         if sum == [0, 0] && matches!(self.layer4, Layer4::Udp { .. }) {
             sum = [0xff, 0xff];
         }

@@ -77,6 +77,8 @@ pub struct Packet {
     piece: Option<(usize, usize)>,
     layer4: Layer4,
     payload: Vec<u8>,
+    /// Its checksum is left to a device.
+    is_begun: bool,
     cut: Option<usize>,
     first_byte: Option<u8>,
     total_length: Option<u16>,
@@ -102,6 +104,7 @@ const fn packet(source: IpAddr, destination: IpAddr, layer4: Layer4) -> Packet {
         piece: None,
         layer4,
         payload: Vec::new(),
+        is_begun: false,
         cut: None,
         first_byte: None,
         total_length: None,
@@ -287,6 +290,20 @@ impl Packet {
             Layer4::Udp { checksum, .. } | Layer4::Sctp { checksum, .. } => *checksum = false,
             other => panic!("an optional checksum on {other:?}"),
         }
+        self
+    }
+
+    /// With a checksum that is only begun, as the stack leaves it to a device: the sum of the pseudo header.
+    #[must_use]
+    pub const fn begun(mut self) -> Self {
+        self.is_begun = true;
+        self
+    }
+
+    /// To an Ethernet address of several machines.
+    #[must_use]
+    pub const fn to_several(mut self) -> Self {
+        self.macs.0 = [0x33, 0x33, 0, 0, 0, 1];
         self
     }
 

@@ -4,6 +4,7 @@
 mod balance;
 mod choice;
 mod direct;
+mod driver;
 mod flows;
 mod hairpin;
 mod headers;
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Case> {
         balance::cases(),
         choice::cases(),
         direct::cases(),
+        driver::cases(),
         flows::cases(),
         hairpin::cases(),
         headers::cases(),

@@ -13,8 +13,8 @@ use crate::{
 };
 
 pub(super) const NEW: Verdict = Verdict::Translated(Outcome::NewFlow);
-const REQUEST: Verdict = Verdict::Translated(Outcome::Request);
-const REPLY: Verdict = Verdict::Translated(Outcome::Reply);
+pub(super) const REQUEST: Verdict = Verdict::Translated(Outcome::Request);
+pub(super) const REPLY: Verdict = Verdict::Translated(Outcome::Reply);
 pub(super) const HIDDEN: Verdict = Verdict::Translated(Outcome::Masqueraded);
 const ERROR: Verdict = Verdict::Translated(Outcome::IcmpError);
 pub(super) const NOT_OURS: Verdict = Verdict::Pass(Outcome::NotOurs);
@@ -51,7 +51,7 @@ pub(super) struct Addresses {
     pub(super) clients: &'static str,
 }
 
-const V4: Addresses = Addresses {
+pub(super) const V4: Addresses = Addresses {
     family: "IPv4",
     client: "198.51.100.7:3000",
     other: "198.51.100.8:3000",
@@ -73,7 +73,7 @@ const V4: Addresses = Addresses {
     router: "192.0.2.254",
     clients: "198.51.100.7/32",
 };
-const V6: Addresses = Addresses {
+pub(super) const V6: Addresses = Addresses {
     family: "IPv6",
     client: "[2001:db8::7]:3000",
     other: "[2001:db8::8]:3000",
