@@ -7,12 +7,14 @@ use nix::net::if_::if_indextoname;
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    dataplane::attach::{Hooks, Interface, Mode, Role},
+    dataplane::attach::{AtDriver, Hooks, Interface, Mode, Role},
     interfaces::{Device, Devices},
 };
 
 /// Before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often drivers are asked what they do: it changes with what is beyond them.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// How a device has its hooks.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,8 +23,8 @@ pub struct Attachment {
     pub device: Device,
     /// How they are attached.
     pub mode: Mode,
-    /// Whether the device's driver has one too (XDP).
-    pub at_driver: bool,
+    /// What there is at the device's driver (XDP).
+    pub at_driver: AtDriver,
 }
 
 /// Devices with hooks, by the kernel's number.
@@ -44,11 +46,16 @@ pub async fn keep(
             }
             follow(&mut hooks, &wanted, &attached)
         });
+        let has_drivers = attached
+            .borrow()
+            .as_ref()
+            .is_some_and(|all| all.values().any(|it| it.at_driver.is_there()));
         let retry = async {
-            if is_complete {
-                std::future::pending::<()>().await;
+            match (is_complete, has_drivers) {
+                (false, _) => sleep(RETRY).await,
+                (true, true) => sleep(LOOK).await,
+                (true, false) => std::future::pending().await,
             }
-            sleep(RETRY).await;
         };
         tokio::select! {
             change = devices.changed() => if change.is_err() { return },
@@ -107,6 +114,7 @@ fn follow(
             && known.device.role == device.role
         {
             known.device = device.clone();
+            hooks.look_again(*index, &device.name, &mut known.at_driver);
             continue;
         }
         let mode = hooks.mode();
@@ -118,7 +126,7 @@ fn follow(
         } = device;
         match hooks.attach(&interface(*index, device)) {
             Ok(at_driver) => {
-                log::info!(interface = name, role:%, mode:%, at_driver; "attached");
+                log::info!(interface = name, role:%, mode:%, at_driver:%; "attached");
                 let device = device.clone();
                 let attachment = Attachment {
                     device,

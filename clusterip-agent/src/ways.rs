@@ -20,8 +20,11 @@ use nix::{
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    dataplane::ways::{Changes, DeviceMap},
-    interfaces::{Devices, Role},
+    attachments::Attachments,
+    dataplane::{
+        attach::{AtDriver, Role},
+        ways::{Changes, DeviceMap},
+    },
 };
 
 /// Groups of messages, as the old numbers have them (`RTMGRP_`): links, neighbours, addresses, routes and rules of IPv4, and
@@ -78,7 +81,7 @@ impl Ways {
     }
 
     /// Tells the programs what is beyond the devices, as they come and go, until `devices` ends.
-    pub async fn keep(self, mut map: DeviceMap, mut devices: watch::Receiver<Option<Devices>>) {
+    pub async fn keep(self, mut map: DeviceMap, mut devices: watch::Receiver<Option<Attachments>>) {
         loop {
             let known = devices.borrow_and_update().clone().unwrap_or_default();
             match map.follow(&beyond(&known)) {
@@ -109,15 +112,16 @@ fn open() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn beyond(devices: &Devices) -> BTreeMap<u32, Beyond> {
-    let redirected = devices.iter().filter(|(_, device)| device.is_redirected);
-    redirected
-        .map(|(index, device)| {
-            let beyond = match device.role {
-                Role::Pod => Beyond::POD,
-                Role::Uplink => Beyond::UPLINK,
-            };
-            (*index, beyond)
-        })
-        .collect()
+fn beyond(devices: &Attachments) -> BTreeMap<u32, Beyond> {
+    let known = devices.iter().filter_map(|(index, attachment)| {
+        let device = &attachment.device;
+        let beyond = match device.role {
+            Role::Uplink if attachment.at_driver == AtDriver::Serves => Beyond::DRIVER,
+            _ if !device.is_redirected => return None,
+            Role::Uplink => Beyond::UPLINK,
+            Role::Pod => Beyond::POD,
+        };
+        Some((*index, beyond))
+    });
+    known.collect()
 }

@@ -146,7 +146,7 @@ async fn status(State(shared): State<Arc<Shared>>) -> Answer<Status> {
         } = &shared.sources;
         let devices = attached.borrow().clone();
         let read = status::Read {
-            interfaces: devices.map(|all| all.into_values().map(|it| it.device.name).collect()),
+            interfaces: devices.map(|all| interfaces::interfaces(Some(&all)).interfaces),
             capacity,
             entries: &kernel.census().now()?.entries,
             outcomes: kernel.outcomes(),

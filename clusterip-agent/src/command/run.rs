@@ -12,7 +12,8 @@ use tokio::{
 
 use super::{names, origin::Origin, reload::Options, served::Served};
 use crate::{
-    addresses, announce, attachments,
+    addresses, announce,
+    attachments::{self, Attachments},
     census::Census,
     clock::{Clock, monotonic},
     config::{Config, Flags, Forwarding, RUN, SocketLb, UplinkMode},
@@ -120,7 +121,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
     let figures = Figures {
         published: seen,
         wanted: wanted.clone(),
-        attached: held,
+        attached: held.clone(),
         counters: CounterMaps::open(&pins)?,
         census,
         capacity,
@@ -148,8 +149,8 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         () = health::keep_node_ports(health.clone()) => {}
         () = supervised(health) => {}
         () = interfaces::watch_by(interfaces, devices) => {}
-        () = attachments::keep(hooks, wanted.clone(), attached) => {}
-        () = followed(ways, wanted) => {}
+        () = attachments::keep(hooks, wanted, attached) => {}
+        () = followed(ways, held) => {}
         _never = async { tokio::join!(connected, expiry, announced) } => {}
         () = api => anyhow::bail!("the API ended"),
         () = told_to_stop()? => {}
@@ -194,7 +195,7 @@ fn told_to_stop() -> anyhow::Result<impl Future<Output = ()> + use<>> {
 type Watched = Option<(Ways, DeviceMap)>;
 
 fn ways(config: &Config, loaded: &mut Loaded) -> anyhow::Result<(Watched, Option<Exits>)> {
-    if config.forwarding == Forwarding::Stack {
+    if config.forwarding == Forwarding::Stack && config.uplink_mode != UplinkMode::Auto {
         return Ok((None, None));
     }
     let (devices, changes, exits) = way_maps::open(loaded)?;
@@ -203,7 +204,7 @@ fn ways(config: &Config, loaded: &mut Loaded) -> anyhow::Result<(Watched, Option
     Ok((Some((ways, devices)), Some(exits)))
 }
 
-async fn followed(ways: Watched, devices: watch::Receiver<Option<interfaces::Devices>>) {
+async fn followed(ways: Watched, devices: watch::Receiver<Option<Attachments>>) {
     match ways {
         Some((ways, map)) => ways.keep(map, devices).await,
         None => std::future::pending().await,

@@ -5,7 +5,10 @@ use super::{
     reach::{self, Asking},
     table::{age, aligned, short},
 };
-use crate::view::status::{LostView, MapView, OutcomeView, SourceView, Status};
+use crate::view::{
+    interfaces::InterfaceView,
+    status::{LostView, MapView, OutcomeView, SourceView, Status},
+};
 
 /// Prints it; true if all is well.
 pub(super) fn status(asking: &Asking, brief: bool) -> anyhow::Result<bool> {
@@ -72,6 +75,7 @@ fn page(status: &Status) -> String {
         dataplane,
         maps,
         interfaces,
+        uplinks,
         outcomes,
         problems,
     } = status;
@@ -141,6 +145,7 @@ fn page(status: &Status) -> String {
             ),
         ),
         ("interfaces", devices),
+        ("uplinks", each(uplinks)),
     ];
     let mut rows: Vec<Vec<String>> = facts
         .into_iter()
@@ -164,6 +169,17 @@ fn page(status: &Status) -> String {
         }
     }
     text
+}
+
+/// How each uplink has its hooks.
+fn each(uplinks: &[InterfaceView]) -> String {
+    let each = uplinks.iter().map(|it| {
+        let InterfaceView {
+            name, mode, driver, ..
+        } = it;
+        format!("{name} {mode}, at the driver {driver}")
+    });
+    each.collect::<Vec<_>>().join("; ")
 }
 
 /// How the API server is reached; empty if there is none.

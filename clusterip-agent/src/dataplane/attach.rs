@@ -14,6 +14,7 @@ use clusterip_common::packet::Link;
 use log::{debug, warn};
 use nix::net::if_::{Interface as Device, if_nameindex};
 
+pub use super::driver::AtDriver;
 use super::{
     driver,
     load::{
@@ -207,26 +208,40 @@ impl Hooks {
         self.mode
     }
 
-    /// Attaches the programs, or puts them in the place of an earlier agent's. Whether the driver has its own, too: what
-    /// speaks against that is said in the log, and the device does without.
+    /// Attaches the programs, or puts them in the place of an earlier agent's. What there is at the driver: what speaks
+    /// against a program there is said in the log, and the device does without.
     ///
     /// # Errors
     /// Which program could not be attached, and why.
-    pub fn attach(&mut self, interface: &Interface) -> Result<bool, AttachError> {
+    pub fn attach(&mut self, interface: &Interface) -> Result<AtDriver, AttachError> {
         self.attach_filters(interface)?;
         let pin = self.pin(interface.index, UPLINK_XDP);
-        let may_have = interface.role == Role::Uplink && interface.link == Link::Ethernet;
-        if !may_have || !self.at_drivers {
+        let against = match interface {
+            Interface { role, .. } if *role != Role::Uplink => Some("not an uplink"),
+            _ if !self.at_drivers => Some("not asked for (--uplink-mode)"),
+            Interface { link, .. } if *link != Link::Ethernet => Some("not an Ethernet device"),
+            _ => None,
+        };
+        if let Some(why) = against {
             unpin(pin)?;
-            return Ok(false);
+            return Ok(AtDriver::Nothing(why.to_owned()));
         }
         let program = self.loaded.driver_program(UPLINK_XDP)?;
-        let result = driver::attach(program, interface.index, &pin);
-        if let Err(error) = &result {
+        if let Err(error) = driver::attach(program, interface.index, &pin) {
             let cause = error.source().map(ToString::to_string);
-            log::info!(interface = interface.name, error:err = **error, cause:?; "no program at the driver: TC does all of it");
+            log::info!(interface = interface.name, error:err = *error, cause:?; "no program at the driver: TC does all of it");
+            return Ok(AtDriver::Nothing(
+                cause.unwrap_or_else(|| error.to_string()),
+            ));
         }
-        Ok(result.is_ok())
+        Ok(AtDriver::of(interface.index, &interface.name))
+    }
+
+    /// What a driver does may depend on what is beyond it: asked anew.
+    pub fn look_again(&self, index: u32, name: &str, known: &mut AtDriver) {
+        if known.is_there() {
+            *known = AtDriver::of(index, name);
+        }
     }
 
     fn attach_filters(&mut self, interface: &Interface) -> Result<(), AttachError> {

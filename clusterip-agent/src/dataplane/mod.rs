@@ -21,6 +21,7 @@ pub mod footprint;
 mod links;
 pub mod load;
 pub mod memory;
+mod netdev;
 pub mod netns;
 mod pinned;
 pub mod pins;

@@ -266,7 +266,7 @@ impl Figures {
                 ("interface", &device.name as &dyn Display),
                 ("role", &device.role),
                 ("mode", mode),
-                ("driver", if *at_driver { &"xdp" } else { &"" }),
+                ("driver", if at_driver.is_there() { &"xdp" } else { &"" }),
             ];
             family.add([&*labels(&of)], 1_u64);
         }

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::VERSION;
-use crate::attachments::{Attachment, Attachments};
+use crate::{
+    attachments::{Attachment, Attachments},
+    interfaces::Role,
+};
 
 /// The document of `get interfaces -o json`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -30,6 +33,9 @@ pub struct InterfaceView {
     /// How translated packets go on to it: stack, or redirect.
     #[serde(default = "stack")]
     pub forwarding: String,
+    /// Of an uplink, what there is at its driver: `serves`; `guards: ` and why it does no more; `none: ` and why.
+    #[serde(default)]
+    pub driver: String,
 }
 
 fn stack() -> String {
@@ -58,7 +64,7 @@ fn view(index: u32, attachment: &Attachment) -> InterfaceView {
         index,
         name: device.name.clone(),
         role: device.role.to_string(),
-        mode: if *at_driver {
+        mode: if at_driver.is_there() {
             format!("xdp+{mode}")
         } else {
             mode.to_string()
@@ -67,6 +73,10 @@ fn view(index: u32, attachment: &Attachment) -> InterfaceView {
             "redirect".to_owned()
         } else {
             stack()
+        },
+        driver: match device.role {
+            Role::Uplink => at_driver.to_string(),
+            Role::Pod => String::new(),
         },
     }
 }

@@ -4,8 +4,10 @@ use clusterip_common::abi::{Outcome, Traffic, maps};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::VERSION;
-use crate::{model::problem::Problem, reconcile::Published, source::kubernetes::Connection};
+use super::{VERSION, interfaces::InterfaceView};
+use crate::{
+    interfaces::Role, model::problem::Problem, reconcile::Published, source::kubernetes::Connection,
+};
 
 /// The document of `status -o json`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -26,6 +28,9 @@ pub struct Status {
     pub maps: Vec<MapView>,
     /// Names of the devices with hooks; None before they were looked at.
     pub interfaces: Option<Vec<String>>,
+    /// How each uplink has its hooks, and why.
+    #[serde(default)]
+    pub uplinks: Vec<InterfaceView>,
     /// What became of packets; those that never happened are left out.
     pub outcomes: Vec<OutcomeView>,
     /// What is wrong with the objects.
@@ -141,8 +146,8 @@ pub struct OutcomeView {
 /// What is read for a status.
 #[derive(Clone, Debug)]
 pub struct Read<'a> {
-    /// Names of the devices with hooks.
-    pub interfaces: Option<Vec<String>>,
+    /// The devices with hooks.
+    pub interfaces: Option<Vec<InterfaceView>>,
     /// Capacities of the maps, by name.
     pub capacity: &'a [(&'static str, u32)],
     /// Entries of the maps that the program fills, by name.
@@ -220,7 +225,13 @@ pub fn status(
             .iter()
             .map(|(name, capacity)| map(name, used(name), *capacity))
             .collect(),
-        interfaces,
+        uplinks: interfaces
+            .iter()
+            .flatten()
+            .filter(|it| it.role == Role::Uplink.to_string())
+            .cloned()
+            .collect(),
+        interfaces: interfaces.map(|all| all.into_iter().map(|it| it.name).collect()),
         outcomes: outcomes
             .into_iter()
             .filter(|(_, traffic)| traffic.packets > 0)

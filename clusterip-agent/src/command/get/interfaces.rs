@@ -47,7 +47,14 @@ pub(super) fn table(document: &Interfaces) -> String {
 }
 
 fn cells(document: &Interfaces) -> Rows {
-    let mut rows = vec![head(&["INDEX", "NAME", "ROLE", "MODE", "FORWARDING"])];
+    let mut rows = vec![head(&[
+        "INDEX",
+        "NAME",
+        "ROLE",
+        "MODE",
+        "FORWARDING",
+        "DRIVER",
+    ])];
     rows.extend(document.interfaces.iter().map(|device| {
         vec![
             device.index.to_string(),
@@ -55,6 +62,7 @@ fn cells(document: &Interfaces) -> Rows {
             dash(&device.role),
             device.mode.clone(),
             device.forwarding.clone(),
+            dash(&device.driver),
         ]
     }));
     rows
