@@ -177,13 +177,7 @@ extern "C" fn cip_xdp_depart(context: *mut xdp_md, network: u32) -> u32 {
     let Some(work) = work() else {
         return 0;
     };
-    let (verdict, device) = packet::depart(
-        &mut frame,
-        &KernelEnv,
-        work,
-        Direction::REQUEST,
-        Exit::Driver,
-    );
+    let (verdict, device) = packet::depart(&mut frame, &KernelEnv, work, Exit::Driver);
     done(&frame, verdict);
     device
 }

@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result};
 
-use crate::{Namespace, Node, node};
+use crate::{
+    Namespace, Node, node,
+    sys::{Feature, set_feature},
+};
 
 /// The machine's end of the link to a node; it may have one to several.
 fn port(number: u8) -> String {
@@ -126,6 +129,40 @@ impl Outside {
         self.namespace.ip(&set(&port(self.number)))
     }
 
+    /// The machine's end is as a card on a wire is: see [`as_a_card`].
+    ///
+    /// # Errors
+    /// The device refused.
+    pub fn as_a_card(&self) -> std::io::Result<()> {
+        as_a_card(&self.namespace, &port(self.number))
+    }
+
+    /// Whether what the machine sends has checksums that are only begun.
+    ///
+    /// # Errors
+    /// The device refused.
+    pub fn set_checksums(&self, begun: bool) -> std::io::Result<()> {
+        let device = port(self.number);
+        let switch = || set_feature(&device, Feature::TxChecksum, begun);
+        self.namespace.run(switch)
+    }
+
+    /// Whether the machine's end takes frames that a program at the driver of the other end sends.
+    ///
+    /// # Errors
+    /// The device refused.
+    pub fn set_receive_offload(&self, on: bool) -> std::io::Result<()> {
+        let device = port(self.number);
+        self.namespace
+            .run(|| set_feature(&device, Feature::Gro, on))
+    }
+
+    /// The machine's device.
+    #[must_use]
+    pub fn device(&self) -> String {
+        port(self.number)
+    }
+
     /// A Node object of this name with its addresses.
     #[must_use]
     pub fn node_yaml(&self, name: &str) -> String {
@@ -137,6 +174,18 @@ impl Outside {
             entries.concat()
         )
     }
+}
+
+/// A veth does as a card on a wire does: what leaves it has whole checksums, and it takes frames that a program at the driver of
+/// its other end sends.
+///
+/// # Errors
+/// The device refused.
+pub fn as_a_card(machine: &Namespace, device: &str) -> std::io::Result<()> {
+    machine.run(|| {
+        set_feature(device, Feature::TxChecksum, false)?;
+        set_feature(device, Feature::Gro, true)
+    })
 }
 
 impl Drop for Outside {

@@ -63,6 +63,8 @@ pub(crate) enum Feature {
     Tso = 0x1f,
     /// `ETHTOOL_SGSO`: the stack cuts as late as it can.
     Gso = 0x24,
+    /// `ETHTOOL_SGRO`: the device puts packets together, for which a veth takes them as a card does, frames of programs among them.
+    Gro = 0x2c,
 }
 
 /// Switches a feature of a device of the calling thread's network namespace, as `ethtool -K` does.

@@ -71,7 +71,7 @@ pub fn at_driver<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Delive
         Next::Verdict(Verdict::Drop(outcome)) => return Delivery::End(Verdict::Drop(outcome)),
         _ => return Delivery::Pass,
     }
-    let (first, device) = depart(frame, env, &work, Direction::REQUEST, Exit::Driver);
+    let (first, device) = depart(frame, env, &work, Exit::Driver);
     env.tell(frame, &work, (EventHook::DRIVER, is_v6), first);
     if device == 0 {
         return Delivery::End(first);
@@ -208,6 +208,7 @@ fn settle_in(work: &mut Work, network: usize, decision: &Decision) -> Next {
     let Work {
         packet,
         translation,
+        ..
     } = work;
     settle(packet, network, decision, Direction::REQUEST, translation)
 }
@@ -276,6 +277,7 @@ pub fn other_end<E: Env>(env: &E, network: usize, work: &mut Work, bytes: usize)
     let Work {
         packet,
         translation,
+        ..
     } = work;
     packet.key.destination = translation.address;
     packet.key.source_port = translation.new.source;

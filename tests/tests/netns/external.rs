@@ -10,7 +10,7 @@ use clusterip_tests::{Outside, client::Connection, lab, manifests, require_root,
 
 use crate::{
     mtu::known_mtu,
-    outside::{BETWEEN, SOON, Stage, TCP_PORT, node_ports},
+    outside::{BETWEEN, SOON, Stage, TCP_PORT, in_both_modes, node_ports},
 };
 
 /// External addresses of the service: nobody has them.
@@ -39,15 +39,19 @@ fn lead(stage: &Stage) -> Result<()> {
 #[test]
 fn e2_external_addresses_answer_where_they_are_allowed() -> Result<()> {
     require_root!();
-    let stage = Stage::with(SPEC, &["--allow-external-ips=on"])?;
+    in_both_modes(SPEC, &["--allow-external-ips=on"], allowed)
+}
+
+fn allowed(stage: Stage) -> Result<()> {
     lead(&stage)?;
+    let before = stage.sent_at_drivers();
     for (to, node) in external(80).into_iter().zip(Outside::node_addresses(1)) {
         stage.is_served(to, &BOTH, node)?;
         // E3
         let pod = stage.lab.client.get(to)?.pod;
         ensure!(BOTH.contains(&pod.as_str()), "a pod is answered by {pod}");
     }
-    Ok(())
+    stage.went_by_drivers(before)
 }
 
 #[test]
@@ -78,7 +82,10 @@ fn e2_external_addresses_are_nobodys_by_default() -> Result<()> {
 #[test]
 fn e1_cluster_ips_answer_outside_where_they_are_exposed() -> Result<()> {
     require_root!();
-    let stage = Stage::with("", &["--expose-cluster-ips=on"])?;
+    in_both_modes("", &["--expose-cluster-ips=on"], exposed)
+}
+
+fn exposed(stage: Stage) -> Result<()> {
     for (to, node) in lab::tcp(10).into_iter().zip(Outside::node_addresses(1)) {
         stage.is_served(to, &BOTH, node)?;
         // B9: a port that it has not is refused, an address that nobody has is dropped.
@@ -164,7 +171,10 @@ fn open(stage: &Stage, to: SocketAddr, pod: &str) -> Result<Connection> {
 #[test]
 fn d7_e2_a_client_outside_learns_the_mtu_of_the_path_for_the_nodes_address() -> Result<()> {
     require_root!();
-    let stage = Stage::with("", &[])?;
+    in_both_modes("", &[], narrow)
+}
+
+fn narrow(stage: Stage) -> Result<()> {
     let machine = stage.outside.namespace();
     stage
         .lab

@@ -17,6 +17,7 @@ mod cluster;
 mod dataplane;
 mod demo;
 mod doctor;
+mod drivers;
 mod expiry;
 mod external;
 mod faults;

@@ -13,11 +13,13 @@ use anyhow::{Context as _, Result, ensure};
 use clusterip_tests::{
     Caller, Cgroup, Node, Outside, Pod, Server, caller, client,
     lab::{self, Lab, PORTS, spec},
-    manifests, require_root, wait,
+    manifests,
+    outside::as_a_card,
+    require_root, wait,
 };
 
 /// The node's devices to the client, and to the other node.
-const UPLINK: &str = "up0";
+pub(crate) const UPLINK: &str = "up0";
 pub(crate) const BETWEEN: &str = "up1";
 /// As the manifests have them.
 pub(crate) const TCP_PORT: u16 = 30_080;
@@ -35,8 +37,29 @@ pub(crate) struct Stage {
     pub(crate) outside: Outside,
     _server: Server,
     _backend: Pod,
-    _far: Node,
+    pub(crate) far: Node,
     cgroup: Cgroup,
+    /// Whether what is for the other node goes on at the drivers of the uplinks.
+    pub(crate) at_driver: bool,
+    /// Of the agent's call.
+    pub(crate) arguments: Vec<String>,
+}
+
+/// The values of `--uplink-mode` that serve.
+pub(crate) const MODES: [&str; 2] = ["tc", "auto"];
+
+/// Does something on a stage of each mode.
+pub(crate) fn in_both_modes(
+    more: &str,
+    arguments: &[&str],
+    act: impl Fn(Stage) -> Result<()>,
+) -> Result<()> {
+    for mode in MODES {
+        let arguments = [&["--uplink-mode", mode], arguments].concat();
+        let stage = Stage::with(more, &arguments)?;
+        act(stage).with_context(|| format!("--uplink-mode {mode}"))?;
+    }
+    Ok(())
 }
 
 impl Stage {
@@ -76,6 +99,10 @@ impl Stage {
             BALANCER[1],
             Outside::node_addresses(1)[1],
         ))?;
+        if arguments.contains(&"auto") {
+            outside.as_a_card()?;
+            as_a_card(far.namespace(), "up0")?;
+        }
         let pod = manifests::pod(&backend, "web", true).replace(manifests::NODE, "node-b");
         lab.manifests.put("pod-web-21.yaml", &pod)?;
         let cgroup = Cgroup::new()?;
@@ -84,8 +111,10 @@ impl Stage {
             outside,
             _server: server,
             _backend: backend,
-            _far: far,
+            far,
             cgroup,
+            at_driver: arguments.contains(&"auto"),
+            arguments: Vec::new(),
         };
         stage.node_object()?;
         stage.service(more)?;
@@ -102,8 +131,43 @@ impl Stage {
             "--cgroup",
             &path,
         ];
-        stage.lab.start_with(&[&own[..], arguments].concat())?;
+        let arguments = [&own[..], arguments].concat();
+        stage.lab.start_with(&arguments)?;
+        stage.arguments = arguments.iter().map(ToString::to_string).collect();
+        stage.is_attached()?;
         Ok(stage)
+    }
+
+    /// Waits until both uplinks are served as they are to be.
+    pub(crate) fn is_attached(&self) -> Result<()> {
+        let wanted = if self.at_driver { "serves" } else { "none" };
+        for name in [UPLINK, BETWEEN] {
+            wait::until(&format!("{name} has at its driver: {wanted}"), || {
+                let agent = self.lab.agent.as_ref()?;
+                let said = agent.ask(&["get", "interfaces", name, "-o", "json"]).ok()?;
+                let document: serde_json::Value = serde_json::from_str(&said.out).ok()?;
+                let driver = document.pointer("/interfaces/0/driver")?.as_str()?;
+                driver.starts_with(wanted).then_some(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Packets that left by a driver; by TC alone none can.
+    pub(crate) fn sent_at_drivers(&self) -> u64 {
+        let agent = self.lab.agent.as_ref();
+        let metrics = agent.and_then(|agent| agent.metrics().ok());
+        metrics.map_or(0, |metrics| metrics.forwarded("driver"))
+    }
+
+    /// What is for the other node has gone on at drivers since then, if this is a stage of drivers, and else nothing has.
+    pub(crate) fn went_by_drivers(&self, before: u64) -> Result<()> {
+        let after = self.sent_at_drivers();
+        ensure!(
+            (after > before) == self.at_driver,
+            "{before} packets sent at drivers before, {after} now"
+        );
+        Ok(())
     }
 
     /// The node's own object, with the addresses towards the client.
@@ -221,9 +285,13 @@ pub(crate) fn node_ports(port: u16) -> [SocketAddr; 2] {
 #[test]
 fn e2_the_cluster_policy_reaches_all_and_hides_the_client() -> Result<()> {
     require_root!();
-    let stage = Stage::new("")?;
+    in_both_modes("", &[], cluster_policy)
+}
+
+fn cluster_policy(stage: Stage) -> Result<()> {
     let both = ["web-11", "web-21"];
     let nodes = Outside::node_addresses(1);
+    let before = stage.sent_at_drivers();
     for (to, node) in node_ports(TCP_PORT).into_iter().zip(nodes) {
         stage.is_served(to, &both, node)?;
     }
@@ -233,6 +301,7 @@ fn e2_the_cluster_policy_reaches_all_and_hides_the_client() -> Result<()> {
     for to in node_ports(UDP_PORT).into_iter().chain(balancers(53)) {
         stage.answers_datagrams(to, &both)?;
     }
+    stage.went_by_drivers(before)?;
     // E1: that is no way to the address inside.
     for to in lab::tcp(10) {
         stage.is_dropped(to, "from-outside")?;
@@ -243,7 +312,10 @@ fn e2_the_cluster_policy_reaches_all_and_hides_the_client() -> Result<()> {
 #[test]
 fn e2_b8_the_local_policy_keeps_the_client_and_to_its_own_pods() -> Result<()> {
     require_root!();
-    let stage = Stage::new("  externalTrafficPolicy: Local\n")?;
+    in_both_modes("  externalTrafficPolicy: Local\n", &[], local_policy)
+}
+
+fn local_policy(stage: Stage) -> Result<()> {
     let clients = stage.outside.addresses();
     for ways in [node_ports(TCP_PORT), balancers(80)] {
         for (to, client) in ways.into_iter().zip(clients) {
@@ -272,7 +344,10 @@ fn e2_b8_the_local_policy_keeps_the_client_and_to_its_own_pods() -> Result<()> {
 fn e4_source_ranges_guard_the_load_balancer_alone() -> Result<()> {
     require_root!();
     let ranges = "  loadBalancerSourceRanges: [\"198.51.100.0/24\", \"2001:db8:51::/48\"]\n";
-    let stage = Stage::new(ranges)?;
+    in_both_modes(ranges, &[], source_ranges)
+}
+
+fn source_ranges(stage: Stage) -> Result<()> {
     let both = ["web-11", "web-21"];
     for (to, node) in node_ports(TCP_PORT)
         .into_iter()
@@ -303,7 +378,11 @@ fn e4_source_ranges_guard_the_load_balancer_alone() -> Result<()> {
 #[test]
 fn e7_a_load_balancer_is_told_how_many_endpoints_the_node_has() -> Result<()> {
     require_root!();
-    let stage = Stage::new("  externalTrafficPolicy: Local\n  healthCheckNodePort: 30500\n")?;
+    let spec = "  externalTrafficPolicy: Local\n  healthCheckNodePort: 30500\n";
+    in_both_modes(spec, &[], health_checks)
+}
+
+fn health_checks(stage: Stage) -> Result<()> {
     let asked = |to: SocketAddr, status: u16, count: usize| {
         wait::until(&format!("{to} says {status} with {count}"), || {
             let ask = || client::Connection::open(to)?.http("/");
@@ -343,7 +422,10 @@ fn program() -> OsString {
 #[test]
 fn e3_e6_the_nodes_own_processes_reach_node_ports_by_every_address_of_the_node() -> Result<()> {
     require_root!();
-    let stage = Stage::new("  externalTrafficPolicy: Local\n")?;
+    in_both_modes("  externalTrafficPolicy: Local\n", &[], own_processes)
+}
+
+fn own_processes(stage: Stage) -> Result<()> {
     let mut host = Caller::start(program(), stage.lab.node.namespace(), &stage.cgroup)?;
     let loopback = ["127.0.0.1", "127.0.0.2", "::1"].map(|ip| ip.parse().expect("an address"));
     let ways = loopback
@@ -375,7 +457,10 @@ fn e3_e6_the_nodes_own_processes_reach_node_ports_by_every_address_of_the_node()
 #[test]
 fn e2_f4_connections_from_outside_survive_the_agent() -> Result<()> {
     require_root!();
-    let mut stage = Stage::new("")?;
+    in_both_modes("", &[], survival)
+}
+
+fn survival(mut stage: Stage) -> Result<()> {
     let mut open = Vec::new();
     for to in node_ports(TCP_PORT).into_iter().chain(balancers(80)) {
         stage.is_served(
