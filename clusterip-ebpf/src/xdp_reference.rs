@@ -1,6 +1,8 @@
 //! What the bench runs at a driver: the packet function with its end, a turn to the device that the packet came by, and that turn
 //! alone. The agent never loads these.
 
+use core::cell::UnsafeCell;
+
 use aya_ebpf::{
     bindings::{
         xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX},
@@ -11,7 +13,7 @@ use aya_ebpf::{
 };
 use clusterip_common::packet::{self, Frame as _, Link, Next, Origin, Verdict};
 
-use crate::{env::KernelEnv, frame::xdp::XdpFrame, maps::work};
+use crate::{env::KernelEnv, event::Written, frame::xdp::XdpFrame, maps::work};
 
 /// No action of XDP: the packet is to be translated.
 const TRANSLATE: u32 = 0x100;
@@ -21,6 +23,30 @@ const NOTE: u32 = 0x101;
 /// The turn alone.
 #[xdp]
 const fn cip_xdp_turn(_ctx: XdpContext) -> u32 {
+    XDP_TX
+}
+
+/// The frame that [`cip_xdp_source`] sends, which the bench writes; a section, and so a map, of its own.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".data.frame")]
+static FRAME: Written<[u64; WORDS]> = Written(UnsafeCell::new([0; WORDS]));
+/// 64 bytes.
+const WORDS: usize = 8;
+
+/// A client's device. What has been through a node and comes to be sent once more is not as it was: each frame is written anew.
+#[xdp]
+fn cip_xdp_source(ctx: XdpContext) -> u32 {
+    let mut frame = XdpFrame::new(ctx);
+    for word in 0..WORDS {
+        // SAFETY: the address of a word of the static; nothing is read here.
+        let place = unsafe { (&raw const (*FRAME.0.get())[word]) };
+        // SAFETY: the bench wrote it before.
+        let bytes = unsafe { place.read_volatile() };
+        let Some(to) = frame.at_mut::<[u8; 8]>(word * 8) else {
+            return XDP_ABORTED;
+        };
+        *to = bytes.to_ne_bytes();
+    }
     XDP_TX
 }
 
@@ -39,6 +65,7 @@ fn cip_xdp_service(ctx: XdpContext) -> u32 {
         Ok((network, _origin)) => network,
         Err(verdict) => return action(&frame, verdict),
     };
+    #[expect(clippy::cast_possible_truncation, reason = "a few bytes into a frame")]
     let place = network.offset as u32;
     match flow(context, place, network.is_v6) {
         TRANSLATE => translate(context, place),

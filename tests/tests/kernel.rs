@@ -29,7 +29,7 @@ use clusterip_agent::{
 use clusterip_common::{
     abi::{
         Affinity, AffinityKey, Event, EventHook, EventKind, Flow, FlowKey, Fragment, FragmentKey,
-        Outcome, Settings, Watch, event::Record, maps,
+        Settings, Watch, event::Record, maps,
     },
     packet::{Delivery, Exit, Link, Verdict},
     wire::Addr,

@@ -28,6 +28,8 @@ pub(crate) enum Subject {
     First,
     /// What comes in by an uplink, at its driver (root)
     Uplink,
+    /// What comes from outside by a node port, by TC and XDP, beside kube-proxy's rules (root)
+    Outside,
     /// Speed and memory of the agent with up to 50,000 services (root)
     Agent,
     /// What commands and scrapes take, with 10,000 services and 200,000 flows (root)
@@ -62,6 +64,7 @@ pub(crate) fn command(
         Subject::Path => "path",
         Subject::First => "first",
         Subject::Uplink => "uplink",
+        Subject::Outside => "outside",
         Subject::Agent => "agent",
         Subject::Sight => "sight",
         Subject::Dns => {

@@ -84,13 +84,6 @@ fn page(status: &Status) -> String {
     } else {
         format!("not healthy: {}", complaints(status).join("; "))
     };
-    let devices = match interfaces {
-        None => "not looked at yet".to_owned(),
-        Some(names) if names.is_empty() => {
-            "none; --pod-interfaces says which may have hooks".to_owned()
-        }
-        Some(names) => format!("{}: {}", names.len(), names.join(" ")),
-    };
     let facts = [
         ("status", health),
         (
@@ -144,7 +137,7 @@ fn page(status: &Status) -> String {
                 agent.bpffs
             ),
         ),
-        ("interfaces", devices),
+        ("interfaces", devices(interfaces.as_deref())),
         ("uplinks", each(uplinks)),
     ];
     let mut rows: Vec<Vec<String>> = facts
@@ -169,6 +162,15 @@ fn page(status: &Status) -> String {
         }
     }
     text
+}
+
+/// How many devices have hooks, and which.
+fn devices(names: Option<&[String]>) -> String {
+    match names {
+        None => "not looked at yet".to_owned(),
+        Some([]) => "none; --pod-interfaces says which may have hooks".to_owned(),
+        Some(names) => format!("{}: {}", names.len(), names.join(" ")),
+    }
 }
 
 /// How each uplink has its hooks.

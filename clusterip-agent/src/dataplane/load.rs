@@ -70,8 +70,13 @@ pub const FROM_UPLINK_IP: &str = "cip_uplink_ip";
 pub const UPLINK_XDP: &str = "cip_uplink_xdp";
 /// What the bench measures against; the agent leaves it out of the kernel.
 pub const REFERENCE: &str = "cip_reference";
-/// The same at drivers: a flow's translation and a turn, the turn alone, and the other end of the wire.
-pub const DRIVER_REFERENCES: [&str; 3] = ["cip_xdp_service", "cip_xdp_turn", "cip_xdp_sink"];
+/// The same at drivers: a flow's translation and a turn, the turn alone, the other end of the wire, and a client's device.
+pub const DRIVER_REFERENCES: [&str; 4] = [
+    "cip_xdp_service",
+    "cip_xdp_turn",
+    "cip_xdp_sink",
+    "cip_xdp_source",
+];
 
 /// Why the program is not in the kernel.
 #[derive(Debug, thiserror::Error)]

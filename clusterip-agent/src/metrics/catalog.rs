@@ -63,7 +63,7 @@ catalog! {
     OUTCOME_PACKETS = "outcome_packets", Counter, &["outcome"];
     /// Bytes of packets by what became of them
     OUTCOME_BYTES = "outcome_bytes", Counter, &["outcome"];
-    /// Translated packets of services by the way they went on, since the agent started; with --forwarding redirect
+    /// Translated packets of services by the way they went on, since the agent started; with --forwarding redirect or --uplink-mode auto
     FORWARDED_PACKETS = "forwarded_packets", Counter, &["way"];
     /// Bytes of translated packets by the way they went on
     FORWARDED_BYTES = "forwarded_bytes", Counter, &["way"];

@@ -51,9 +51,8 @@ pub fn at_driver<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Delive
         Err(_) => return Delivery::Pass,
     };
     let (is_v6, mut work) = (network.is_v6, Work::NONE);
-    let of = match read(frame, env, (is_v6, origin), &mut work) {
-        Some(of) => of,
-        None => return Delivery::Pass,
+    let Some(of) = read(frame, env, (is_v6, origin), &mut work) else {
+        return Delivery::Pass;
     };
     let mut next = known(frame, env, of, &mut work);
     if matches!(next, Next::LookUp) {

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{
     agent, dns,
     document::{Document, FOLDER},
-    packet,
+    outside, packet,
     path::{self, Parts},
     socket,
     table::Table,
@@ -30,7 +30,7 @@ const END: &str = "<!-- end -->";
 type Measure = fn(&Path, bool) -> Result<Vec<Table>>;
 
 /// The subjects that give tables; those of the agent, which save theirs, come after.
-const SUBJECTS: [(&str, Measure); 5] = [
+const SUBJECTS: [(&str, Measure); 6] = [
     ("packet", |_, is_quick| {
         packet::tables(if is_quick { 1 } else { 9 })
     }),
@@ -56,6 +56,14 @@ const SUBJECTS: [(&str, Measure); 5] = [
             uplink::Scale::FULL
         };
         Ok(vec![uplink::table(scale)?])
+    }),
+    ("outside", |_, is_quick| {
+        let scale = if is_quick {
+            outside::Scale::QUICK
+        } else {
+            outside::Scale::FULL
+        };
+        Ok(vec![outside::table(scale)?])
     }),
     ("dns", |_, is_quick| {
         if is_there("dnsperf") {

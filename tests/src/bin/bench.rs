@@ -11,6 +11,7 @@ use clap::{Args, Parser};
 use clusterip_tests::bench::{
     all,
     document::{Document, FOLDER},
+    outside,
     path::{self, Parts, Scale},
     table::Table,
     uplink,
@@ -84,6 +85,12 @@ enum Subject {
     },
     /// What comes in by an uplink, at its driver, beside a turn alone
     Uplink {
+        /// Few frames: whether it runs
+        #[arg(long)]
+        quick: bool,
+    },
+    /// What comes from outside by a node port, by TC and XDP, beside kube-proxy's rules
+    Outside {
         /// Few frames: whether it runs
         #[arg(long)]
         quick: bool,
@@ -163,6 +170,14 @@ fn main() -> anyhow::Result<()> {
                 uplink::Scale::FULL
             };
             show("uplink", quick, &[uplink::table(scale)?])
+        }
+        Subject::Outside { quick } => {
+            let scale = if quick {
+                outside::Scale::QUICK
+            } else {
+                outside::Scale::FULL
+            };
+            show("outside", quick, &[outside::table(scale)?])
         }
         Subject::Packet { rounds, only } => clusterip_tests::bench::packet::run(rounds, &only),
         Subject::Socket { rounds } => clusterip_tests::bench::socket::run(rounds),

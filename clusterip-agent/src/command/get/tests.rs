@@ -172,7 +172,7 @@ default/web:TCP  10.1.0.9  10.1.0.2:8080 (default/web-1)  90s
     let document = serde_json::from_value(document).expect("a document");
     assert_eq!(
         interfaces::table(&document),
-        "INDEX  NAME   ROLE  MODE  FORWARDING\n7      veth7  pod   tcx   stack\n"
+        "INDEX  NAME   ROLE  MODE  FORWARDING  DRIVER\n7      veth7  pod   tcx   stack       -\n"
     );
     let blank = json!({
         "kind": "ClusterIP", "address": "10.96.0.10", "nodePort": null, "port": "", "namespace": "default", "service":

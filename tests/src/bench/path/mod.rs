@@ -15,7 +15,6 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 
-pub(super) use self::worker::pin_to_last;
 pub use self::worker::{WorkerArguments, serve};
 use self::{
     services::Services,
@@ -23,7 +22,21 @@ use self::{
     traffic::Load,
     way::{Abilities, WAYS, Way},
 };
+pub(super) use self::{stage::load, way::versions, worker::pin_to_last};
 use super::table::{Cell, Line, Table, at};
+
+/// A few services in rules, to which others add their own.
+const FEW: Services = Services(10);
+
+/// As kube-proxy writes them for iptables.
+pub(super) fn few_iptables() -> String {
+    rules::iptables(FEW)
+}
+
+/// As above, for nftables.
+pub(super) fn few_nftables() -> String {
+    rules::nftables(FEW)
+}
 
 /// How much is measured.
 #[derive(Clone, Debug)]

@@ -148,7 +148,12 @@ fn more_addresses(node: &Node, client: &Pod) -> Result<()> {
 }
 
 /// Hands rules to a program.
-fn load(node: &Namespace, program: &str, arguments: &[&str], rules: &str) -> Result<()> {
+pub(in crate::bench) fn load(
+    node: &Namespace,
+    program: &str,
+    arguments: &[&str],
+    rules: &str,
+) -> Result<()> {
     let mut child = node
         .command(program)
         .args(arguments)

@@ -113,7 +113,7 @@ impl Abilities {
 }
 
 /// What loads the rules, for the table.
-pub(super) fn versions() -> String {
+pub(in crate::bench) fn versions() -> String {
     let said = |program: &str| {
         let output = Command::new(program).arg("--version").output().ok()?;
         let text = String::from_utf8_lossy(&output.stdout);
