@@ -1,8 +1,4 @@
 //! What a test-run of XDP wants.
-#![expect(
-    clippy::host_endian_bytes,
-    reason = "structures of this machine's kernel"
-)]
 
 use std::time::Duration;
 

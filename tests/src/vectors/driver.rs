@@ -252,7 +252,7 @@ impl Addresses {
                 world
                     .tables
                     .services
-                    .retain(|key, _| key.scope == Scope::CLUSTER)
+                    .retain(|key, _| key.scope == Scope::CLUSTER);
             })
             .comes_in_untouched(&udp(client, node_port), NOT_OURS),
             self.case("a ClusterIP stays refused", "E1", driven())

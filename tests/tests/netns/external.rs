@@ -36,6 +36,7 @@ fn lead(stage: &Stage) -> Result<()> {
     ))
 }
 
+/// E3
 #[test]
 fn e2_external_addresses_answer_where_they_are_allowed() -> Result<()> {
     require_root!();
@@ -79,6 +80,7 @@ fn e2_external_addresses_are_nobodys_by_default() -> Result<()> {
     Ok(())
 }
 
+/// B9
 #[test]
 fn e1_cluster_ips_answer_outside_where_they_are_exposed() -> Result<()> {
     require_root!();
@@ -168,6 +170,7 @@ fn open(stage: &Stage, to: SocketAddr, pod: &str) -> Result<Connection> {
     anyhow::bail!("{to}: {pod} has no turn")
 }
 
+/// C11
 #[test]
 fn d7_e2_a_client_outside_learns_the_mtu_of_the_path_for_the_nodes_address() -> Result<()> {
     require_root!();

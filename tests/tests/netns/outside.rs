@@ -282,6 +282,7 @@ pub(crate) fn node_ports(port: u16) -> [SocketAddr; 2] {
     Outside::node_addresses(1).map(|ip| SocketAddr::new(ip, port))
 }
 
+/// E1
 #[test]
 fn e2_the_cluster_policy_reaches_all_and_hides_the_client() -> Result<()> {
     require_root!();
@@ -309,6 +310,7 @@ fn cluster_policy(stage: Stage) -> Result<()> {
     Ok(())
 }
 
+/// E3
 #[test]
 fn e2_b8_the_local_policy_keeps_the_client_and_to_its_own_pods() -> Result<()> {
     require_root!();

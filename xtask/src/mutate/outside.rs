@@ -2,6 +2,7 @@
 
 use super::breach::{Breach, breach};
 
+const DRIVER: &str = "clusterip-common/src/packet/driver.rs";
 const MASQUERADE: &str = "clusterip-common/src/packet/masquerade.rs";
 const SELECT: &str = "clusterip-common/src/packet/select.rs";
 const UPLINK: &str = "clusterip-common/src/packet/uplink.rs";
@@ -87,6 +88,24 @@ pub(super) const OUTSIDE: &[Breach] = &[
         (
             "        Err(Outcome::PortsExhausted)\n    }\n}\n\n/// Whether a client gets",
             "        Ok(Tried::Port(packet.key.source_port))\n    }\n}\n\n/// Whether a client gets",
+        ),
+    ),
+    breach(
+        "D2",
+        "a checksum that is only begun is changed at a driver",
+        DRIVER,
+        (
+            "    if first & TO_SEVERAL != 0 || packet.is_sctp() || is_begun::<A, F>(frame, &packet)? {",
+            "    if first & TO_SEVERAL != 0 || packet.is_sctp() {",
+        ),
+    ),
+    breach(
+        "C10",
+        "a driver goes on with the answers of a backend that was taken away",
+        DRIVER,
+        (
+            "    let stands = flow::backend(env, &flow).is_some();",
+            "    let stands = true;",
         ),
     ),
 ];
