@@ -52,8 +52,8 @@ pub fn from_uplink<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Verd
 }
 
 /// Whether a packet that came in by an uplink may concern a service that its sender reaches, and who that is; else the
-/// verdict on it; what asks for a link address by ARP is to be answered. To a `ClusterIP` the IP header is enough: what else is in the packet, and whether there is such a service, is
-/// nothing that is told outside (before B7 and B9).
+/// verdict on it; what asks for a link address by ARP is to be answered. To a `ClusterIP` the IP header is enough: what else
+/// is in the packet, and whether there is such a service, is nothing that is told outside (before B7 and B9).
 #[inline(always)]
 #[expect(
     clippy::missing_errors_doc,
