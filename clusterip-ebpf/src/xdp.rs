@@ -33,6 +33,7 @@ const LOOK_UP: u32 = 0x102;
 const DROP: u32 = 0x800;
 
 #[xdp]
+#[expect(clippy::needless_pass_by_value, reason = "the signature of a program")]
 fn cip_uplink_xdp(ctx: XdpContext) -> u32 {
     let context = ctx.ctx;
     let read = read(context);
@@ -211,7 +212,7 @@ extern "C" fn cip_xdp_translate(context: *mut xdp_md, network: u32) -> u32 {
 
 /// What a way comes to.
 #[inline(always)]
-fn go_on(next: Next) -> u32 {
+const fn go_on(next: Next) -> u32 {
     match next {
         Next::Translate => TRANSLATE,
         Next::Note => NOTE,
@@ -231,7 +232,11 @@ fn send(context: *mut xdp_md, device: u32) -> u32 {
     }
     // SAFETY: the helper takes two numbers.
     let action = unsafe { bpf_redirect(device, 0) };
-    #[expect(clippy::cast_possible_truncation, reason = "an XDP action")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an XDP action"
+    )]
     let action = action as u32;
     action
 }

@@ -1,5 +1,10 @@
 //! What the bench runs at a driver: the packet function with its end, a turn to the device that the packet came by, and that turn
 //! alone. The agent never loads these.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::host_endian_bytes,
+    reason = "a frame of the bench's is moved as it lies, a word at a time, and all words are there"
+)]
 
 use core::cell::UnsafeCell;
 

@@ -39,7 +39,7 @@ use clusterip_tests::{
     driver::{coarse, context, period},
     host::Passage as _,
     require, vectors,
-    world::{DEVICE, settings},
+    world::{DEVICE, World, settings},
 };
 
 /// `TC_ACT_UNSPEC`, `TC_ACT_SHOT`, `TC_ACT_REDIRECT`.
@@ -192,7 +192,7 @@ impl Kernel {
         let result = program.test_run(TestRunOptions {
             data_in: Some(input),
             data_out: Some(&mut output),
-            ctx_in: context.as_ref().map(Vec::as_slice),
+            ctx_in: context.as_deref(),
             ..TestRunOptions::default()
         })?;
         output.truncate(usize::try_from(result.data_size_out)?);
@@ -203,7 +203,7 @@ impl Kernel {
     }
 
     /// The action for what the host has said: the devices of legs have the numbers of the legs there.
-    fn driver_action(&self, delivery: Delivery) -> u32 {
+    const fn driver_action(&self, delivery: Delivery) -> u32 {
         match delivery {
             Delivery::Pass => DRIVER_PASSES,
             Delivery::End(_) => DRIVER_DROPS,
@@ -292,6 +292,13 @@ impl Kernel {
         Ok(())
     }
 
+    fn announce(&mut self, world: &World) -> anyhow::Result<()> {
+        let announced = world.announced.iter();
+        let announced = announced.map(|(address, mac)| ((*address, DEVICE), *mac));
+        self.announced.follow(&announced.collect())?;
+        Ok(self.changes.note()?)
+    }
+
     fn run(&mut self, case: &Case) -> anyhow::Result<Result<(), String>> {
         if let Some(reason) = case.only_on_host {
             require::loudly(&format!(
@@ -304,10 +311,7 @@ impl Kernel {
         let host = world.host();
         host.watch.set(Watch::everything(u64::MAX));
         self.become_(&world.tables)?;
-        let announced = world.announced.iter();
-        let announced = announced.map(|(address, mac)| ((*address, DEVICE), *mac));
-        self.announced.follow(&announced.collect())?;
-        self.changes.note()?;
+        self.announce(&world)?;
         for (number, step) in case.steps.iter().enumerate() {
             match step {
                 Step::Frame {

@@ -59,7 +59,7 @@ fn e2_c11_a_packet_that_goes_on_at_a_driver_is_counted_as_by_tc() -> Result<()> 
     require_root!();
     in_both_modes("", &[], |stage| {
         for to in node_ports(UDP_PORT) {
-            let socket = datagrams(&stage, to)?;
+            let socket = datagrams(stage, to)?;
             let names = ["new-flow", "request", "reply", "masqueraded"];
             let count = || names.map(|name| stage.outcome(name));
             let (before, sent) = (count(), stage.sent_at_drivers());
@@ -90,8 +90,8 @@ fn e2_d2_much_goes_both_ways_unharmed() -> Result<()> {
     in_both_modes("", &[], |stage| {
         for to in node_ports(TCP_PORT) {
             let before = stage.sent_at_drivers();
-            connection(&stage, to)?.upload(MUCH)?;
-            connection(&stage, to)?.download(MUCH)?;
+            connection(stage, to)?.upload(MUCH)?;
+            connection(stage, to)?.download(MUCH)?;
             stage.went_by_drivers(before)?;
         }
         Ok(())

@@ -43,8 +43,8 @@ fn e2_external_addresses_answer_where_they_are_allowed() -> Result<()> {
     in_both_modes(SPEC, &["--allow-external-ips=on"], allowed)
 }
 
-fn allowed(stage: Stage) -> Result<()> {
-    lead(&stage)?;
+fn allowed(stage: &Stage) -> Result<()> {
+    lead(stage)?;
     let before = stage.sent_at_drivers();
     for (to, node) in external(80).into_iter().zip(Outside::node_addresses(1)) {
         stage.is_served(to, &BOTH, node)?;
@@ -87,7 +87,7 @@ fn e1_cluster_ips_answer_outside_where_they_are_exposed() -> Result<()> {
     in_both_modes("", &["--expose-cluster-ips=on"], exposed)
 }
 
-fn exposed(stage: Stage) -> Result<()> {
+fn exposed(stage: &Stage) -> Result<()> {
     for (to, node) in lab::tcp(10).into_iter().zip(Outside::node_addresses(1)) {
         stage.is_served(to, &BOTH, node)?;
         // B9: a port that it has not is refused, an address that nobody has is dropped.
@@ -177,7 +177,7 @@ fn d7_e2_a_client_outside_learns_the_mtu_of_the_path_for_the_nodes_address() -> 
     in_both_modes("", &[], narrow)
 }
 
-fn narrow(stage: Stage) -> Result<()> {
+fn narrow(stage: &Stage) -> Result<()> {
     let machine = stage.outside.namespace();
     stage
         .lab
@@ -190,7 +190,7 @@ fn narrow(stage: Stage) -> Result<()> {
     {
         stage.is_served(to, &BOTH, node)?;
         ensure!(known_mtu(machine, node)?.is_none(), "nothing yet");
-        let mut connection = open(&stage, to, "web-21")?;
+        let mut connection = open(stage, to, "web-21")?;
         connection.upload(SOME).context("an upload")?;
         let known = known_mtu(machine, node)?;
         ensure!(known == Some(NARROW), "{to}: {known:?}");
