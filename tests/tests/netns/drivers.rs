@@ -8,9 +8,7 @@ use clusterip_tests::{
     require_root, wait,
 };
 
-use crate::outside::{
-    BETWEEN, MODES, Stage, TCP_PORT, UDP_PORT, UPLINK, in_both_modes, node_ports,
-};
+use crate::stage::{BETWEEN, MODES, Stage, TCP_PORT, UDP_PORT, UPLINK, in_both_modes, node_ports};
 
 /// The backend on the other node.
 const FAR: &str = "web-21";

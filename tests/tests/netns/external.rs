@@ -10,7 +10,7 @@ use clusterip_tests::{Outside, client::Connection, lab, manifests, require_root,
 
 use crate::{
     mtu::known_mtu,
-    outside::{BETWEEN, SOON, Stage, TCP_PORT, in_both_modes, node_ports},
+    stage::{BETWEEN, SOON, Stage, TCP_PORT, in_both_modes, node_ports},
 };
 
 /// External addresses of the service: nobody has them.

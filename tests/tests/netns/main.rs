@@ -45,6 +45,7 @@ mod sctp;
 mod signals;
 mod sockets;
 mod spread;
+mod stage;
 mod strangers;
 mod takeover;
 mod top;

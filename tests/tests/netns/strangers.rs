@@ -15,7 +15,7 @@ use clusterip_tests::{
     require_root, wait,
 };
 
-use crate::outside::{SOON, Stage, TCP_PORT, UDP_PORT, balancers, node_ports};
+use crate::stage::{SOON, Stage, TCP_PORT, UDP_PORT, balancers, node_ports};
 
 const BOTH: [&str; 2] = ["web-11", "web-21"];
 /// Of one client outside, and the addresses that many of them have.
