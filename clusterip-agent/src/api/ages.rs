@@ -8,7 +8,7 @@ use tokio::{sync::watch, time::sleep};
 use crate::{
     model::{object::ObjectName, snapshot::Snapshot},
     reconcile::Published,
-    view::FirstSeen,
+    view::{Clock, FirstSeen},
 };
 
 /// Ages are told in seconds.
@@ -25,6 +25,14 @@ impl FirstSeen for Ages {
 }
 
 impl Ages {
+    /// To tell ages by, now.
+    pub(super) fn clock(&self) -> Clock<'_> {
+        Clock {
+            now: wall_clock(),
+            first_seen: self,
+        }
+    }
+
     /// Notes who came and who is gone.
     fn see(&mut self, snapshot: &Snapshot, now: i64) {
         for name in snapshot.services.keys() {
@@ -43,7 +51,7 @@ impl Ages {
 }
 
 /// Seconds since 1970.
-pub(super) fn wall_clock() -> i64 {
+fn wall_clock() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seconds = since.map_or(0, |since| since.as_secs());
     i64::try_from(seconds).unwrap_or_default()

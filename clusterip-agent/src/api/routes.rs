@@ -10,14 +10,14 @@ use axum::{
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
-use super::{Shared, Sources, ages::wall_clock, refusal::Refusal, stream, trace};
+use super::{Shared, Sources, refusal::Refusal, stream, trace};
 use crate::{
     clock::monotonic,
     dataplane::DataplaneError,
     dns::inquiry,
     reconcile::Published,
     view::{
-        Clock, Extent, Moment, Names, Selection, VERSION,
+        Extent, Moment, Names, Selection, VERSION,
         affinity::{self, AffinityView},
         allocations::{self, AllocationsView},
         endpoints::{self, Endpoints},
@@ -167,13 +167,14 @@ async fn services(State(shared): State<Arc<Shared>>, question: Question) -> Answ
     let (published, selection, _) = shared.selected(question)?;
     let document = aside(shared, move |shared| {
         let ages = shared.sources.ages.borrow().clone();
-        let clock = Clock {
-            now: wall_clock(),
-            first_seen: &ages,
-        };
         let extent = Extent::of(&published, &selection).without_backends();
         let readings = shared.sources.kernel.readings(extent);
-        Ok(services::services(&published, &selection, &readings, clock))
+        Ok(services::services(
+            &published,
+            &selection,
+            &readings,
+            ages.clock(),
+        ))
     });
     Ok(Json(document.await?))
 }
@@ -182,11 +183,7 @@ async fn listing(State(shared): State<Arc<Shared>>, question: Question) -> Answe
     let (published, selection, _) = shared.selected(question)?;
     let document = aside(shared, move |shared| {
         let ages = shared.sources.ages.borrow().clone();
-        let clock = Clock {
-            now: wall_clock(),
-            first_seen: &ages,
-        };
-        Ok(listing::listing(&published, &selection, clock))
+        Ok(listing::listing(&published, &selection, ages.clock()))
     });
     Ok(Json(document.await?))
 }
@@ -215,12 +212,10 @@ async fn allocations(
 ) -> Answer<AllocationsView> {
     let (published, selection, _) = shared.selected(question)?;
     let ages = shared.sources.ages.borrow().clone();
-    let clock = Clock {
-        now: wall_clock(),
-        first_seen: &ages,
-    };
     Ok(Json(allocations::allocations(
-        &published, &selection, clock,
+        &published,
+        &selection,
+        ages.clock(),
     )))
 }
 

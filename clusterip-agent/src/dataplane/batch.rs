@@ -71,16 +71,11 @@ impl<K: Pod, V: Pod> Whole<K, V> {
 
     /// As [`Whole::read`], without keeping them: a table of flows is larger than the processor's caches.
     pub(super) fn visit(&self, blank: (K, V), mut each: impl FnMut(&K, &V)) -> io::Result<()> {
-        let (mut keys, mut values) = (vec![blank.0; CHUNK], vec![blank.1; CHUNK]);
-        let buffers = Buffers {
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
-            room: CHUNK,
-        };
-        walk(&self.map, &buffers, None, usize::MAX, |found, _| {
-            for (key, value) in keys.iter().zip(&values).take(found) {
-                each(key, value);
-            }
+        let mut chunk = Chunk::of(blank, CHUNK);
+        walk(&self.map, &chunk.buffers(), None, usize::MAX, |found, _| {
+            chunk
+                .entries(found)
+                .for_each(|(key, value)| each(key, value));
             ControlFlow::Continue(())
         })
     }
@@ -131,16 +126,10 @@ impl<V: Pod> Whole<u32, V> {
     pub(super) fn read_range(&self, range: Range<u32>, blank: V) -> io::Result<Vec<(u32, V)>> {
         let (position, limit) = (range.start.checked_sub(1), range.len());
         let room = CHUNK.min(limit);
-        let (mut keys, mut values) = (vec![0; room], vec![blank; room]);
+        let mut chunk = Chunk::of((0, blank), room);
         let mut all = Vec::with_capacity(limit);
-        let buffers = Buffers {
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
-            room,
-        };
-        walk(&self.map, &buffers, position, limit, |found, _| {
-            let found = keys.iter().zip(&values).take(found);
-            all.extend(found.map(|(key, value)| (*key, *value)));
+        walk(&self.map, &chunk.buffers(), position, limit, |found, _| {
+            all.extend(chunk.entries(found).map(|(key, value)| (*key, *value)));
             ControlFlow::Continue(())
         })?;
         Ok(all)
@@ -196,6 +185,35 @@ where
             ControlFlow::Continue(())
         })?;
         Ok(sums)
+    }
+}
+
+/// Memory for some entries.
+struct Chunk<K, V> {
+    keys: Vec<K>,
+    values: Vec<V>,
+}
+
+impl<K: Pod, V: Pod> Chunk<K, V> {
+    fn of(blank: (K, V), room: usize) -> Self {
+        Self {
+            keys: vec![blank.0; room],
+            values: vec![blank.1; room],
+        }
+    }
+
+    /// Where the kernel writes them.
+    fn buffers(&mut self) -> Buffers {
+        Buffers {
+            keys: self.keys.as_mut_ptr() as u64,
+            values: self.values.as_mut_ptr() as u64,
+            room: self.keys.len(),
+        }
+    }
+
+    /// The first so many.
+    fn entries(&self, found: usize) -> impl Iterator<Item = (&K, &V)> {
+        self.keys.iter().zip(&self.values).take(found)
     }
 }
 

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{
     agent, dns,
     document::{Document, FOLDER},
+    frames::Frames,
     outside, packet,
     path::{self, Parts},
     socket,
@@ -51,17 +52,17 @@ const SUBJECTS: [(&str, Measure); 6] = [
     }),
     ("uplink", |_, is_quick| {
         let scale = if is_quick {
-            uplink::Scale::QUICK
+            Frames::QUICK
         } else {
-            uplink::Scale::FULL
+            uplink::FULL
         };
         Ok(vec![uplink::table(scale)?])
     }),
     ("outside", |_, is_quick| {
         let scale = if is_quick {
-            outside::Scale::QUICK
+            Frames::QUICK
         } else {
-            outside::Scale::FULL
+            outside::FULL
         };
         Ok(vec![outside::table(scale)?])
     }),

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod all;
 pub mod dns;
 pub mod document;
+pub mod frames;
 pub mod outside;
 pub mod packet;
 pub mod path;

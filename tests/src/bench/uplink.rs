@@ -25,6 +25,7 @@ use clusterip_agent::{
 use nix::net::if_::if_nametoindex;
 
 use super::{
+    frames::Frames,
     path::clock::Clock,
     table::{Cell, Line, Table},
 };
@@ -54,33 +55,17 @@ const FAMILIES: [(&str, &str, &str); 2] = [
 const INSIDE: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/48"];
 const ROWS: [&str; 2] = ["turn alone (XDP_TX)", "service, known flow"];
 
-/// How much is measured.
-#[derive(Clone, Copy, Debug)]
-pub struct Scale {
-    /// Rounds; the median counts.
-    pub rounds: usize,
-    /// Frames of one measurement.
-    pub frames: u32,
-}
-
-impl Scale {
-    /// For figures.
-    pub const FULL: Self = Self {
-        rounds: 31,
-        frames: 1 << 18,
-    };
-    /// To see whether it runs.
-    pub const QUICK: Self = Self {
-        rounds: 2,
-        frames: 1 << 10,
-    };
-}
+/// For figures.
+pub const FULL: Frames = Frames {
+    rounds: 31,
+    frames: 1 << 18,
+};
 
 /// Measures, and makes the table.
 ///
 /// # Errors
 /// Not root, or the kernel refuses.
-pub fn table(scale: Scale) -> Result<Table> {
+pub fn table(scale: Frames) -> Result<Table> {
     ensure!(
         nix::unistd::geteuid().is_root(),
         "bench uplink runs BPF programs: it needs root"
@@ -185,7 +170,7 @@ impl<'a> Wire<'a> {
     }
 
     /// The turn alone and the service, in turn: A B A B.
-    fn measure(&mut self, scale: Scale) -> Result<[Cell; 2]> {
+    fn measure(&mut self, scale: Frames) -> Result<[Cell; 2]> {
         let [service, turn, ..] = DRIVER_REFERENCES;
         let clock = self.clock(turn)?;
         let rate = |(wall, thread): (Duration, Duration)| {

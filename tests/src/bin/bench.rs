@@ -11,6 +11,7 @@ use clap::{Args, Parser};
 use clusterip_tests::bench::{
     all,
     document::{Document, FOLDER},
+    frames::Frames,
     outside,
     path::{self, Parts, Scale},
     table::Table,
@@ -164,19 +165,11 @@ fn main() -> anyhow::Result<()> {
         }
         Subject::Docs => all::write_document(),
         Subject::Uplink { quick } => {
-            let scale = if quick {
-                uplink::Scale::QUICK
-            } else {
-                uplink::Scale::FULL
-            };
+            let scale = if quick { Frames::QUICK } else { uplink::FULL };
             show("uplink", quick, &[uplink::table(scale)?])
         }
         Subject::Outside { quick } => {
-            let scale = if quick {
-                outside::Scale::QUICK
-            } else {
-                outside::Scale::FULL
-            };
+            let scale = if quick { Frames::QUICK } else { outside::FULL };
             show("outside", quick, &[outside::table(scale)?])
         }
         Subject::Packet { rounds, only } => clusterip_tests::bench::packet::run(rounds, &only),

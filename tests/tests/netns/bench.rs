@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clusterip_tests::{
     bench::{
         document::Document,
+        frames::Frames,
         outside,
         path::{self, Parts, Scale},
         plot, uplink,
@@ -56,8 +57,8 @@ fn the_tables_of_the_bench_have_a_figure_in_each_cell_and_their_files_are_well_f
         firsts: true,
     };
     let mut tables = path::tables(Path::new(PROGRAM), &scale, parts)?;
-    tables.push(uplink::table(uplink::Scale::QUICK)?);
-    tables.push(outside::table(outside::Scale::QUICK)?);
+    tables.push(uplink::table(Frames::QUICK)?);
+    tables.push(outside::table(Frames::QUICK)?);
     let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
     let wanted = [
         "path-udp",

@@ -1,5 +1,7 @@
 //! `--forwarding redirect` beside devices that are not like the others: what cannot go past the stack takes it, and counts.
 
+use std::{io, net::SocketAddr};
+
 use anyhow::{Context as _, Result, ensure};
 use clusterip_tests::{
     Pod,
@@ -48,26 +50,39 @@ fn narrow(lab: &Lab, pod: &Pod) -> Result<()> {
         .ip(&format!("link set dev {link} mtu {NARROW}\n"))
 }
 
+/// What is too long takes the stack, all else goes straight on, and who sends is told.
+fn fits_or_is_told(
+    lab: &Lab,
+    transfer: impl Fn(SocketAddr) -> io::Result<()> + Sync,
+    known: impl Fn(SocketAddr) -> Result<Option<u32>>,
+) -> Result<()> {
+    for to in lab::tcp(10) {
+        let (size, straight) = (went(lab, "stack-size")?, went(lab, "peer")?);
+        lab.client.run(|| transfer(to))?;
+        ensure!(
+            went(lab, "stack-size")? > size,
+            "{to}: what is too long takes the stack"
+        );
+        ensure!(
+            went(lab, "peer")? > straight + 10,
+            "{to}: the rest goes straight on"
+        );
+        let known = known(to)?;
+        ensure!(known == Some(NARROW), "{to}: who sends knows {known:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn d7_d10_a_backend_behind_a_narrow_device_gets_what_fits_and_its_client_is_told() -> Result<()> {
     require_root!();
     let lab = lab()?;
     narrow(&lab, lab.pod("web-11")?)?;
-    for to in lab::tcp(10) {
-        let (size, straight) = (went(&lab, "stack-size")?, went(&lab, "peer")?);
-        lab.client.run(|| Connection::open(to)?.upload(SOME))?;
-        ensure!(
-            went(&lab, "stack-size")? > size,
-            "{to}: what is too long takes the stack"
-        );
-        ensure!(
-            went(&lab, "peer")? > straight + 10,
-            "{to}: the rest goes straight on"
-        );
-        let known = known_mtu(lab.client.namespace(), to.ip())?;
-        ensure!(known == Some(NARROW), "{to}: the client knows {known:?}");
-    }
-    Ok(())
+    fits_or_is_told(
+        &lab,
+        |to| Connection::open(to)?.upload(SOME),
+        |to| known_mtu(lab.client.namespace(), to.ip()),
+    )
 }
 
 #[test]
@@ -76,21 +91,16 @@ fn d7_d10_a_client_behind_a_narrow_device_gets_what_fits_and_its_backend_is_told
     let lab = lab()?;
     narrow(&lab, &lab.client)?;
     let backend = lab.pod("web-11")?;
-    for (to, client) in lab::tcp(10).into_iter().zip(lab.client.addresses()) {
-        let (size, straight) = (went(&lab, "stack-size")?, went(&lab, "peer")?);
-        lab.client.run(|| Connection::open(to)?.download(SOME))?;
-        ensure!(
-            went(&lab, "stack-size")? > size,
-            "{to}: what is too long takes the stack"
-        );
-        ensure!(
-            went(&lab, "peer")? > straight + 10,
-            "{to}: the rest goes straight on"
-        );
-        let known = known_mtu(backend.namespace(), *client)?;
-        ensure!(known == Some(NARROW), "{to}: the backend knows {known:?}");
-    }
-    Ok(())
+    fits_or_is_told(
+        &lab,
+        |to| Connection::open(to)?.download(SOME),
+        |to| {
+            let own = lab.client.addresses().iter();
+            let mut own = own.filter(|own| own.is_ipv4() == to.is_ipv4());
+            let client = own.next().context("an address of the client")?;
+            known_mtu(backend.namespace(), *client)
+        },
+    )
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::{
 
 use aya::Pod;
 
-use super::{Buffers, CHUNK, Whole, walk};
+use super::{CHUNK, Chunk, Whole, walk};
 
 /// Batches that may wait for whoever looks at them.
 const WAITING: usize = 4;
@@ -67,19 +67,20 @@ where
         blank: (K, V),
         taker: &SyncSender<Found<K, V>>,
     ) -> io::Result<()> {
-        let (mut keys, mut values) = (vec![blank.0; CHUNK], vec![blank.1; CHUNK]);
-        let buffers = Buffers {
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
-            room: CHUNK,
-        };
-        walk(&self.map, &buffers, Some(from), usize::MAX, |found, _| {
-            let found = keys.iter().copied().zip(values.iter().copied()).take(found);
-            match taker.send(found.collect()) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(_nobody) => ControlFlow::Break(()),
-            }
-        })
+        let mut chunk = Chunk::of(blank, CHUNK);
+        walk(
+            &self.map,
+            &chunk.buffers(),
+            Some(from),
+            usize::MAX,
+            |found, _| {
+                let found = chunk.entries(found).map(|(key, value)| (*key, *value));
+                match taker.send(found.collect()) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_nobody) => ControlFlow::Break(()),
+                }
+            },
+        )
     }
 
     /// The buckets up to one, and whatever the other half has meanwhile.
@@ -90,30 +91,31 @@ where
         second: &mut Second<K, V>,
         each: &mut impl FnMut(&K, &V),
     ) -> io::Result<()> {
-        let (mut keys, mut values) = (vec![blank.0; CHUNK], vec![blank.1; CHUNK]);
-        let buffers = Buffers {
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
-            room: CHUNK,
-        };
-        walk(&self.map, &buffers, None, usize::MAX, |found, next| {
-            let found = keys.iter().zip(&values).take(found);
-            if next > end {
-                // The last batch reaches into the other half, as far as that one's first at the most.
-                let theirs = second.first(each);
-                found
-                    .filter(|(key, _)| !theirs.contains(key))
-                    .for_each(|(key, value)| each(key, value));
-            } else {
-                found.for_each(|(key, value)| each(key, value));
-            }
-            second.look(each);
-            if next < end {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        })
+        let mut chunk = Chunk::of(blank, CHUNK);
+        walk(
+            &self.map,
+            &chunk.buffers(),
+            None,
+            usize::MAX,
+            |found, next| {
+                let found = chunk.entries(found);
+                if next > end {
+                    // The last batch reaches into the other half, as far as that one's first at the most.
+                    let theirs = second.first(each);
+                    found
+                        .filter(|(key, _)| !theirs.contains(key))
+                        .for_each(|(key, value)| each(key, value));
+                } else {
+                    found.for_each(|(key, value)| each(key, value));
+                }
+                second.look(each);
+                if next < end {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            },
+        )
     }
 }
 

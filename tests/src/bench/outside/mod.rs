@@ -13,31 +13,16 @@ use anyhow::{Context as _, Result, ensure};
 
 use self::stage::{Stage, TARGETS, Way};
 use super::{
+    frames::Frames,
     path::clock::Clock,
     table::{Cell, Line, Table},
 };
 
-/// How much is measured.
-#[derive(Clone, Copy, Debug)]
-pub struct Scale {
-    /// Rounds; the median counts.
-    pub rounds: usize,
-    /// Frames of one measurement.
-    pub frames: u32,
-}
-
-impl Scale {
-    /// For figures.
-    pub const FULL: Self = Self {
-        rounds: 21,
-        frames: 1 << 16,
-    };
-    /// To see whether it runs.
-    pub const QUICK: Self = Self {
-        rounds: 2,
-        frames: 1 << 10,
-    };
-}
+/// For figures.
+pub const FULL: Frames = Frames {
+    rounds: 21,
+    frames: 1 << 16,
+};
 
 const WAYS: [(&str, Way); 5] = [
     ("pod address, direct", Way::Direct),
@@ -54,7 +39,7 @@ const TRIAL: u32 = 512;
 ///
 /// # Errors
 /// Not root, a program is missing, or a way carries nothing.
-pub fn table(scale: Scale) -> Result<Table> {
+pub fn table(scale: Frames) -> Result<Table> {
     ensure!(
         nix::unistd::geteuid().is_root(),
         "bench outside makes namespaces: it needs root"
@@ -94,7 +79,7 @@ pub fn table(scale: Scale) -> Result<Table> {
 }
 
 /// By way: ratios to the direct one.
-fn measure(stages: &mut [Stage], target: usize, scale: Scale) -> Result<Vec<Cell>> {
+fn measure(stages: &mut [Stage], target: usize, scale: Frames) -> Result<Vec<Cell>> {
     let (direct, others) = stages.split_first_mut().context("no way")?;
     let clock = clock(direct, target)?;
     let rate = |stage: &mut Stage| -> Result<f64> {
