@@ -99,26 +99,31 @@ impl<K: Pod, V: Pod> Whole<K, V> {
             if keys.is_empty() {
                 return Ok(());
             }
-            let failed = |written: usize, source| Unwritten {
-                key: keys.get(written).copied(),
-                source,
-            };
-            let count = |error| failed(0, error);
-            let mut batch = Batch {
-                from: 0,
-                to: 0,
-                keys: keys.as_ptr() as u64,
-                values: values.as_ptr() as u64,
-                count: u32::try_from(keys.len())
-                    .map_err(io::Error::other)
-                    .map_err(count)?,
-                map: raw(self.map.as_raw_fd()).map_err(count)?,
-                entry_flags: 0,
-                flags: 0,
-            };
-            bpf(UPDATE_BATCH, &mut batch).map_err(|error| failed(batch.count as usize, error))?;
+            update(&self.map, &keys, values.as_ptr() as u64)?;
         }
     }
+}
+
+/// Writes entries with one call; `values` is where theirs are, in the same order.
+fn update<K: Copy>(map: &OwnedFd, keys: &[K], values: u64) -> Result<(), Unwritten<K>> {
+    let failed = |written: usize, source| Unwritten {
+        key: keys.get(written).copied(),
+        source,
+    };
+    let none = |error| failed(0, error);
+    let count = u32::try_from(keys.len()).map_err(io::Error::other);
+    let mut batch = Batch {
+        from: 0,
+        to: 0,
+        keys: keys.as_ptr() as u64,
+        values,
+        count: count.map_err(none)?,
+        map: raw(map.as_raw_fd()).map_err(none)?,
+        entry_flags: 0,
+        flags: 0,
+    };
+    bpf(UPDATE_BATCH, &mut batch).map_err(|error| failed(batch.count as usize, error))?;
+    Ok(())
 }
 
 impl<V: Pod> Whole<u32, V> {
@@ -166,7 +171,7 @@ where
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let room = (BYTES / (size_of::<V>() * self.cpus)).clamp(1, CHUNK.min(limit));
+        let room = self.room().min(limit);
         let (mut keys, mut values) = (vec![0_u32; room], vec![Raw(V::default()); room * self.cpus]);
         let buffers = Buffers {
             keys: keys.as_mut_ptr() as u64,
@@ -185,6 +190,23 @@ where
             ControlFlow::Continue(())
         })?;
         Ok(sums)
+    }
+
+    /// Sets the values of these indices to nothing, on all CPUs.
+    pub(super) fn clear(
+        &self,
+        indices: impl IntoIterator<Item = u32>,
+    ) -> Result<(), Unwritten<u32>> {
+        let indices: Vec<u32> = indices.into_iter().collect();
+        let room = self.room().min(indices.len());
+        let zero = vec![Raw(V::default()); room * self.cpus];
+        let mut chunks = indices.chunks(room.max(1));
+        chunks.try_for_each(|some| update(&self.map, some, zero.as_ptr() as u64))
+    }
+
+    /// Entries of one call.
+    fn room(&self) -> usize {
+        (BYTES / (size_of::<V>() * self.cpus)).clamp(1, CHUNK)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Display, iter::once, mem::discriminant, op
 
 use aya::{
     Pod,
-    maps::{Array, HashMap, LpmTrie, MapError, PerCpuArray, PerCpuValues, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, MapError, lpm_trie::Key},
 };
 use clusterip_common::{
     abi::{
@@ -17,9 +17,10 @@ use clusterip_common::{
 
 use super::{
     Dataplane, DataplaneError,
-    batch::{Unwritten, Whole},
+    batch::{PerCpu, Unwritten, Whole},
     endpoints::{Destinations, Endpoints, place_of},
     load::{Data, LoadError, Loaded},
+    pinned::failed,
     raw::Raw,
 };
 use crate::{
@@ -40,15 +41,11 @@ pub struct Bpf {
     inside: LpmTrie<Data, [u8; 16], Raw<Inside>>,
     sources: LpmTrie<Data, Caller, Raw<Sources>>,
     node: Array<Data, Raw<Addr>>,
-    cursors: Array<Data, u64>,
-    live_flows: Array<Data, u64>,
     /// The bitmap of endpoints.
     endpoint_words: Array<Data, u64>,
     /// What the bitmap follows from; None until the backends have been read.
     endpoints: Option<Endpoints>,
     destinations: Destinations,
-    service_counters: PerCpuArray<Data, Raw<Counters>>,
-    backend_counters: PerCpuArray<Data, Raw<Counters>>,
     whole: Wholes,
 }
 
@@ -58,6 +55,10 @@ struct Wholes {
     slots: Whole<u32, u32>,
     backends: Whole<u32, Raw<Backend>>,
     endpoint_words: Whole<u32, u64>,
+    cursors: Whole<u32, u64>,
+    live_flows: Whole<u32, u64>,
+    service_counters: PerCpu<Counters>,
+    backend_counters: PerCpu<Counters>,
 }
 
 impl Bpf {
@@ -66,24 +67,28 @@ impl Bpf {
     /// # Errors
     /// A map of another type.
     pub fn new(loaded: &mut Loaded) -> Result<Self, LoadError> {
+        let counters = |shape: &Shape| {
+            let map = PerCpu::new(loaded.descriptor(shape)?);
+            map.map_err(|error| failed(shape)(MapError::IoError(error)))
+        };
         let whole = Wholes {
             services: Whole::new(loaded.descriptor(&maps::SERVICES)?),
             slots: Whole::new(loaded.descriptor(&maps::SLOTS)?),
             backends: Whole::new(loaded.descriptor(&maps::BACKENDS)?),
             endpoint_words: Whole::new(loaded.descriptor(&maps::ENDPOINTS)?),
+            cursors: Whole::new(loaded.descriptor(&maps::CURSORS)?),
+            live_flows: Whole::new(loaded.descriptor(&maps::LIVE_FLOWS)?),
+            service_counters: counters(&maps::SERVICE_COUNTERS)?,
+            backend_counters: counters(&maps::BACKEND_COUNTERS)?,
         };
         Ok(Self {
             services: loaded.map(&maps::SERVICES)?,
             inside: loaded.map(&maps::INSIDE)?,
             sources: loaded.map(&maps::SOURCES)?,
             node: loaded.map(&maps::NODE)?,
-            cursors: loaded.map(&maps::CURSORS)?,
-            live_flows: loaded.map(&maps::LIVE_FLOWS)?,
             endpoint_words: loaded.map(&maps::ENDPOINTS)?,
             endpoints: None,
             destinations: Destinations::default(),
-            service_counters: loaded.map(&maps::SERVICE_COUNTERS)?,
-            backend_counters: loaded.map(&maps::BACKEND_COUNTERS)?,
             whole,
         })
     }
@@ -108,28 +113,10 @@ impl Bpf {
         cursors: &BTreeMap<ServiceId, u64>,
         live: &BTreeMap<BackendId, u64>,
     ) -> Result<(), DataplaneError> {
-        for (ServiceId(id), count) in cursors {
-            set(&mut self.cursors, maps::CURSORS.name, *id, *count)?;
-        }
-        for (BackendId(id), count) in live {
-            set(&mut self.live_flows, maps::LIVE_FLOWS.name, *id, *count)?;
-        }
-        Ok(())
-    }
-
-    fn clear(&mut self, id: u32, map: &'static str) -> Result<(), DataplaneError> {
-        let counters = if map == maps::SERVICE_COUNTERS.name {
-            &mut self.service_counters
-        } else {
-            &mut self.backend_counters
-        };
-        let cpus =
-            aya::util::nr_cpus().map_err(|(_file, error)| write_error(map, "update", id, error))?;
-        let zero = PerCpuValues::try_from(vec![Raw(Counters::default()); cpus])
-            .map_err(|error| write_error(map, "update", id, error))?;
-        counters
-            .set(id, zero, 0)
-            .map_err(|error| write_error(map, "update", id, error))
+        let cursors = cursors.iter().map(|(ServiceId(id), count)| (*id, *count));
+        put_numbers(&self.whole.cursors, &maps::CURSORS, cursors)?;
+        let live = live.iter().map(|(BackendId(id), count)| (*id, *count));
+        put_numbers(&self.whole.live_flows, &maps::LIVE_FLOWS, live)
     }
 }
 
@@ -229,12 +216,22 @@ impl Bpf {
     }
 
     fn put_words(&self, words: impl IntoIterator<Item = (u32, u64)>) -> Result<(), DataplaneError> {
-        put(
-            &self.whole.endpoint_words,
-            &maps::ENDPOINTS,
-            words,
-            |index| index.to_string(),
-        )
+        put_numbers(&self.whole.endpoint_words, &maps::ENDPOINTS, words)
+    }
+
+    /// What was counted under these ids was another's.
+    fn clear_services(&self, ids: impl Iterator<Item = u32> + Clone) -> Result<(), DataplaneError> {
+        let cleared = self.whole.service_counters.clear(ids.clone());
+        cleared.map_err(|it| unwritten(&maps::SERVICE_COUNTERS, it, |id| id.to_string()))?;
+        let zero = ids.map(|id| (id, 0));
+        put_numbers(&self.whole.cursors, &maps::CURSORS, zero)
+    }
+
+    fn clear_backends(&self, ids: impl Iterator<Item = u32> + Clone) -> Result<(), DataplaneError> {
+        let cleared = self.whole.backend_counters.clear(ids.clone());
+        cleared.map_err(|it| unwritten(&maps::BACKEND_COUNTERS, it, |id| id.to_string()))?;
+        let zero = ids.map(|id| (id, 0));
+        put_numbers(&self.whole.live_flows, &maps::LIVE_FLOWS, zero)
     }
 
     /// Writes backends, and before them the bits of their endpoints.
@@ -296,6 +293,14 @@ impl Bpf {
                     _ => None,
                 }))
             }
+            [Op::ClearService(_), ..] => self.clear_services(all.filter_map(|op| match *op {
+                Op::ClearService(ServiceId(id)) => Some(id),
+                _ => None,
+            })),
+            [Op::ClearBackend(_), ..] => self.clear_backends(all.filter_map(|op| match *op {
+                Op::ClearBackend(BackendId(id)) => Some(id),
+                _ => None,
+            })),
             [Op::PutSlot(..), ..] => self.put_slots(all.filter_map(|op| match *op {
                 Op::PutSlot(slot, id) => Some((slot, id)),
                 _ => None,
@@ -310,14 +315,8 @@ impl Bpf {
 
     fn carry_out_one(&mut self, op: Op) -> Result<(), DataplaneError> {
         match op {
-            Op::ClearService(ServiceId(id)) => {
-                self.clear(id, maps::SERVICE_COUNTERS.name)?;
-                set(&mut self.cursors, maps::CURSORS.name, id, 0)
-            }
-            Op::ClearBackend(BackendId(id)) => {
-                self.clear(id, maps::BACKEND_COUNTERS.name)?;
-                set(&mut self.live_flows, maps::LIVE_FLOWS.name, id, 0)
-            }
+            Op::ClearService(ServiceId(id)) => self.clear_services(once(id)),
+            Op::ClearBackend(BackendId(id)) => self.clear_backends(once(id)),
             Op::PutBackend(id, backend) => self.put_backends(once((id, backend))),
             Op::FreeBackend(id, generation) => {
                 self.put_backends(once((id, free_backend(generation))))
@@ -404,10 +403,25 @@ fn put<K: Pod, V: Pod>(
     entries: impl IntoIterator<Item = (K, V)>,
     text: impl Fn(K) -> String,
 ) -> Result<(), DataplaneError> {
-    map.write(entries).map_err(|Unwritten { key, source }| {
-        let entry = key.map_or_else(|| "unknown".to_owned(), text);
-        write_error(shape.name, "update", entry, source)
-    })
+    let written = map.write(entries);
+    written.map_err(|it| unwritten(shape, it, text))
+}
+
+fn put_numbers(
+    map: &Whole<u32, u64>,
+    shape: &Shape,
+    counts: impl IntoIterator<Item = (u32, u64)>,
+) -> Result<(), DataplaneError> {
+    put(map, shape, counts, |id| id.to_string())
+}
+
+fn unwritten<K>(
+    shape: &Shape,
+    Unwritten { key, source }: Unwritten<K>,
+    text: impl Fn(K) -> String,
+) -> DataplaneError {
+    let entry = key.map_or_else(|| "unknown".to_owned(), text);
+    write_error(shape.name, "update", entry, source)
 }
 
 fn set<V: Pod>(

@@ -47,6 +47,8 @@ pub(super) struct Recorder {
     outside: usize,
     /// How many of `services` were there and are not there now.
     leaving: usize,
+    /// Everything will be compared: what was touched is noted as far as room depends on it.
+    is_whole: bool,
 }
 
 impl Recorder {
@@ -61,7 +63,9 @@ impl Recorder {
 
     pub(super) fn put_backend(&mut self, id: BackendId, backend: Backend) {
         let old = self.tables.backends.insert(id, backend);
-        self.backends.entry(id).or_insert(old);
+        if !self.is_whole {
+            self.backends.entry(id).or_insert(old);
+        }
     }
 
     /// Leaves only the generation of a backend.
@@ -76,12 +80,16 @@ impl Recorder {
 
     pub(super) fn put_slot(&mut self, slot: SlotIndex, backend: BackendId) {
         let old = self.tables.slots.insert(slot, backend);
-        self.slots.entry(slot).or_insert(old);
+        if !self.is_whole {
+            self.slots.entry(slot).or_insert(old);
+        }
     }
 
     pub(super) fn remove_slot(&mut self, slot: SlotIndex) {
         let old = self.tables.slots.remove(&slot);
-        self.slots.entry(slot).or_insert(old);
+        if !self.is_whole {
+            self.slots.entry(slot).or_insert(old);
+        }
     }
 
     /// Puts a frontend, and its address before it, with its owner if that is known. An address towards the outside is not the
@@ -186,6 +194,23 @@ impl Recorder {
         if old.is_some() && first.is_some() {
             self.leaving += 1;
         }
+    }
+
+    /// Until [`Recorder::forget`] nobody asks what was touched: the whole of the tables is compared.
+    pub(super) const fn compare_whole(&mut self) {
+        self.is_whole = true;
+    }
+
+    /// From here on everything is noted; what was touched before is of no interest.
+    pub(super) fn forget(&mut self) {
+        self.backends.clear();
+        self.slots.clear();
+        self.services.clear();
+        self.inside.clear();
+        self.sources.clear();
+        self.node.clear();
+        self.leaving = 0;
+        self.is_whole = false;
     }
 
     /// What was touched since the last time.

@@ -15,7 +15,12 @@ use super::{Op, Tables};
 /// A free id of `actual` that `wanted` does not list stays as it is: nothing refers to it.
 #[must_use]
 pub fn diff(actual: &Tables, wanted: &Tables) -> Vec<Op> {
-    let mut ops = Vec::new();
+    // At the first programming there is one for each entry, and one to clear the counters of each service.
+    let mut ops = Vec::with_capacity(
+        wanted.backends.len().abs_diff(actual.backends.len())
+            + wanted.slots.len().abs_diff(actual.slots.len())
+            + 2 * wanted.services.len().abs_diff(actual.services.len()),
+    );
     backends(actual, wanted, &mut ops);
     for (slot, id) in &wanted.slots {
         if actual.slots.get(slot) != Some(id) {
@@ -34,7 +39,8 @@ pub fn diff(actual: &Tables, wanted: &Tables) -> Vec<Op> {
         }
     }
     guests(actual, wanted, &mut ops);
-    ops.sort_unstable();
+    // They are runs in order already.
+    ops.sort();
     ops
 }
 

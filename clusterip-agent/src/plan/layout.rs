@@ -216,6 +216,16 @@ impl Layout {
         self.recorder.take()
     }
 
+    /// Until [`Layout::forget_change`] nobody asks what changed: all of [`Layout::tables`] is compared with the maps.
+    pub const fn compare_whole(&mut self) {
+        self.recorder.compare_whole();
+    }
+
+    /// What changed was seen to.
+    pub fn forget_change(&mut self) {
+        self.recorder.forget();
+    }
+
     /// Makes these ranges, and no others, inside the cluster.
     pub fn set_inside(&mut self, ranges: &Ranges) {
         self.recorder.set_inside(desired::inside(ranges));

@@ -22,6 +22,7 @@ impl Layout {
     #[must_use]
     pub fn restore(limits: Limits, actual: &Tables) -> Self {
         let mut layout = Self::new(limits);
+        layout.compare_whole();
         for (key, head) in actual.frontends() {
             layout.adopt_head(*key, head, actual);
         }
@@ -54,7 +55,7 @@ impl Layout {
             }
         }
         // Nothing has changed yet: this is how it is.
-        let _change = layout.recorder.take();
+        layout.forget_change();
         layout
     }
 

@@ -304,18 +304,20 @@ impl<D: Dataplane> Reconciler<D> {
             None => self.dataplane.dump()?,
         };
         let layout = if let Some(mut layout) = self.layout.take() {
+            layout.compare_whole();
             self.place(&mut layout);
             layout
         } else {
             let mut layout = Layout::restore(self.limits, &actual);
             let handed_over = self.resolver.handed_over();
+            layout.compare_whole();
             layout.disown(&handed_over.into_iter().map(Into::into).collect());
             self.place(&mut layout);
             layout.settle();
             layout
         };
         let layout = self.layout.insert(layout);
-        let _change = layout.take_change();
+        layout.forget_change();
         let ops = diff(&actual, layout.tables());
         report.note(&ops);
         if ops.is_empty() {
