@@ -153,7 +153,7 @@ fn from_uplink(ctx: TcContext, link: Link) -> i32 {
 fn admit(skb: *mut __sk_buff, is_bare: bool) -> i32 {
     let mut frame = TcFrame::new(skb, 0);
     let link = if is_bare { Link::None } else { Link::Ethernet };
-    match packet::admit(&mut frame, &KernelEnv, link) {
+    match packet::admit::<true, _, _>(&mut frame, &KernelEnv, link) {
         Ok((_, Origin::Outside)) => ADMITTED_STRANGER,
         Ok(_) => ADMITTED,
         Err(verdict) => tc_action(&frame, verdict),

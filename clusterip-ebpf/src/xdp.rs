@@ -87,10 +87,11 @@ fn known(context: *mut xdp_md, place: u32, is_request: bool) -> u32 {
 #[inline(never)]
 fn read(context: *mut xdp_md) -> u32 {
     let mut frame = XdpFrame::new(XdpContext::new(context));
-    let (network, origin) = match packet::admit(&mut frame, &KernelEnv, Link::Ethernet) {
-        Ok(admitted) => admitted,
-        Err(verdict) => return go_on(Next::Verdict(verdict)),
-    };
+    let (network, origin) =
+        match packet::admit::<false, _, _>(&mut frame, &KernelEnv, Link::Ethernet) {
+            Ok(admitted) => admitted,
+            Err(verdict) => return go_on(Next::Verdict(verdict)),
+        };
     let Some(work) = work() else {
         return XDP_PASS;
     };

@@ -66,7 +66,7 @@ const fn cip_xdp_sink(_ctx: XdpContext) -> u32 {
 fn cip_xdp_service(ctx: XdpContext) -> u32 {
     let context = ctx.ctx;
     let mut frame = XdpFrame::new(ctx);
-    let network = match packet::admit(&mut frame, &KernelEnv, Link::Ethernet) {
+    let network = match packet::admit::<false, _, _>(&mut frame, &KernelEnv, Link::Ethernet) {
         Ok((network, _origin)) => network,
         Err(verdict) => return action(&frame, verdict),
     };

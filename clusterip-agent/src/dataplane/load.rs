@@ -304,7 +304,9 @@ impl Loaded {
             map: shape.name,
             source: Box::new(source),
         };
-        let Some(Map::Array(data) | Map::HashMap(data)) = self.ebpf.map(shape.name) else {
+        let Some(Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data)) =
+            self.ebpf.map(shape.name)
+        else {
             return Err(fail(MapError::InvalidName {
                 name: shape.name.to_owned(),
             }));

@@ -22,7 +22,7 @@ use super::{
     problem::{Fault, Problem},
     range::ServiceRange,
     resolve::{Context, Given, NodeInfo, resolve},
-    served::{Owner, ServedAddresses},
+    served::{Left, Owner, ServedAddresses},
     service::{Action, Algorithm, Balancer, Endpoint, ResolvedService, Role},
     snapshot::Snapshot,
     validate::Rules,
@@ -238,15 +238,20 @@ impl Resolver {
         resting
     }
 
-    /// Once, when the source is synced and before the first `allocate`: what an earlier agent left in the dataplane. Of
-    /// allocations, what was kept on disk comes first (G4). Of the pool nothing is found there: maps say no owner of addresses
-    /// towards the outside.
-    pub fn remember(&mut self, served: ServedAddresses) {
-        self.allocator.remember(&served, &self.cluster);
+    /// Once, when the source is synced and before the first `allocate`: what an earlier agent left in the dataplane. What was
+    /// kept on disk comes first (G4).
+    pub fn remember(&mut self, left: Left) {
+        let Left {
+            addresses,
+            node_ports,
+        } = left;
+        self.allocator.remember(&addresses, &self.cluster);
+        self.pool.remember(&addresses, &self.cluster);
+        self.node_ports.remember(&node_ports, &self.cluster);
         // Of the others nobody asks again.
         let (namespace, name) = API_SERVER;
         let owner = Owner::of(&ObjectName::new(namespace, name));
-        let served = served.into_iter();
+        let served = addresses.into_iter();
         self.served = served.filter(|(_, it)| it.owner == owner).collect();
     }
 

@@ -2,7 +2,19 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use super::{allocate::place_of, object::ObjectName, service::Protocol};
+use super::{
+    allocate::place_of, cluster::Cluster, node_ports::PortKey, object::ObjectName,
+    service::Protocol,
+};
+
+/// What services had in the dataplane.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Left {
+    /// Their addresses.
+    pub addresses: ServedAddresses,
+    /// Their node ports; one may be there more than once.
+    pub node_ports: Vec<ServedNodePort>,
+}
 
 /// Addresses that are served, and what is known of each.
 pub type ServedAddresses = BTreeMap<IpAddr, Served>;
@@ -23,6 +35,24 @@ impl Owner {
     pub const fn is_known(self) -> bool {
         self.0 != 0
     }
+}
+
+/// The services by the words that the dataplane has for them.
+#[must_use]
+pub(super) fn owners(cluster: &Cluster) -> BTreeMap<Owner, &ObjectName> {
+    let names = cluster.services();
+    names.map(|name| (Owner::of(name), name)).collect()
+}
+
+/// A node port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ServedNodePort {
+    /// Whose it is.
+    pub owner: Owner,
+    /// Which port of the service.
+    pub key: PortKey,
+    /// The number on the nodes.
+    pub node_port: u16,
 }
 
 /// One address.

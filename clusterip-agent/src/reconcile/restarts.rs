@@ -1,6 +1,6 @@
 //! Tests: one agent after another over the same dataplane, with what was kept on disk or without it.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use clusterip_common::abi::{BackendId, BackendState};
 use serde_json::json;
@@ -11,11 +11,12 @@ use crate::{
     model::{
         allocate::Allocations,
         event::Event,
+        exposure::Exposure,
         object::Object,
         objects_for_tests::{app, listing, name, put, remove, service, slice},
         range::ServiceRange,
         resolver::Resolver,
-        service::{Action, Algorithm},
+        service::{Action, Algorithm, ResolvedService},
     },
     plan::{Limits, Op, Tables},
     state::Store,
@@ -178,6 +179,59 @@ fn g4_services_get_their_addresses_back_from_the_dataplane() {
     second.handle(vec![remove(&app("app-3"))]);
     let third = next(second, NARROW, listing(apps));
     assert_eq!(addresses(&third), before);
+}
+
+/// G3, G4: the same for node ports and for addresses of the pool, which the maps know by the balancer that they share with a
+/// `ClusterIP`.
+#[test]
+fn g3_g4_node_ports_and_pool_addresses_come_back_from_the_dataplane() {
+    let start = |dataplane, events| {
+        let ranges = vec![ServiceRange::new(NARROW.parse().unwrap())];
+        let exposure = Exposure {
+            pool: vec![ServiceRange::new("203.0.113.0/28".parse().unwrap())],
+            ..Exposure::default()
+        };
+        let resolver = Resolver::new("node-a", Algorithm::default(), ranges, Allocations::new())
+            .exposed(30_000..=30_019, exposure);
+        let mut agent = Reconciler::new(dataplane, resolver, None, LIMITS);
+        agent.handle(vec![Event::Machine(vec!["192.0.2.7".parse().unwrap()])]);
+        assert!(agent.handle(events).failure.is_none());
+        agent
+    };
+    let outside = |agent: &Reconciler<Memory>| -> BTreeMap<String, Vec<(IpAddr, u16)>> {
+        let services = agent.published().snapshot.services.iter();
+        let frontends = |service: &Arc<ResolvedService>| {
+            let views = service.external.iter().flat_map(|it| &it.frontends);
+            views.map(|it| (it.address, it.port)).collect()
+        };
+        services
+            .map(|(name, service)| (name.name.to_string(), frontends(service)))
+            .collect()
+    };
+    let balancer = |name: &str| {
+        let ports = json!([
+            { "name": "web", "port": 80 },
+            { "name": "dns", "port": 53 },
+            { "name": "dns-udp", "port": 53, "protocol": "UDP" },
+        ]);
+        service(name, &json!({ "type": "LoadBalancer", "ports": ports }))
+    };
+    let names: Vec<String> = (0..9).map(|number| format!("app-{number}")).collect();
+    // Who comes late finds its first choices taken.
+    let mut first = start(Memory::new(LIMITS), listing([]));
+    for name in names.iter().rev() {
+        first.handle(vec![put(balancer(name))]);
+    }
+    let before = outside(&first);
+    assert!(
+        before.values().all(|all| all.len() == 2 * 2 * 3),
+        "{before:?}"
+    );
+    let all: Vec<Object> = names.iter().map(|name| balancer(name)).collect();
+    let fresh = outside(&start(Memory::new(LIMITS), listing(all.clone())));
+    assert_ne!(fresh, before, "the order has no part in it: no test");
+    let second = start(first.into_dataplane(), listing(all));
+    assert_eq!(outside(&second), before);
 }
 
 /// G4, over a restart without what was kept.

@@ -45,7 +45,7 @@ pub enum Delivery {
 /// A packet at an uplink's driver.
 #[inline(always)]
 pub fn at_driver<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Delivery {
-    let (network, origin) = match admit(frame, env, link) {
+    let (network, origin) = match admit::<false, F, E>(frame, env, link) {
         Ok(admitted) => admitted,
         Err(Verdict::Drop(outcome)) => return Delivery::End(Verdict::Drop(outcome)),
         Err(_) => return Delivery::Pass,

@@ -9,7 +9,7 @@ use super::{
     parse::Ports,
     request,
     verdict::Verdict,
-    way::{Work, headers},
+    way::{Work, headers, may_turn},
 };
 use crate::abi::{EventHook, Inside, Outcome, Scope};
 
@@ -40,7 +40,7 @@ impl Origin {
 /// had sent it (docs/adr/0006-from-outside.md), and so is what anybody sends to an address towards the outside.
 #[inline(always)]
 pub fn from_uplink<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Verdict {
-    match admit(frame, env, link) {
+    match admit::<true, F, E>(frame, env, link) {
         Ok((network, origin)) => request(frame, env, network, (EventHook::FROM_UPLINK, origin)),
         Err(Verdict::Refuse(_)) => answer_neighbour(frame, env, false),
         Err(verdict) => {
@@ -53,13 +53,14 @@ pub fn from_uplink<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Verd
 
 /// Whether a packet that came in by an uplink may concern a service that its sender reaches, and who that is; else the
 /// verdict on it; what asks for a link address by ARP is to be answered. To a `ClusterIP` the IP header is enough: what else
-/// is in the packet, and whether there is such a service, is nothing that is told outside (before B7 and B9).
+/// is in the packet, and whether there is such a service, is nothing that is told outside (before B7 and B9). `TURNS`: what may
+/// be an answer to a pod of this node is admitted too, where packets go past the stack.
 #[inline(always)]
 #[expect(
     clippy::missing_errors_doc,
     reason = "the error is the verdict, as above"
 )]
-pub fn admit<F: Frame, E: Env>(
+pub fn admit<const TURNS: bool, F: Frame, E: Env>(
     frame: &mut F,
     env: &E,
     link: Link,
@@ -72,15 +73,18 @@ pub fn admit<F: Frame, E: Env>(
     };
     frame.enter(found.offset);
     let origin = if found.is_v6 {
-        admit_of::<V6, F, E>(frame, env)?
+        admit_of::<TURNS, V6, F, E>(frame, env)?
     } else {
-        admit_of::<V4, F, E>(frame, env)?
+        admit_of::<TURNS, V4, F, E>(frame, env)?
     };
     Ok((found, origin))
 }
 
 #[inline(always)]
-fn admit_of<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Origin, Verdict> {
+fn admit_of<const TURNS: bool, A: Family, F: Frame, E: Env>(
+    frame: &mut F,
+    env: &E,
+) -> Result<Origin, Verdict> {
     headers::<A, F>(frame).ok_or(Verdict::Pass(Outcome::Truncated))?;
     let Some(ip) = frame.at::<A::Header>(frame.network()) else {
         return Err(Verdict::Pass(Outcome::Truncated));
@@ -90,7 +94,10 @@ fn admit_of<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Origi
     if !is_cluster {
         let concern = concern::<A, F, E>(frame, env, ip);
         // An error about a flow comes from anywhere on its way.
-        if concern == Concern::Nobody && A::quoted(ip).0 != A::ICMP {
+        if concern == Concern::Nobody
+            && A::quoted(ip).0 != A::ICMP
+            && !(TURNS && may_turn::<A, F, E>(frame, env))
+        {
             return Err(Verdict::Pass(Outcome::NotOurs));
         }
         is_called = concern == Concern::Frontend;

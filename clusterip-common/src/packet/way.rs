@@ -288,8 +288,13 @@ fn read_request<A: Family, F: Frame, E: Env>(
         let ip = frame.at::<A::Header>(frame.network());
         // Most packets from a pod end here: no backend and no service has the address and port they go to.
         let concern = ip.map_or(Concern::Nobody, |ip| concern::<A, F, E>(frame, env, ip));
-        let is_frontend = matches!(concern, Concern::Frontend);
-        if !is_frontend && origin == Origin::Pod && may_turn::<A, F, E>(frame, env) {
+        // By an uplink comes what a pod of another node answers; an answer to the node has its own way.
+        let from_backend = match origin {
+            Origin::Pod => !matches!(concern, Concern::Frontend),
+            Origin::Inside => matches!(concern, Concern::Nobody),
+            Origin::Outside => false,
+        };
+        if from_backend && may_turn::<A, F, E>(frame, env) {
             return Err(Stop::Turn);
         }
         match concern {
@@ -324,9 +329,9 @@ fn read_request<A: Family, F: Frame, E: Env>(
     }
 }
 
-/// Whether a pod's packet may be a reply that goes past the stack: by a bit alone.
+/// Whether a packet may be a reply that goes past the stack: by a bit alone.
 #[inline(always)]
-fn may_turn<A: Family, F: Frame, E: Env>(frame: &F, env: &E) -> bool {
+pub(super) fn may_turn<A: Family, F: Frame, E: Env>(frame: &F, env: &E) -> bool {
     if !env.settings().is_past_stack() {
         return false;
     }

@@ -1,12 +1,15 @@
 //! Clients from outside at addresses that a switch opens to them, and behind a path that takes less than its ends.
 
 use std::{
+    fs,
     io::ErrorKind,
     net::{IpAddr, SocketAddr, TcpStream},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use clusterip_tests::{Outside, client::Connection, lab, manifests, require_root, wait};
+use clusterip_tests::{
+    Outside, agent::STATE, client::Connection, lab, manifests, require_root, wait,
+};
 
 use crate::{
     mtu::known_mtu,
@@ -143,6 +146,12 @@ fn g4_a_load_balancer_has_an_address_of_the_pool_and_keeps_it_through_a_crash() 
     for (to, node) in given.iter().zip(Outside::node_addresses(1)) {
         stage.is_served(*to, &BOTH, node)?;
     }
+    // And without what it had kept on disk: the maps say whose it is.
+    stage.lab.agent()?.kill();
+    let node = stage.lab.node.namespace();
+    node.run(|| fs::remove_dir_all(STATE))?;
+    stage.lab.agent()?.resume()?;
+    ensure!(addresses(&stage, "pooled", 2)? == given);
     // Of a service that is none any more nobody has it.
     stage.lab.manifests.put(
         "service-pooled.yaml",

@@ -22,7 +22,7 @@ use super::{
     object::ObjectName,
     problem::Fault,
     range::{ServiceRange, Unusable},
-    served::{Owner, ServedAddresses},
+    served::{Owner, ServedAddresses, owners},
     service::Family,
     wish::{Asked, Purpose, Wish},
 };
@@ -112,10 +112,7 @@ impl Allocator {
         if unknown.is_empty() {
             return;
         }
-        let names: BTreeMap<Owner, &ObjectName> = cluster
-            .services()
-            .map(|name| (Owner::of(name), name))
-            .collect();
+        let names = owners(cluster);
         for (address, owner) in unknown {
             let name = names.get(&owner).copied().filter(|_| owner.is_known());
             if owner.is_known() {

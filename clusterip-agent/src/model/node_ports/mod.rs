@@ -15,6 +15,7 @@ use super::{
     facts::{Service, ServiceSpec, TrafficPolicy},
     object::ObjectName,
     problem::Fault,
+    served::{ServedNodePort, owners},
     service::Protocol,
 };
 
@@ -208,6 +209,39 @@ impl NodePorts {
         }
         for name in touched.iter() {
             self.grant_automatic(name);
+        }
+    }
+
+    /// Once, before the first `settle`: a node port that is served and that nothing was kept of goes back to the service port
+    /// that it is served for, if that still asks for any.
+    pub fn remember(&mut self, served: &[ServedNodePort], cluster: &Cluster) {
+        let is_new = |it: &&ServedNodePort| {
+            it.owner.is_known()
+                && self.range.contains(&it.node_port)
+                && !self.owners.contains_key(&it.node_port)
+        };
+        let unknown: Vec<ServedNodePort> = served.iter().filter(is_new).copied().collect();
+        if unknown.is_empty() {
+            return;
+        }
+        let names = owners(cluster);
+        for ServedNodePort {
+            owner,
+            key,
+            node_port,
+        } in unknown
+        {
+            let Some((name, (_, service))) = names
+                .get(&owner)
+                .and_then(|name| Some((*name, cluster.service(name)?)))
+            else {
+                continue;
+            };
+            let asked = wish_of(service).get(&key).copied();
+            let is_asked = asked.is_some_and(|asked| asked.number.is_none());
+            if is_asked && !self.has(name, key) && self.may_take(name, key, node_port) {
+                self.take(name, key, node_port, (true, false));
+            }
         }
     }
 
