@@ -43,6 +43,13 @@ fn led(leads: Leads) -> World {
     service("10.96.0.10:80/udp", &[POD]).way("10.244.1.7", leads, MTU)
 }
 
+/// A service whose backend is on another node, and its client here.
+fn apart() -> World {
+    led(Leads::Uplink)
+        .inside("10.244.0.0/16", Inside::Pods)
+        .way("10.244.0.5", Leads::Pod, MTU)
+}
+
 /// A datagram that the stack forwards: translated, and otherwise as it was.
 fn by_stack(name: &'static str, world: World, exit: Exit) -> Case {
     case(name, "D10", world)
@@ -116,7 +123,7 @@ pub(super) fn cases() -> Vec<Case> {
             .sends(&sctp(CLIENT, VIP, 1), NEW, &to_peer(sctp(CLIENT, POD, 1)))
             .by(Exit::Peer),
         case(
-            "a pod of another node is sent to by the uplink, and its answer turns at the client",
+            "a pod of another node is sent to by the uplink, and its answer turns at the client at the latest",
             "C11 D10",
             led(Leads::Uplink).inside("10.244.0.0/16", Inside::Pods),
         )
@@ -255,6 +262,7 @@ pub(super) fn cases() -> Vec<Case> {
         .sends_untouched(&udp(POD, CLIENT), NOT_OURS)
         .sends_untouched(&udp(POD, "10.244.1.9:53"), NOT_OURS),
     ];
+    cases.extend(from_other_nodes());
     cases.push(
         case(
             "a piece of a packet is for the stack",
@@ -269,4 +277,79 @@ pub(super) fn cases() -> Vec<Case> {
         .by(Exit::Fragment),
     );
     cases
+}
+
+/// Replies that come in by an uplink.
+fn from_other_nodes() -> Vec<Case> {
+    let answer = udp(POD, CLIENT);
+    vec![
+        case(
+            "a reply from another node turns at the uplink and goes straight to the pod",
+            "C11 D10",
+            apart(),
+        )
+        .sends(&udp(CLIENT, VIP), NEW, &udp(CLIENT, POD).ttl(63))
+        .by(Exit::Neighbour)
+        .comes_in(&answer, REPLY, &to_peer(udp(VIP, CLIENT)))
+        .by(Exit::Peer)
+        .comes_in(
+            &answer.clone().ttl(2),
+            REPLY,
+            &to_peer(udp(VIP, CLIENT).ttl(2)),
+        )
+        .by(Exit::Peer)
+        .comes_in_untouched(&answer.clone().ttl(1), NOT_OURS)
+        .by(Exit::HopLimit),
+        case("the same over IPv6 and TCP", "C11 D2 D10", {
+            service("[fd00:10:96::a]:80/tcp", &[POD6])
+                .way("fd00:10:244:1::7", Leads::Uplink, MTU)
+                .way("fd00:10:244::5", Leads::Pod, MTU)
+                .inside("fd00:10:244::/48", Inside::Pods)
+        })
+        .sends(
+            &tcp(CLIENT6, VIP6).syn(),
+            NEW,
+            &tcp(CLIENT6, POD6).syn().ttl(63),
+        )
+        .by(Exit::Neighbour)
+        .comes_in(
+            &tcp(POD6, CLIENT6).syn().ack(),
+            REPLY,
+            &to_peer(tcp(VIP6, CLIENT6).syn().ack()),
+        )
+        .by(Exit::Peer),
+        case(
+            "a reply from beyond the cluster, or in pieces, turns at the client's device",
+            "C11 D6 D10 E1",
+            apart(),
+        )
+        .sends(&udp(CLIENT, VIP), NEW, &udp(CLIENT, POD).ttl(63))
+        .by(Exit::Neighbour)
+        .comes_in_untouched(
+            &udp(POD, CLIENT).payload(vec![7; 64]).piece(0, 32, true),
+            NOT_OURS,
+        )
+        .then(|world| world.tables.inside.clear())
+        .comes_in_untouched(&answer, NOT_OURS)
+        .receives(&answer, REPLY, &udp(VIP, CLIENT)),
+        case(
+            "a reply whose client is behind a device that is no pod's is for the stack",
+            "C11 D10",
+            led(Leads::Uplink)
+                .inside("10.244.0.0/16", Inside::Pods)
+                .way("10.244.0.5", Leads::Elsewhere, MTU),
+        )
+        .sends(&udp(CLIENT, VIP), NEW, &udp(CLIENT, POD).ttl(63))
+        .by(Exit::Neighbour)
+        .comes_in_untouched(&answer, NOT_OURS)
+        .by(Exit::OtherDevice)
+        .receives(&answer, REPLY, &udp(VIP, CLIENT)),
+        case(
+            "what comes from another node and is no reply stays as it is",
+            "K1",
+            apart(),
+        )
+        .comes_in_untouched(&answer, NOT_OURS)
+        .comes_in_untouched(&udp(POD, "10.244.1.9:53"), NOT_OURS),
+    ]
 }
