@@ -17,7 +17,7 @@ use clusterip_common::{
         Algorithm, Backend, BackendId, BackendState, Range, Scope, Service, ServiceFlags,
         ServiceId, ServiceKey, Settings, SlotIndex, Sources, SourcesKey,
     },
-    packet::{Beyond, Found, Mac, Macs, Route},
+    packet::{Beyond, Exit, Found, Mac, Macs, Route},
     wire::{Addr, Be16, Proto},
 };
 use nix::net::if_::if_nametoindex;
@@ -35,6 +35,8 @@ pub struct World {
     pub announced: BTreeMap<IpAddr, Mac>,
     /// The only port that clients from outside get beside their own.
     pub only_port: Option<u16>,
+    /// Packets may go past the stack, though there be no route.
+    pub past_stack: bool,
 }
 
 /// Ethernet address of the next hop of any route,
@@ -218,7 +220,7 @@ impl World {
     pub fn settings(&self) -> Settings {
         let own = settings();
         Settings {
-            past_stack: (!self.legs.is_empty()).into(),
+            past_stack: (self.past_stack || !self.legs.is_empty()).into(),
             masquerade_first: self.only_port.map_or(own.masquerade_first, u32::from),
             masquerade_count: self.only_port.map_or(own.masquerade_count, |_| 1),
             ..own
@@ -230,6 +232,22 @@ impl World {
     pub const fn only_port(mut self, port: u16) -> Self {
         self.only_port = Some(port);
         self
+    }
+
+    /// With packets that may go past the stack.
+    #[must_use]
+    pub const fn past_stack(mut self) -> Self {
+        self.past_stack = true;
+        self
+    }
+
+    /// Whether a packet went the way that was wanted; where there is no route it is for the stack, for whatever reason.
+    #[must_use]
+    pub fn is_way(&self, went: &[Exit], wanted: Option<Exit>) -> bool {
+        if self.past_stack && self.legs.is_empty() {
+            return !went.iter().any(|exit| exit.is_past_stack());
+        }
+        went.iter().eq(wanted.iter())
     }
 
     /// It on the host.

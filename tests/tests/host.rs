@@ -105,7 +105,7 @@ fn run(case: &Case) -> Result<(), String> {
                 let seen = env.pass(*hook, *link, input);
                 compare(case, number, input, &wanted, &seen)?;
                 let went = env.exits.take();
-                if !went.iter().eq(exit.iter()) {
+                if !case.world.is_way(&went, *exit) {
                     return Err(format!(
                         "{}, step {}: went {went:?}, wanted {exit:?}",
                         case.name,
@@ -163,7 +163,20 @@ mod tests {
 
     #[test]
     fn every_packet_case_holds_on_the_host() {
-        let cases = vectors::all();
+        all_hold(&vectors::all());
+    }
+
+    /// Where no way leads past the stack, a packet is the same.
+    #[test]
+    fn d10_every_packet_case_holds_where_packets_may_go_past_the_stack() {
+        let mut cases = vectors::all();
+        for case in &mut cases {
+            case.world.past_stack = true;
+        }
+        all_hold(&cases);
+    }
+
+    fn all_hold(cases: &[Case]) {
         let failures: Vec<String> = cases.iter().filter_map(|case| run(case).err()).collect();
         assert!(
             failures.is_empty(),
