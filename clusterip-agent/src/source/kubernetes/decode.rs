@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::{
     api::{
-        core::v1::{Node, NodeStatus, Service},
+        core::v1::{Node, NodeCondition, NodeStatus, Service},
         discovery::v1::EndpointSlice,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -136,14 +136,27 @@ pub(super) fn decode(
         }),
         Resource::Node => object(resource, text, names, |node: &mut Node| {
             let version = slim(&mut node.metadata);
-            // It changes with every breath of the node; of all that, addresses alone matter here.
+            // It changes with every breath of the node; of all that, its addresses and whether it is ready matter here.
             node.status = node.status.take().map(|status| NodeStatus {
                 addresses: status.addresses,
+                conditions: status.conditions.map(readiness),
                 ..NodeStatus::default()
             });
             (version, validate::node(node))
         }),
     }
+}
+
+/// Whether a node is ready, without when it said so.
+fn readiness(conditions: Vec<NodeCondition>) -> Vec<NodeCondition> {
+    let ready = conditions.into_iter().filter(|it| it.type_ == "Ready");
+    ready
+        .map(|it| NodeCondition {
+            type_: it.type_,
+            status: it.status,
+            ..NodeCondition::default()
+        })
+        .collect()
 }
 
 /// The server has given node ports out, from whichever range it has.
