@@ -24,6 +24,7 @@ mod faults;
 mod forwarding;
 mod hairpin;
 mod health;
+mod ipvs;
 mod kubernetes;
 mod lifecycle;
 mod link;
