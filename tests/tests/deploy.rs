@@ -427,3 +427,31 @@ fn what_selects_pods_selects_the_agents() -> Result<()> {
     }
     Ok(())
 }
+
+/// systemd itself reads the unit, where it is there: a setting that it does not know is ignored, and only said.
+#[test]
+fn systemd_knows_every_setting_of_the_unit() -> Result<()> {
+    let unit = read("deploy/systemd/clusterip.service")?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("clusterip.service");
+    // A program that is there.
+    fs::write(&file, unit.replace("/usr/local/bin/clusterip", "/bin/true"))?;
+    let output = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(&file)
+        .output();
+    let output = match output {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            require::loudly("NOTE deploy/systemd/clusterip.service: no systemd-analyze here");
+            return Ok(());
+        }
+        output => output.context("run systemd-analyze")?,
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    let own: Vec<&str> = said
+        .lines()
+        .filter(|it| it.contains("clusterip.service"))
+        .collect();
+    assert!(output.status.success() && own.is_empty(), "{said}");
+    Ok(())
+}

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use clusterip_agent::model::announcer;
 use clusterip_tests::{
     ApiServer,
-    apiserver::{Fault, objects},
+    apiserver::{Answer, Fault, objects},
     wait::PATIENCE,
 };
 use serde_json::{Value, json};
@@ -233,6 +233,115 @@ fn g4_agents_that_write_at_once_give_no_address_twice() -> Result<()> {
     until(&server, &mut agents, "all have one", || {
         given(&server).len() == 40
     })
+}
+
+/// Tells what is reserved, as the one record of all agents has it.
+fn reserve(server: &ApiServer, reserved: &Value) -> Result<()> {
+    server.put(json!({
+        "kind": "Lease", "apiVersion": "coordination.k8s.io/v1",
+        "metadata": {
+            "name": "clusterip-load-balancers", "namespace": "default",
+            "annotations": {"clusterip.dev/reserved": reserved.to_string()},
+        },
+    }))
+}
+
+/// What is reserved now.
+fn reserved(server: &ApiServer) -> Option<Value> {
+    let leases = server.objects("leases");
+    let text = leases.first()?["metadata"]["annotations"]["clusterip.dev/reserved"].as_str()?;
+    serde_json::from_str(text).ok()
+}
+
+/// Another agent may be about to write it, and be slow.
+#[test]
+fn g4_what_another_agent_has_reserved_is_that_services() -> Result<()> {
+    let alone = server(&NODES[..1])?;
+    alone.put(balancer(1, Some(CLASS)))?;
+    let mut agents = vec![listener(&alone, NODES[0])?];
+    until(&alone, &mut agents, "it has one", || {
+        given(&alone).len() == 1
+    })?;
+    let usual = given(&alone)["lb-1"].clone();
+    drop(agents);
+    let server = server(&NODES[..1])?;
+    reserve(
+        &server,
+        &json!({"default/lb-1": [usual.clone()], "default/lb-9": ["203.0.113.80"]}),
+    )?;
+    server.put(balancer(9, Some(CLASS)))?;
+    let mut agents = vec![listener(&server, NODES[0])?];
+    until(&server, &mut agents, "it has one", || {
+        given(&server).len() == 1
+    })?;
+    assert_eq!(given(&server)["lb-9"], "203.0.113.80");
+    // Of a service that is not there nothing is late: its version is gone.
+    drop(agents);
+    reserve(&server, &json!({"default/lb-7": [usual.clone()]}))?;
+    server.put(balancer(7, Some(CLASS)))?;
+    server.put(balancer(1, Some(CLASS)))?;
+    let mut agents = vec![listener(&server, NODES[0])?];
+    until(&server, &mut agents, "all have one", || {
+        given(&server).len() == 3
+    })?;
+    assert_eq!(given(&server)["lb-7"], usual);
+    assert_ne!(given(&server)["lb-1"], usual);
+    Ok(())
+}
+
+/// Who does not know the last version of the record writes no status; and what is written was reserved before.
+#[test]
+fn g4_nothing_is_given_that_was_not_reserved() -> Result<()> {
+    let server = server(&NODES[..1])?;
+    reserve(&server, &json!({}))?;
+    let fault = |verb, resource, code, reason| Fault {
+        verb,
+        resource,
+        times: Fault::ALWAYS,
+        answer: Answer::Status {
+            code,
+            reason,
+            message: "somebody was faster".to_owned(),
+            again: None,
+        },
+    };
+    server.fail(fault("update", "leases", 409, "Conflict"));
+    server.put(balancer(1, Some(CLASS)))?;
+    let mut agents = vec![listener(&server, NODES[0])?];
+    let tries = || {
+        let requests = server.requests();
+        requests
+            .iter()
+            .filter(|it| it.starts_with("update leases"))
+            .count()
+    };
+    until(&server, &mut agents, "it was tried twice", || tries() >= 2)?;
+    assert_eq!((given(&server).len(), writes(&server)), (0, 0));
+    server.recover();
+    // The record is written, and the status is not: what was reserved is given by whoever comes next.
+    server.fail(Fault::forbidden("patch", "services/status"));
+    until(&server, &mut agents, "it is reserved", || {
+        reserved(&server).is_some_and(|it| it["default/lb-1"].is_array()) && writes(&server) > 0
+    })?;
+    let address = reserved(&server).context("it is")?["default/lb-1"][0].clone();
+    drop(agents);
+    server.recover();
+    let mut agents = vec![listener(&server, NODES[0])?];
+    until(&server, &mut agents, "it has one", || {
+        given(&server).len() == 1
+    })?;
+    assert_eq!(json!(given(&server)["lb-1"]), address);
+    // What is in a status need not be reserved any more.
+    server.put(balancer(2, Some(CLASS)))?;
+    until(&server, &mut agents, "the next one has one", || {
+        given(&server).len() == 2
+    })?;
+    let left = reserved(&server).context("it is")?;
+    assert_eq!(
+        (&left["default/lb-1"], left["default/lb-2"].is_array()),
+        (&Value::Null, true)
+    );
+    Ok(())
 }
 
 #[test]

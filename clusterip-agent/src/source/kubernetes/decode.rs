@@ -351,4 +351,27 @@ mod tests {
         let zones = [&one, &other].map(|it| it.endpoints[0].zone.clone().expect("a zone"));
         assert!(Arc::ptr_eq(&zones[0], &zones[1]));
     }
+
+    #[test]
+    fn of_a_node_only_what_matters_is_held() {
+        let text = r#"{"metadata": {"name": "a", "resourceVersion": "7", "managedFields": [{"manager": "kubelet"}],
+                "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "kept": "yes"}},
+            "status": {"images": [{"names": ["x"]}], "addresses": [{"type": "InternalIP", "address": "192.0.2.1"}],
+                "conditions": [{"type": "DiskPressure", "status": "False"},
+                    {"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:00:00Z"}]}}"#;
+        let text = RawValue::from_string(text.to_owned()).expect("JSON");
+        let (decoded, version) = decode(Resource::Node, &text, &mut Names::default());
+        let Decoded::Good(object) = decoded else {
+            panic!("no good node: {text}");
+        };
+        let Spec::Node(node) = &object.spec else {
+            panic!("no node: {text}");
+        };
+        let wanted = serde_json::json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "a", "annotations": {"kept": "yes"}},
+            "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}], "conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        assert_eq!(serde_json::to_value(node).unwrap(), wanted);
+        assert_eq!(version.as_deref(), Some("7"));
+    }
 }
