@@ -29,7 +29,9 @@ fn ipvsadm(node: &Namespace, arguments: &[&str]) -> Result<String, String> {
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
-        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+        // Its first line says it.
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(said.lines().next().unwrap_or_default().to_owned())
     }
 }
 
