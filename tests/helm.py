@@ -11,7 +11,7 @@ import sys
 import helm_python
 
 # The order in which Helm installs, and prints.
-KINDS = ["ServiceAccount", "ConfigMap", "ClusterRole", "ClusterRoleBinding", "Service", "DaemonSet"]
+KINDS = ["ServiceAccount", "ConfigMap", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Service", "DaemonSet"]
 
 
 def main(arguments):

@@ -56,7 +56,8 @@ pub fn pods(folder: &Path) -> Result<(Vec<PodObject>, Vec<Problem>)> {
             | Event::Synced
             | Event::Changed(_)
             | Event::Machine(_)
-            | Event::Conflicts(_) => {}
+            | Event::Conflicts(_)
+            | Event::Unprovided(_) => {}
         }
     }
     pods.sort();

@@ -339,7 +339,8 @@ impl<D: Dataplane> World<D> {
                 | Event::Synced
                 | Event::Changed(_)
                 | Event::Machine(_)
-                | Event::Conflicts(_) => {}
+                | Event::Conflicts(_)
+                | Event::Unprovided(_) => {}
             }
         }
         Ok(objects)

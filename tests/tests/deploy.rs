@@ -24,14 +24,18 @@ use clusterip_tests::require;
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
     core::v1::{ConfigMap, Container, Service, ServiceAccount},
-    rbac::v1::{ClusterRole, ClusterRoleBinding},
+    rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
 };
 use serde_json::{Value, json};
 
 /// Values below `tests/deploy/`, and what the chart makes of them.
-const RENDERED: [(&str, &str); 3] = [
+const RENDERED: [(&str, &str); 4] = [
     ("default", "deploy/kubernetes/clusterip.yaml"),
     ("monitored", "deploy/kubernetes/clusterip-monitored.yaml"),
+    (
+        "load-balancer",
+        "deploy/kubernetes/clusterip-load-balancer.yaml",
+    ),
     ("everything", "tests/deploy/everything.yaml"),
 ];
 const CHART: &str = "deploy/chart/clusterip";
@@ -159,6 +163,8 @@ fn as_typed(object: &Value) -> Result<Value> {
         "ConfigMap" => typed::<ConfigMap>(object),
         "ClusterRole" => typed::<ClusterRole>(object),
         "ClusterRoleBinding" => typed::<ClusterRoleBinding>(object),
+        "Role" => typed::<Role>(object),
+        "RoleBinding" => typed::<RoleBinding>(object),
         "Service" => typed::<Service>(object),
         "DaemonSet" => typed::<DaemonSet>(object),
         // The Prometheus operator's.
@@ -328,15 +334,20 @@ fn the_pod_may_do_what_the_agent_does_and_no_more() -> Result<()> {
             .flatten()
             .map(String::as_str)
             .collect();
-        let own = ["BPF", "PERFMON", "NET_ADMIN"];
-        if file.starts_with("deploy/") {
-            assert_eq!(added, own, "{file}");
-        } else {
-            assert_eq!(
-                added,
-                [&own[..], &["NET_BIND_SERVICE", "SYS_ADMIN"]].concat()
-            );
+        let config = deployment.config()?;
+        let provides = config.load_balancer_class.is_some();
+        assert_eq!(provides, !config.load_balancer_pool.is_empty(), "{file}");
+        let mut own = vec!["BPF", "PERFMON", "NET_ADMIN"];
+        if !config.dns_listen.is_empty() {
+            own.push("NET_BIND_SERVICE");
         }
+        if provides {
+            own.push("NET_RAW");
+        }
+        if file.starts_with("tests/") {
+            own.push("SYS_ADMIN");
+        }
+        assert_eq!(added, own, "{file}");
         assert_eq!(context.privileged, None, "{file}");
         assert_eq!(context.read_only_root_filesystem, Some(true), "{file}");
         assert_eq!(context.allow_privilege_escalation, Some(false), "{file}");
@@ -357,13 +368,29 @@ fn the_pod_may_do_what_the_agent_does_and_no_more() -> Result<()> {
         assert_eq!(tolerations, json!([{"operator": "Exists"}]), "{file}");
 
         let role = &deployment.objects[&("ClusterRole".to_owned(), "clusterip".to_owned())];
-        let wanted = json!([
-            {"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list", "watch"]},
-            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
-            {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]},
-            {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
-        ]);
-        assert_eq!(role["rules"], wanted, "{file}");
+        let mut wanted = vec![
+            json!({"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list", "watch"]}),
+            json!({"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]}),
+            json!({"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]}),
+            json!({"apiGroups": [""], "resources": ["events"], "verbs": ["create"]}),
+        ];
+        let record = deployment
+            .objects
+            .get(&("Role".to_owned(), "clusterip".to_owned()));
+        if provides {
+            wanted.push(
+                json!({"apiGroups": [""], "resources": ["services/status"], "verbs": ["patch"]}),
+            );
+            let wanted = json!([
+                {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
+                {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
+                 "resourceNames": ["clusterip-load-balancers"], "verbs": ["get", "update"]},
+            ]);
+            assert_eq!(record.context(file)?["rules"], wanted, "{file}");
+        } else {
+            assert_eq!(record, None, "{file}");
+        }
+        assert_eq!(role["rules"], json!(wanted), "{file}");
     }
     Ok(())
 }
@@ -398,5 +425,33 @@ fn what_selects_pods_selects_the_agents() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// systemd itself reads the unit, where it is there: a setting that it does not know is ignored, and only said.
+#[test]
+fn systemd_knows_every_setting_of_the_unit() -> Result<()> {
+    let unit = read("deploy/systemd/clusterip.service")?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("clusterip.service");
+    // A program that is there.
+    fs::write(&file, unit.replace("/usr/local/bin/clusterip", "/bin/true"))?;
+    let output = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(&file)
+        .output();
+    let output = match output {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            require::loudly("NOTE deploy/systemd/clusterip.service: no systemd-analyze here");
+            return Ok(());
+        }
+        output => output.context("run systemd-analyze")?,
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    let own: Vec<&str> = said
+        .lines()
+        .filter(|it| it.contains("clusterip.service"))
+        .collect();
+    assert!(output.status.success() && own.is_empty(), "{said}");
     Ok(())
 }

@@ -14,26 +14,70 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use clap::ValueEnum;
 
 use crate::{
     process::{cargo, line, run},
     setup::{self, Purpose},
 };
 
-/// A C library that is linked into the program: an image of nothing else has none.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// The same machine, as images name it.
-const ARCHITECTURE: &str = "amd64";
+/// What an image is for. A C library is linked into the program: an image of nothing else has none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Architecture {
+    Amd64,
+    Arm64,
+}
+
+impl Architecture {
+    /// As images name it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    /// As the compiler names it.
+    const fn target(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64-unknown-linux-gnu",
+            Self::Arm64 => "aarch64-unknown-linux-gnu",
+        }
+    }
+
+    /// The C compiler for it on a machine of another kind, and the Debian packages that it and its static C library come in.
+    const fn cross(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Amd64 => (
+                "x86_64-linux-gnu-gcc",
+                "gcc-x86-64-linux-gnu libc6-dev-amd64-cross",
+            ),
+            Self::Arm64 => (
+                "aarch64-linux-gnu-gcc",
+                "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+            ),
+        }
+    }
+
+    fn is_own(self) -> bool {
+        self.target().starts_with(env::consts::ARCH)
+    }
+}
+
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// `cargo xtask image`.
 ///
 /// # Errors
 /// When the build fails, or `tar`, `gzip` or `sha256sum` are missing.
-pub(crate) fn command(workspace: &Path, name: &str) -> anyhow::Result<()> {
-    let program = build(workspace)?;
-    let folder = target(workspace).join("image");
-    let archive = pack(&program, &folder, name)?;
+pub(crate) fn command(
+    workspace: &Path,
+    name: &str,
+    architecture: Architecture,
+) -> anyhow::Result<()> {
+    let program = build(workspace, architecture)?;
+    let folder = target(workspace).join("image").join(architecture.name());
+    let archive = pack(&program, &folder, name, architecture)?;
     println!(
         "\n{}\n  ctr -n k8s.io images import {file}    docker load -i {file}\n  skopeo copy oci-archive:{file} docker://REGISTRY/clusterip:{VERSION}",
         archive.display(),
@@ -48,21 +92,42 @@ fn target(workspace: &Path) -> PathBuf {
 }
 
 /// The agent as one file that needs nothing around it.
-fn build(workspace: &Path) -> anyhow::Result<PathBuf> {
+fn build(workspace: &Path, architecture: Architecture) -> anyhow::Result<PathBuf> {
     setup::ensure(workspace, Purpose::Build)?;
+    let triple = architecture.target();
     // `--target`, so that these flags are not those of build scripts and macros, which cannot be static.
     let mut build = cargo(workspace);
     build
-        .args(["build", "--locked", "--release", "--target", TARGET])
+        .args(["build", "--locked", "--release", "--target", triple])
         .args(["--package", "clusterip-agent", "--bin", "clusterip"])
         .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+    if !architecture.is_own() {
+        let (compiler, packages) = architecture.cross();
+        let found = Command::new(compiler).arg("--version").output();
+        ensure!(
+            found.is_ok_and(|output| output.status.success()),
+            "an image for {} needs {compiler} (Debian packages {packages}) and Rust's library (rustup target add {triple})",
+            architecture.name()
+        );
+        let underscored = triple.replace('-', "_");
+        build.env(format!("CC_{underscored}"), compiler).env(
+            format!("CARGO_TARGET_{}_LINKER", underscored.to_uppercase()),
+            compiler,
+        );
+    }
     run(&mut build)?;
-    Ok(target(workspace).join(TARGET).join("release/clusterip"))
+    Ok(target(workspace).join(triple).join("release/clusterip"))
 }
 
 /// Writes the archive, and returns where it is.
-fn pack(program: &Path, folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
+fn pack(
+    program: &Path,
+    folder: &Path,
+    name: &str,
+    architecture: Architecture,
+) -> anyhow::Result<PathBuf> {
+    let machine = architecture.name();
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("empty {}", folder.display()))?;
     }
@@ -83,7 +148,7 @@ fn pack(program: &Path, folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let layer = blob(&blobs, &fs::read(&layer)?)?;
 
     let config = format!(
-        r#"{{"architecture":"{ARCHITECTURE}","os":"linux","config":{{"Entrypoint":["/clusterip"],"Labels":{{{labels}}}}},"rootfs":{{"type":"layers","diff_ids":["sha256:{unpacked}"]}},"history":[{{"created_by":"cargo xtask image"}}]}}"#,
+        r#"{{"architecture":"{machine}","os":"linux","config":{{"Entrypoint":["/clusterip"],"Labels":{{{labels}}}}},"rootfs":{{"type":"layers","diff_ids":["sha256:{unpacked}"]}},"history":[{{"created_by":"cargo xtask image"}}]}}"#,
         labels = labels(),
     );
     let config = blob(&blobs, config.as_bytes())?;
@@ -95,7 +160,7 @@ fn pack(program: &Path, folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let manifest = blob(&blobs, manifest.as_bytes())?;
     let reference = format!("{name}:{VERSION}");
     let about = format!(
-        r#","annotations":{{"io.containerd.image.name":"{full}","org.opencontainers.image.ref.name":"{VERSION}"}},"platform":{{"architecture":"{ARCHITECTURE}","os":"linux"}}"#,
+        r#","annotations":{{"io.containerd.image.name":"{full}","org.opencontainers.image.ref.name":"{VERSION}"}},"platform":{{"architecture":"{machine}","os":"linux"}}"#,
         full = full(&reference),
     );
     let index = format!(
@@ -113,7 +178,7 @@ fn pack(program: &Path, folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
     ] {
         fs::write(layout.join(file), text).with_context(|| format!("write {file}"))?;
     }
-    let archive = folder.join(format!("clusterip-{VERSION}-{ARCHITECTURE}.tar"));
+    let archive = folder.join(format!("clusterip-{VERSION}-{machine}.tar"));
     let parts = ["blobs", "index.json", "manifest.json", "oci-layout"];
     tar(&archive, &layout, &parts)?;
     Ok(archive)
@@ -206,6 +271,29 @@ fn output(command: &mut Command) -> anyhow::Result<String> {
 mod tests {
     use super::*;
 
+    /// Whoever else knows archives of images reads it, by both of its tables of contents, and compares the digests.
+    fn others_read(archive: &Path, folder: &Path) {
+        for transport in ["oci-archive", "docker-archive"] {
+            let copied = folder.join(transport);
+            let mut skopeo = Command::new("skopeo");
+            skopeo
+                .args(["--insecure-policy", "copy", "--quiet"])
+                .arg(format!("{transport}:{}", archive.display()))
+                .arg(format!("dir:{}", copied.display()));
+            let output = match skopeo.output() {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    eprintln!("NOTE no skopeo here: nobody else has read the image");
+                    return;
+                }
+                output => output.unwrap(),
+            };
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{transport}: {said}");
+            let manifest = fs::read_to_string(copied.join("manifest.json")).unwrap();
+            assert_eq!(manifest.matches("sha256:").count(), 2, "{manifest}");
+        }
+    }
+
     #[test]
     fn references_are_completed_as_runtimes_do() {
         for (given, wanted) in [
@@ -225,7 +313,13 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         fs::write(&program, "a program").unwrap();
         let archives = ["one", "two"].map(|name| {
-            let archive = pack(&program, &folder.join(name), "clusterip").unwrap();
+            let archive = pack(
+                &program,
+                &folder.join(name),
+                "clusterip",
+                Architecture::Arm64,
+            )
+            .unwrap();
             let blobs = folder.join(name).join("layout/blobs/sha256");
             let mut count = 0;
             for entry in fs::read_dir(blobs).unwrap() {
@@ -242,6 +336,8 @@ mod tests {
             fs::read(archive).unwrap()
         });
         assert!(archives[0] == archives[1]);
+        let archive = folder.join(format!("one/clusterip-{VERSION}-arm64.tar"));
+        others_read(&archive, &folder);
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -53,6 +53,9 @@ enum Verb {
         /// What it is called, without the tag, which is the version
         #[arg(default_value = "clusterip")]
         name: String,
+        /// For which machines; another than this one's needs a C compiler for it
+        #[arg(long, value_enum, default_value = "amd64")]
+        arch: image::Architecture,
     },
     /// Run the tests, or one part of them
     Test {
@@ -120,7 +123,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<()> {
         Verb::Setup { all } => setup::command(workspace, all),
         Verb::Build { cargo } => run::build(workspace, &cargo),
         Verb::Run { demo } => run::demo(workspace, &demo),
-        Verb::Image { name } => image::command(workspace, &name),
+        Verb::Image { name, arch } => image::command(workspace, &name, arch),
         Verb::Test { part, filter } => test::command(workspace, part, &filter, process::in_ci()),
         Verb::Vm {
             kernels,

@@ -47,8 +47,11 @@ impl Compiler {
                 cargo.env_remove(&name);
             }
         }
+        // A build script is told for which machine; else it is this one.
+        let machine = env::var("CARGO_CFG_TARGET_ARCH");
+        let machine = machine.as_deref().unwrap_or(env::consts::ARCH);
         let flags = [
-            &format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH),
+            &format!("--cfg=bpf_target_arch=\"{machine}\""),
             // The program's BTF is made from debug info.
             "-Cdebuginfo=2",
             "-Clink-arg=--btf",

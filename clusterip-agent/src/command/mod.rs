@@ -242,6 +242,7 @@ fn resolver(config: &Config, kept: Allocations) -> Resolver {
         external_ips: config.allow_external_ips,
         pool: ranges(&config.load_balancer_pool),
         class: config.load_balancer_class.as_deref().map(Into::into),
+        ..Exposure::default()
     };
     let services = ranges(&config.service_cidrs);
     let resolver = Resolver::new(&config.node_name, config.algorithm, services, kept)

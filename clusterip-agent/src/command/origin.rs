@@ -9,10 +9,10 @@ use crate::{
     clock::Clock,
     config::{Config, Source},
     interfaces,
-    model::event::Event,
+    model::{event::Event, range::ServiceRange},
     reconcile::Published,
     source::{
-        kubernetes::{self, Connection, Scope, Servers},
+        kubernetes::{self, Connection, Provider, Scope, Servers},
         manifests::{Kept, Reload, Watch},
     },
 };
@@ -22,7 +22,7 @@ pub(super) enum Origin {
     /// A directory.
     Manifests(Box<Watch>, String),
     /// An API server.
-    Kubernetes(Box<kubernetes::Source>, Servers),
+    Kubernetes(Box<kubernetes::Source>, Servers, Option<Provider>),
 }
 
 impl Origin {
@@ -38,17 +38,23 @@ impl Origin {
             ));
         }
         let servers = Servers::open(source, &config.kube_api_servers).await?;
+        let provider = provider(config);
         let scope = Scope::new(&config.node_name, !config.dns_listen.is_empty());
+        let scope = if provider.is_some() {
+            scope.providing()
+        } else {
+            scope
+        };
         let source = kubernetes::Source::new(servers.clone(), scope, clock)
             .on_machine(interfaces::own_addresses);
-        Ok(Self::Kubernetes(Box::new(source), servers))
+        Ok(Self::Kubernetes(Box::new(source), servers, provider))
     }
 
     /// How the API server is reached, if there is one.
     pub(super) fn connection(&self) -> Option<watch::Receiver<Connection>> {
         match self {
             Self::Manifests(..) => None,
-            Self::Kubernetes(source, _) => Some(source.connection()),
+            Self::Kubernetes(source, ..) => Some(source.connection()),
         }
     }
 
@@ -62,7 +68,7 @@ impl Origin {
 
     /// Shows what is counted of it.
     pub(super) fn register(&self, registry: &mut Registry) {
-        if let Self::Kubernetes(source, _) = self {
+        if let Self::Kubernetes(source, ..) = self {
             let ours = registry.sub_registry_with_prefix("clusterip");
             source.tally().register(ours);
         }
@@ -77,13 +83,24 @@ impl Origin {
     ) {
         match self {
             Self::Manifests(watch, _) => watch.run(events).await,
-            Self::Kubernetes(source, servers) => {
+            Self::Kubernetes(source, servers, provider) => {
                 let (tally, clock) = (source.tally().clone(), source.clock());
                 let node = node.to_owned();
-                let announcing = kubernetes::announce(servers, tally, node, clock, published);
+                let announcing =
+                    kubernetes::announce(servers.clone(), tally, node, clock, published.clone());
+                let told = events.clone();
+                let providing = async {
+                    match provider {
+                        Some(provider) => {
+                            kubernetes::provide(servers, provider, clock, published, told).await;
+                        }
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     () = source.run(events) => {}
                     () = announcing => {}
+                    () = providing => {}
                 }
             }
         }
@@ -94,9 +111,29 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Manifests(_, directory) => write!(f, "manifests {directory}"),
-            Self::Kubernetes(_, servers) => {
+            Self::Kubernetes(_, servers, _) => {
                 write!(f, "kubernetes {}", servers.addresses().join(", "))
             }
         }
+    }
+}
+
+/// What load balancers get from here, with an API server: nothing, unless a class says whose affair that is.
+fn provider(config: &Config) -> Option<Provider> {
+    let (pool, class) = (&config.load_balancer_pool, &config.load_balancer_class);
+    match class {
+        Some(class) if !pool.is_empty() => Some(Provider {
+            node: config.node_name.as_str().into(),
+            class: class.as_str().into(),
+            pool: pool.iter().copied().map(ServiceRange::new).collect(),
+        }),
+        None if !pool.is_empty() => {
+            log::warn!(
+                "--load-balancer-pool has no effect: with an API server, --load-balancer-class has to say whose load balancers \
+                 get its addresses"
+            );
+            None
+        }
+        Some(_) | None => None,
     }
 }

@@ -21,6 +21,9 @@ use super::{
 /// Label of a node that load balancers leave out, whatever its value.
 pub const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
+/// What nodes are ranked for that give addresses of the pool out.
+const PROVIDER: &[u8] = b"load balancers";
+
 /// An address of the pool, and who announces it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Announcement {
@@ -63,18 +66,40 @@ pub(super) fn nodes(cluster: &Cluster, own: &Arc<str>) -> Vec<Arc<str>> {
         .collect()
 }
 
-/// A node that says nothing of its readiness is ready.
+/// The nodes that may give addresses of the pool out, by name; where there are no Node objects it is this one.
+pub(super) fn providers(cluster: &Cluster, own: &Arc<str>) -> Arc<[Arc<str>]> {
+    let mut all = cluster.nodes().peekable();
+    if all.peek().is_none() {
+        return [own.clone()].into();
+    }
+    all.filter(|(_, node)| is_alive(node))
+        .map(|(name, _)| name.into())
+        .collect()
+}
+
+/// How many of some nodes come before one of them, by rendezvous hashing; none if it is not among them.
+#[must_use]
+pub fn rank(own: &str, nodes: &[Arc<str>]) -> Option<usize> {
+    let own = nodes.iter().find(|node| ***node == *own)?;
+    let place = |node: &Arc<str>| (score(PROVIDER, node), node.clone());
+    let before = nodes.iter().filter(|node| place(node) > place(own));
+    Some(before.count())
+}
+
 fn is_eligible(node: &Node) -> bool {
     let labels = node.metadata.labels.as_ref();
+    !labels.is_some_and(|labels| labels.contains_key(EXCLUDE_LABEL)) && is_alive(node)
+}
+
+/// A node that says nothing of its readiness is ready.
+fn is_alive(node: &Node) -> bool {
     let status = node.status.as_ref();
     let conditions = status.and_then(|status| status.conditions.as_ref());
     let mut ready = conditions
         .into_iter()
         .flatten()
         .filter(|it| it.type_ == "Ready");
-    ready.all(|it| it.status == "True")
-        && !labels.is_some_and(|labels| labels.contains_key(EXCLUDE_LABEL))
-        && !is_leaving(node)
+    ready.all(|it| it.status == "True") && !is_leaving(node)
 }
 
 /// The one of some nodes whose hash with the address is the highest: a node that goes moves its own addresses, and one that
@@ -84,13 +109,17 @@ pub fn elect<'a>(
     address: IpAddr,
     nodes: impl IntoIterator<Item = &'a Arc<str>>,
 ) -> Option<&'a Arc<str>> {
-    let score = |node: &Arc<str>| {
-        let mut hasher = SipHasher24::new();
-        hasher.write(&Addr::from(address).octets());
-        hasher.write(node.as_bytes());
-        hasher.finish()
-    };
-    nodes.into_iter().max_by_key(|node| (score(node), *node))
+    let address = Addr::from(address).octets();
+    nodes
+        .into_iter()
+        .max_by_key(|node| (score(&address, node), *node))
+}
+
+fn score(what: &[u8], node: &str) -> u64 {
+    let mut hasher = SipHasher24::new();
+    hasher.write(what);
+    hasher.write(node.as_bytes());
+    hasher.finish()
 }
 
 /// Who announces the addresses of a service. `endpoints` are those of its ports: under the policy Local a node without one that

@@ -82,7 +82,7 @@ impl Cluster {
                 self.said = problems;
                 self.problems.take();
             }
-            Event::Changed(_) | Event::Machine(_) | Event::Conflicts(_) => {}
+            Event::Changed(_) | Event::Machine(_) | Event::Conflicts(_) | Event::Unprovided(_) => {}
         }
         if self.claims.take_changed() {
             self.problems.take();

@@ -1,13 +1,13 @@
 //! What a source says.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
     announcer::Conflicts,
-    object::{Object, ObjectKey},
-    problem::Problem,
+    object::{Object, ObjectKey, ObjectName},
+    problem::{Fault, Problem},
 };
 
 /// What a source says. Nothing is removed from the dataplane before `Synced` (F1).
@@ -30,4 +30,6 @@ pub enum Event {
     Machine(Vec<IpAddr>),
     /// Addresses of the pool of load balancers that others on an uplink's link have; replaces what was said before.
     Conflicts(Conflicts),
+    /// What is wrong with the addresses that load balancers ask of the pool; replaces what was said before.
+    Unprovided(BTreeMap<ObjectName, Vec<Fault>>),
 }

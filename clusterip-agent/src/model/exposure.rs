@@ -41,6 +41,8 @@ pub struct Exposure {
     pub pool: Vec<ServiceRange>,
     /// The class of load balancers that get one, beside those of none.
     pub class: Option<Arc<str>>,
+    /// An API server keeps the objects: those of the class get one by their status, and nobody else.
+    pub provides: bool,
 }
 
 impl NodePortAddresses {

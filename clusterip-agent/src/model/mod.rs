@@ -19,6 +19,7 @@ pub mod object;
 #[cfg(test)]
 pub(crate) mod objects_for_tests;
 pub mod problem;
+pub mod provision;
 pub mod range;
 pub mod resolve;
 pub mod resolver;

@@ -15,6 +15,7 @@ use super::{
     node_ports::AssignedPort,
     object::{Object, ObjectName},
     problem::{Fault, Problem},
+    provision::Provision,
     range::ServiceRange,
     service::{Algorithm, Balancer, Family, Frontend, FrontendKind, ResolvedService, Scope},
     wish::has_address,
@@ -91,6 +92,9 @@ pub fn resolve(
     let mut balancers = Vec::new();
     let mut external = Vec::new();
     let mut announced = Vec::new();
+    let class = context.exposure.class.as_deref();
+    let class = class.filter(|_| context.exposure.provides);
+    let provision = class.and_then(|class| Provision::of(service, class));
     if let Some(spec) = service
         .spec
         .as_ref()
@@ -133,7 +137,11 @@ pub fn resolve(
                 endpoints.push((family, found));
             }
         }
-        let (pooled, policy) = (&given.balancers, spec.external_policy);
+        let provided = provision
+            .as_ref()
+            .map(|it| it.pooled(&context.exposure.pool));
+        let pooled = provided.as_ref().unwrap_or(&given.balancers);
+        let policy = spec.external_policy;
         let mut faults = Vec::new();
         announced = announcements(context, pooled, policy, &endpoints, &mut faults);
         problems.extend(
@@ -156,6 +164,7 @@ pub fn resolve(
         balancers,
         external,
         announced,
+        provision: provision.map(Box::new),
         source_ranges: service
             .spec
             .as_ref()

@@ -52,6 +52,10 @@ pub struct Resolver {
     announcers: Vec<Arc<str>>,
     /// and those addresses that others have too.
     conflicts: Conflicts,
+    /// Load balancers whose addresses come from the pool by their status,
+    provided: BTreeSet<ObjectName>,
+    /// and what is wrong with those.
+    unprovided: BTreeMap<ObjectName, Vec<Fault>>,
     /// Ranges that are inside whatever the Node objects say.
     pod_cidrs: Vec<IpNet>,
     /// Node objects may have changed since they were looked at.
@@ -89,6 +93,8 @@ impl Resolver {
             machine: Vec::new(),
             announcers: Vec::new(),
             conflicts: Conflicts::new(),
+            provided: BTreeSet::new(),
+            unprovided: BTreeMap::new(),
             pod_cidrs: Vec::new(),
             nodes_touched: true,
             snapshot: Snapshot {
@@ -121,13 +127,15 @@ impl Resolver {
     }
 
     /// The same where an API server gives addresses and node ports out: a service has those that it names, and nothing else
-    /// (after [`Resolver::exposed`]). Nor does a load balancer get an address here: that is its controller's affair.
+    /// (after [`Resolver::exposed`]). Nor does a load balancer get an address here: who provides for its class writes it into its
+    /// status.
     #[must_use]
     pub fn of_api_server(mut self) -> Self {
         self.allocator = Allocator::of_api_server(self.allocator.ranges().to_vec());
         self.pool = Allocator::of_balancers(Vec::new(), None, None, Allocations::new());
         self.node_ports = NodePorts::new(1..=u16::MAX, KeptPorts::new());
         self.keeps = false;
+        self.exposure.provides = self.exposure.class.is_some() && !self.exposure.pool.is_empty();
         self
     }
 
@@ -152,6 +160,12 @@ impl Resolver {
                 }
                 Event::Conflicts(conflicts) => {
                     self.set_conflicts(conflicts);
+                    false
+                }
+                Event::Unprovided(faults) => {
+                    let known = std::mem::replace(&mut self.unprovided, faults.clone());
+                    self.touched.extend(known.into_keys());
+                    self.touched.extend(faults.keys().cloned());
                     false
                 }
                 Event::Reset | Event::Problems(_) | Event::Changed(_) => false,
@@ -281,6 +295,13 @@ impl Resolver {
             if self.announcers != announcers {
                 self.announcers = announcers;
                 self.touched.extend(self.pool.owners().cloned());
+                self.touched.extend(self.provided.iter().cloned());
+            }
+            if self.exposure.provides {
+                let providers = announcer::providers(&self.cluster, &self.snapshot.node.name);
+                if self.snapshot.providers != providers {
+                    self.snapshot.providers = providers;
+                }
             }
         }
         self.snapshot.pods = self.cluster.pods_by_address().clone();
@@ -303,11 +324,18 @@ impl Resolver {
                 faults: faults
                     .chain(self.node_ports.faults(&name))
                     .chain(self.pool.faults(&name))
+                    .chain(self.unprovided.get(&name).into_iter().flatten())
                     .cloned()
                     .collect(),
             };
             let new = resolve(&context, &name, &given);
             let new = new.map(|service| self.guarded(service));
+            let provision = new.as_ref().and_then(|it| it.provision.as_ref());
+            if provision.is_some_and(|it| it.is_own()) {
+                self.provided.insert(name.clone());
+            } else {
+                self.provided.remove(&name);
+            }
             let old = self.snapshot.service(&name);
             if old == new.as_ref() {
                 continue;
@@ -326,6 +354,7 @@ impl Resolver {
         let seen = known.keys().chain(conflicts.keys());
         let owners = seen.filter_map(|address| self.pool.owner(*address));
         self.touched.extend(owners.cloned());
+        self.touched.extend(self.provided.iter().cloned());
     }
 
     /// Looks at this node's own object; what hangs on it touches every service.

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{
     about::About, announcer::Announcement, facts::TrafficPolicy, naming::Naming,
-    object::ObjectName, problem::Problem,
+    object::ObjectName, problem::Problem, provision::Provision,
 };
 
 /// The protocols a service port may have.
@@ -293,6 +293,8 @@ pub struct ResolvedService {
     pub external: Vec<Balancer>,
     /// Its addresses out of the pool of load balancers, and which nodes announce them.
     pub announced: Vec<Announcement>,
+    /// What it has and asks for as a load balancer, where an API server says who has what.
+    pub provision: Option<Box<Provision>>,
     /// Whom its load balancer's addresses let in; none is everybody (E4).
     pub source_ranges: Vec<IpNet>,
     /// What it says of itself, for those who show it.
@@ -316,6 +318,7 @@ impl ResolvedService {
             balancers: Vec::new(),
             external: Vec::new(),
             announced: Vec::new(),
+            provision: None,
             source_ranges: Vec::new(),
             about: About::default(),
             naming: Naming::Members(Vec::new()),

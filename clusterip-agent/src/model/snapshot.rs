@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub node: NodeInfo,
     /// What counts as inside the cluster.
     pub inside: Arc<inside::Ranges>,
+    /// The nodes that may give addresses of the pool of load balancers out, where an API server keeps the objects.
+    pub providers: Arc<[Arc<str>]>,
     /// Every service, those without an entry in the dataplane too.
     pub services: RedBlackTreeMapSync<ObjectName, Arc<ResolvedService>>,
     /// The same services, for whoever looks for one of many: a few steps, where a tree takes one for each doubling.
@@ -54,6 +56,7 @@ impl Snapshot {
         let Self {
             node,
             inside,
+            providers,
             services,
             by_name: _follows_from_services,
             named: _follows_from_services_too,
@@ -63,6 +66,7 @@ impl Snapshot {
         } = self;
         *node == other.node
             && Arc::ptr_eq(inside, &other.inside)
+            && Arc::ptr_eq(providers, &other.providers)
             && services.ptr_eq(&other.services)
             && pods.ptr_eq(&other.pods)
             && Arc::ptr_eq(source_problems, &other.source_problems)

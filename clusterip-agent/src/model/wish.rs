@@ -206,7 +206,7 @@ pub(super) fn families_without_address(spec: &ServiceSpec, ranges: &[ServiceRang
     Wish::among(spec, Vec::new(), ranges, &[]).order
 }
 
-fn texts(spec: &ServiceSpec) -> Vec<(String, &str)> {
+pub(super) fn texts(spec: &ServiceSpec) -> Vec<(String, &str)> {
     let all: Vec<(String, &str)> = spec
         .cluster_ips
         .iter()

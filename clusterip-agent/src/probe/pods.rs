@@ -142,6 +142,7 @@ impl Pods {
                 Event::Changed(when) => out.push(Event::Changed(when)),
                 Event::Machine(addresses) => out.push(Event::Machine(addresses)),
                 Event::Conflicts(conflicts) => out.push(Event::Conflicts(conflicts)),
+                Event::Unprovided(faults) => out.push(Event::Unprovided(faults)),
             }
         }
         if says_problems || self.impossible != before {

@@ -181,7 +181,8 @@ impl Measures {
                 | Event::Problems(_)
                 | Event::Changed(_)
                 | Event::Machine(_)
-                | Event::Conflicts(_) => continue,
+                | Event::Conflicts(_)
+                | Event::Unprovided(_) => continue,
             };
             let changes = match kind {
                 Kind::Service => &self.services,
@@ -316,7 +317,8 @@ fn trigger(event: &Event) -> Option<Timestamp> {
         | Event::Synced
         | Event::Problems(_)
         | Event::Machine(_)
-        | Event::Conflicts(_) => None,
+        | Event::Conflicts(_)
+        | Event::Unprovided(_) => None,
     }
 }
 

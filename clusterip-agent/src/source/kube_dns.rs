@@ -109,7 +109,8 @@ impl KubeDns {
                 Event::Problems(_)
                 | Event::Changed(_)
                 | Event::Machine(_)
-                | Event::Conflicts(_) => {}
+                | Event::Conflicts(_)
+                | Event::Unprovided(_) => {}
             }
             all.push(event);
         }

@@ -165,6 +165,7 @@ pub(super) fn declared(
         balancers: _,
         external: _,
         announced,
+        provision: _,
         source_ranges: _,
         about,
         naming: _,

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::resource::ALL;
 
-const GROUP: &str = "discovery.k8s.io";
+const GROUPS: [&str; 2] = ["discovery.k8s.io", "coordination.k8s.io"];
 
 /// The document of a path, if it is one of these.
 pub(super) fn document(path: &str) -> Option<Value> {
@@ -17,16 +17,18 @@ pub(super) fn document(path: &str) -> Option<Value> {
             json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
         ),
         "/apis" => {
-            let version = json!({"groupVersion": format!("{GROUP}/v1"), "version": "v1"});
-            Some(
-                json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [
-                    {"name": GROUP, "versions": [version], "preferredVersion": version}
-                ]}),
-            )
+            let groups = GROUPS.map(|group| {
+                let version = json!({"groupVersion": format!("{group}/v1"), "version": "v1"});
+                json!({"name": group, "versions": [version], "preferredVersion": version})
+            });
+            Some(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
         }
         "/api/v1" => Some(resources("v1")),
-        "/apis/discovery.k8s.io/v1" => Some(resources("discovery.k8s.io/v1")),
-        _ => None,
+        path => {
+            let version = path.strip_prefix("/apis/")?;
+            let group = version.strip_suffix("/v1")?;
+            GROUPS.contains(&group).then(|| resources(version))
+        }
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) struct Resource {
     pub(super) short: &'static str,
 }
 
-pub(super) const ALL: [Resource; 5] = [
+pub(super) const ALL: [Resource; 6] = [
     Resource {
         name: "services",
         kind: "Service",
@@ -47,6 +47,13 @@ pub(super) const ALL: [Resource; 5] = [
         has_namespace: true,
         short: "ev",
     },
+    Resource {
+        name: "leases",
+        kind: "Lease",
+        api_version: "coordination.k8s.io/v1",
+        has_namespace: true,
+        short: "",
+    },
 ];
 
 /// What a path asks for.
@@ -56,6 +63,8 @@ pub(super) struct Target {
     /// None is all of them.
     pub(super) namespace: Option<String>,
     pub(super) name: Option<String>,
+    /// Its status alone: the only part that has a path of its own here.
+    pub(super) is_status: bool,
 }
 
 impl Target {
@@ -69,7 +78,11 @@ impl Target {
             (rest.get(..end)?, rest.get(end + 1..)?)
         };
         let parts: Vec<&str> = rest.trim_end_matches('/').split('/').collect();
-        let (namespace, name, item) = match parts.as_slice() {
+        let (parts, is_status) = match parts.as_slice() {
+            [rest @ .., "status"] => (rest, true),
+            all => (all, false),
+        };
+        let (namespace, name, item) = match parts {
             [name] => (None, name, None),
             ["namespaces", namespace, name] => (Some(*namespace), name, None),
             ["namespaces", namespace, name, item] => (Some(*namespace), name, Some(*item)),
@@ -83,7 +96,17 @@ impl Target {
             resource,
             namespace: namespace.map(str::to_owned),
             name: item.map(str::to_owned),
+            is_status,
         })
+    }
+
+    /// As roles and tests call it.
+    pub(super) const fn called(&self) -> &'static str {
+        if self.is_status && matches!(self.resource.name.as_bytes(), b"services") {
+            "services/status"
+        } else {
+            self.resource.name
+        }
     }
 
     /// Of an object, by its kind.
@@ -111,6 +134,14 @@ mod tests {
             ),
             ("/apis/discovery.k8s.io/v1/services", None),
             ("/metrics", None),
+            (
+                "/api/v1/namespaces/default/services/web/status",
+                Some(("services", Some("default"), Some("web"))),
+            ),
+            (
+                "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/a",
+                Some(("leases", Some("kube-system"), Some("a"))),
+            ),
         ] {
             let found = Target::parse(path);
             let found = found.as_ref().map(|it| {

@@ -75,7 +75,7 @@ pub(super) async fn answer(State(shared): State<Arc<Shared>>, request: Request<B
         query: query(parts.uri.query().unwrap_or_default()),
     };
     let verb = verb(&parts.method, &asked);
-    let resource = asked.target.resource.name;
+    let resource = asked.target.called();
     shared.note(format!(
         "{verb} {resource} {}",
         parts.uri.query().unwrap_or_default()
@@ -140,6 +140,7 @@ fn list(shared: &Shared, asked: &Asked) -> Reply {
         resource,
         namespace,
         name: _,
+        is_status: _,
     } = &asked.target;
     let limit = asked.get("limit").and_then(|text| text.parse().ok());
     let limit = shared.manners().page.or(limit).unwrap_or(usize::MAX).max(1);
@@ -182,6 +183,7 @@ fn watch(shared: &Arc<Shared>, asked: &Asked) -> Reply {
         resource,
         namespace,
         name: _,
+        is_status: _,
     } = &asked.target;
     let streaming = shared.manners().streaming;
     let lists = asked.is("sendInitialEvents");
@@ -259,6 +261,7 @@ fn write(shared: &Shared, asked: &Asked, verb: &str, content: &[u8]) -> Reply {
         resource,
         namespace,
         name,
+        is_status,
     } = &asked.target;
     let Ok(given) = serde_json::from_slice::<Value>(content) else {
         return status(400, "BadRequest", "the body is no JSON (is it a protobuf?)");
@@ -282,12 +285,16 @@ fn write(shared: &Shared, asked: &Asked, verb: &str, content: &[u8]) -> Reply {
                 return Err(Box::new(status(409, "AlreadyExists", &message)));
             }
             ("update" | "patch", None) => return Err(Box::new(not_found(resource, &name))),
-            ("patch", Some(old)) => {
-                let mut merged = old.as_ref().clone();
-                merge(&mut merged, given);
-                merged
+            (_, Some(old)) if is_stale(&given, &old) => {
+                let message = format!(
+                    "Operation cannot be fulfilled on {} \"{name}\": the object has been modified; please apply your \
+                     changes to the latest version and try again",
+                    resource.name
+                );
+                return Err(Box::new(status(409, "Conflict", &message)));
             }
-            (_, _) => given,
+            (verb, Some(old)) => written(verb, given, &old, *is_status),
+            (_, None) => given,
         };
         object["kind"] = json!(resource.kind);
         object["apiVersion"] = json!(resource.api_version);
@@ -301,6 +308,33 @@ fn write(shared: &Shared, asked: &Asked, verb: &str, content: &[u8]) -> Reply {
         Ok(object) => json_reply(StatusCode::OK, &object),
         Err(reply) => *reply,
     }
+}
+
+/// Somebody has seen another version than the last one, or another object of that name.
+fn is_stale(given: &Value, old: &Value) -> bool {
+    ["resourceVersion", "uid"].into_iter().any(|field| {
+        let seen = &given["metadata"][field];
+        !seen.is_null() && *seen != old["metadata"][field]
+    })
+}
+
+/// An object after an update or a patch: the status of a Service, and all the rest of it, are written by different paths.
+fn written(verb: &str, given: Value, old: &Value, is_status: bool) -> Value {
+    let mut new = if verb == "patch" {
+        let mut merged = old.clone();
+        merge(&mut merged, given);
+        merged
+    } else {
+        given
+    };
+    if is_status {
+        let status = new["status"].take();
+        new = old.clone();
+        new["status"] = status;
+    } else if old["kind"] == "Service" && !old["status"].is_null() {
+        new["status"] = old["status"].clone();
+    }
+    new
 }
 
 /// RFC 7386, which is what a strategic merge comes to where no list is merged by a key.

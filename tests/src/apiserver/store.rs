@@ -142,6 +142,15 @@ impl Store {
         };
         let kind = spec.entry("type").or_insert_with(|| json!("ClusterIP"));
         let kind = kind.as_str().unwrap_or_default().to_owned();
+        if kind != "LoadBalancer"
+            && let Some(status) = service["status"].as_object_mut()
+        {
+            // As the real one does it.
+            status.remove("loadBalancer");
+        }
+        let Some(spec) = service["spec"].as_object_mut() else {
+            return;
+        };
         if kind == "ExternalName" {
             return;
         }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,6 +14,7 @@ use clusterip_agent::{
     model::{
         allocate::Allocations,
         event::Event,
+        exposure::Exposure,
         object::ObjectName,
         problem::Problem,
         range::ServiceRange,
@@ -20,7 +22,8 @@ use clusterip_agent::{
         service::{Algorithm, ResolvedService},
         snapshot::Snapshot,
     },
-    source::kubernetes::{Connection, Scope, Servers, Source},
+    reconcile::Published,
+    source::kubernetes::{Connection, Provider, Scope, Servers, Source, provide},
 };
 use clusterip_tests::{ApiServer, apiserver::kubeconfig, wait::PATIENCE};
 use tokio::{
@@ -38,9 +41,12 @@ pub(crate) struct Listener {
     events: mpsc::Receiver<Vec<Event>>,
     connection: watch::Receiver<Connection>,
     resolver: Resolver,
+    /// What the resolver says, for whoever gives load balancers their addresses.
+    published: watch::Sender<Published>,
     /// What was heard, without the objects: `Reset`, `Put Service default/web`, ...
     pub(crate) heard: Vec<String>,
     task: JoinHandle<()>,
+    provider: Option<JoinHandle<()>>,
     runtime: Option<Runtime>,
 }
 
@@ -70,41 +76,94 @@ impl Listener {
         let source = Source::new(servers, scope.clone(), Clock::start());
         let connection = source.connection();
         let (sender, events) = mpsc::channel(64);
-        let ranges = vec![ServiceRange::new("10.96.0.0/16".parse()?)];
-        let resolver = Resolver::new(NODE, Algorithm::default(), ranges, Allocations::default());
         Ok(Self {
             events,
             connection,
-            resolver: resolver.of_api_server(),
+            resolver: resolver(NODE, Exposure::default())?,
+            published: watch::Sender::default(),
             heard: Vec::new(),
             task: runtime.spawn(source.run(sender)),
+            provider: None,
             runtime: Some(runtime),
         })
+    }
+
+    /// Listens as a node that gives load balancers of a class addresses of a pool.
+    pub(crate) fn providing(
+        server: &ApiServer,
+        node: &str,
+        class: &str,
+        pool: &[&str],
+    ) -> Result<Self> {
+        let file = server.kubeconfig()?;
+        let mut listener = Self::by(file.path(), &[], &Scope::new(node, false).providing())?;
+        let nets: Result<Vec<_>, _> = pool.iter().map(|net| net.parse()).collect();
+        let pool: Vec<ServiceRange> = nets?.into_iter().map(ServiceRange::new).collect();
+        listener.resolver = resolver(
+            node,
+            Exposure {
+                pool: pool.clone(),
+                class: Some(class.into()),
+                ..Exposure::default()
+            },
+        )?;
+        let Some(runtime) = &listener.runtime else {
+            bail!("no runtime")
+        };
+        let provider = Provider {
+            node: node.into(),
+            class: class.into(),
+            pool,
+        };
+        let servers =
+            runtime.block_on(Servers::open(config::Source::Kubeconfig(file.path()), &[]))?;
+        let (told, events) = mpsc::channel(64);
+        // Both are heard, as one.
+        let mut heard = std::mem::replace(&mut listener.events, events);
+        let passed = told.clone();
+        runtime.spawn(async move {
+            while let Some(batch) = heard.recv().await {
+                if passed.send(batch).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let published = listener.published.subscribe();
+        let providing = provide(servers, provider, Clock::start(), published, told);
+        listener.provider = Some(runtime.spawn(providing));
+        Ok(listener)
     }
 
     /// Takes in what comes until something is so.
     pub(crate) fn until(&mut self, what: &str, is_it: impl Fn(&Self) -> bool) -> Result<()> {
         let end = Instant::now() + PATIENCE * 3;
         while !is_it(self) {
-            let Some(runtime) = &self.runtime else {
-                bail!("no runtime")
-            };
-            // A look now and then: what is waited for may be no event.
-            let pause = Duration::from_millis(20);
-            match runtime.block_on(async { timeout(pause, self.events.recv()).await }) {
-                Ok(Some(batch)) => self.take(batch),
-                Ok(None) => bail!("the source ended"),
-                Err(_) if Instant::now() < end => {}
-                Err(_) => bail!(
+            if !self.step()? && Instant::now() >= end {
+                bail!(
                     "waited in vain until {what}\nservices {:#?}\nproblems {:#?}\nconnection {:#?}\nheard {:#?}",
                     self.services(),
                     self.problems(),
                     self.connection(),
                     self.heard
-                ),
+                );
             }
         }
         Ok(())
+    }
+
+    /// Takes in what comes next; false if nothing does for a moment.
+    pub(crate) fn step(&mut self) -> Result<bool> {
+        let Some(runtime) = &self.runtime else {
+            bail!("no runtime")
+        };
+        // A look now and then: what is waited for may be no event.
+        let pause = Duration::from_millis(20);
+        match runtime.block_on(async { timeout(pause, self.events.recv()).await }) {
+            Ok(Some(batch)) => self.take(batch),
+            Ok(None) => bail!("the source ended"),
+            Err(_) => return Ok(false),
+        }
+        Ok(true)
     }
 
     fn take(&mut self, batch: Vec<Event>) {
@@ -112,6 +171,11 @@ impl Listener {
         self.resolver.take(batch);
         let _nothing_to_keep = self.resolver.allocate();
         let _changed = self.resolver.resolve();
+        self.published.send_replace(Published {
+            snapshot: Arc::new(self.resolver.snapshot().clone()),
+            synced: self.resolver.is_synced(),
+            ..Published::default()
+        });
     }
 
     /// Whether everything was listed once.
@@ -171,10 +235,19 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.task.abort();
+        if let Some(provider) = &self.provider {
+            provider.abort();
+        }
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
+}
+
+fn resolver(node: &str, exposure: Exposure) -> Result<Resolver> {
+    let ranges = vec![ServiceRange::new("10.96.0.0/16".parse()?)];
+    let resolver = Resolver::new(node, Algorithm::default(), ranges, Allocations::default());
+    Ok(resolver.exposed(30_000..=32_767, exposure).of_api_server())
 }
 
 fn lines(service: &ResolvedService) -> Vec<String> {
@@ -208,5 +281,6 @@ fn word(event: &Event) -> String {
         Event::Changed(_) => "Changed".to_owned(),
         Event::Machine(addresses) => format!("Machine {addresses:?}"),
         Event::Conflicts(conflicts) => format!("Conflicts {conflicts:?}"),
+        Event::Unprovided(faults) => format!("Unprovided {faults:?}"),
     }
 }

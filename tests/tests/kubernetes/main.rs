@@ -9,6 +9,7 @@ mod failures;
 mod listener;
 mod lists;
 mod objects;
+mod provided;
 mod tls;
 mod tools;
 mod watches;

@@ -164,3 +164,29 @@ fn g3_a_node_port_out_of_any_range_is_the_servers_affair() -> Result<()> {
     assert_eq!(ports, [8099]);
     Ok(())
 }
+
+/// A8: the zone of the node's own object, and what hangs on it, as it is now.
+#[test]
+fn a8_a_node_that_moves_to_another_zone_has_that_ones_endpoints_at_once() -> Result<()> {
+    let server = server(0)?;
+    server.put(objects::service("web", "10.96.0.1", 80, 8080))?;
+    let pods = ["10.244.0.11", "10.244.0.12"].map(str::to_owned);
+    let mut slice = objects::slice("web-abc", "web", &pods, 8080);
+    for (place, zone) in ["zone-a", "zone-b"].into_iter().enumerate() {
+        slice["endpoints"][place]["zone"] = json!(zone);
+        slice["endpoints"][place]["hints"] = json!({"forZones": [{"name": zone}]});
+    }
+    server.put(slice)?;
+    let mut listener = Listener::to(&server)?;
+    for (zone, pod) in [("zone-a", 11), ("zone-b", 12), ("zone-a", 11)] {
+        server.put(objects::node(crate::listener::NODE, zone))?;
+        listener.until(zone, |it| {
+            it.services() == [format!("web 10.96.0.1:80 -> 10.244.0.{pod}:8080")]
+        })?;
+    }
+    // No zone that anybody has: all of them.
+    server.put(objects::node(crate::listener::NODE, "zone-c"))?;
+    listener.until("all are used", |it| {
+        it.services() == ["web 10.96.0.1:80 -> 10.244.0.11:8080, 10.244.0.12:8080"]
+    })
+}

@@ -8,145 +8,24 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use clusterip_tests::{
-    Agent, Namespace, Node, Outside, Pod, Server, client,
-    lab::{self, Lab, PORTS, spec},
+    Agent, Outside, Pod, client,
+    lab::{self, Lab},
     manifests, require_root, wait,
 };
 use serde_json::Value;
 
-const POOL: &str = "203.0.113.64/28,2001:db8:113:64::/64";
-/// Routes to it: it is on the link.
-const ROUTES: &str =
-    "route add 203.0.113.64/28 dev port1\nroute add 2001:db8:113:64::/64 dev port1\n";
-const NODES: [&str; 2] = [manifests::NODE, "node-b"];
-const BOTH: [&str; 2] = ["web-11", "web-21"];
+use crate::link::{BOTH, FOREIGN, Link, MACS, NODES, POOL, ROUTES, Wires, arguments};
 
-/// Link addresses of the nodes, and of the machine that has what is not its own.
-const MACS: [&str; 2] = ["02:00:00:00:0a:01", "02:00:00:00:0a:02"];
-const FOREIGN: &str = "02:00:00:00:0a:09";
-
-/// Two nodes, a client and a machine on one link, each by a port of a bridge.
-struct Link {
-    lab: Lab,
-    far: Agent,
-    _server: Server,
-    backend: Pod,
-    _node: Node,
-    client: Namespace,
-    foreign: Namespace,
-    _bridge: Namespace,
-}
-
-/// Joins a namespace to the bridge: 172.20.1.`number` and its like in IPv6.
-fn join(bridge: &Namespace, namespace: &Namespace, device: &str, number: u8) -> Result<()> {
-    bridge.ip(&format!(
-        "link add name at{number} type veth peer name {device} netns {}\n\
-         link set dev at{number} master br0\nlink set dev at{number} up\n",
-        namespace.path().display()
-    ))?;
-    namespace.ip(&format!(
-        "link set dev {device} address 02:00:00:00:0a:{number:02x}\n\
-         addr add 172.20.1.{number}/24 dev {device}\nlink set dev {device} up\n\
-         addr add fd00:c0:1::{number:x}/64 dev {device} nodad\n"
-    ))
-}
-
-impl Link {
-    fn new() -> Result<Self> {
-        let mut lab = Lab::new()?;
-        lab.backend("web", 11)?;
-        let node = Node::anonymous()?;
-        let backend = node.pod(&spec("web-21", 21))?;
-        let server = Server::start(&backend, &PORTS)?;
-        let [bridge, client, foreign] = [(); 3].map(|()| Namespace::anonymous());
-        let (bridge, client, foreign) = (bridge?, client?, foreign?);
-        bridge.ip("link set lo up\nlink add name br0 type bridge\nlink set dev br0 up\n")?;
-        for (namespace, device, number) in [
-            (lab.node.namespace(), "up0", 1),
-            (node.namespace(), "up0", 2),
-            (&client, "port1", 7),
-            (&foreign, "port1", 9),
-        ] {
-            join(&bridge, namespace, device, number)?;
-        }
-        client.ip(&format!("link set lo up\n{ROUTES}"))?;
-        foreign.ip("link set lo up\n")?;
-        lab.node.namespace().ip(
-            "route add 10.244.0.21/32 via 172.20.1.2\nroute add fd00:10:244::15/128 via fd00:c0:1::2\n",
-        )?;
-        node.namespace().ip(
-            "route add 10.244.0.11/32 via 172.20.1.1\nroute add fd00:10:244::b/128 via fd00:c0:1::1\n",
-        )?;
-        far_ready(&lab, &backend, true)?;
-        ready(&lab, 0, true)?;
-        ready(&lab, 1, true)?;
-        let arguments = |name| {
-            let own = [
-                "--node-name",
-                name,
-                "--uplinks",
-                "up0",
-                "--load-balancer-pool",
-                POOL,
-            ];
-            [&own[..], &["--pod-cidr", "10.244.0.0/16,fd00:10:244::/48"]].concat()
-        };
-        lab.start_with(&arguments(NODES[0]))?;
-        let far = Agent::start(&node, lab.manifests.path(), &arguments(NODES[1]))?;
-        Ok(Self {
-            lab,
-            far,
-            _server: server,
-            backend,
-            _node: node,
-            client,
-            foreign,
-            _bridge: bridge,
-        })
-    }
-
-    /// The agents, as the nodes are numbered.
-    fn agents(&self) -> Result<[&Agent; 2]> {
-        let near = self.lab.agent.as_ref().context("it was started")?;
-        Ok([near, &self.far])
-    }
-
-    /// A connection from the client is answered by all of these.
-    fn is_served(&self, address: IpAddr, pods: &[&str]) -> Result<()> {
-        let to = SocketAddr::new(address, 80);
-        let mut last = Vec::new();
-        wait::until(&format!("{to} is answered by {pods:?}"), || {
-            let answers = (0..8).map(|_| self.client.run(|| client::get(to)));
-            let answers: Result<Vec<_>, _> = answers.collect();
-            last = answers.ok()?.into_iter().map(|it| it.pod).collect();
-            last.sort();
-            last.dedup();
-            (last == pods).then_some(())
-        })
-        .with_context(|| format!("{last:?}"))
-    }
-
-    /// Whom the client takes an address for.
-    fn neighbour(&self, address: IpAddr) -> Result<String> {
-        let mut command = self.client.command("ip");
-        let out = command
-            .args(["neigh", "show", "to", &address.to_string()])
-            .output()?;
-        let text = String::from_utf8(out.stdout)?;
-        let mac = text
-            .split_once("lladdr ")
-            .and_then(|(_, rest)| rest.split(' ').next());
-        Ok(mac.unwrap_or_default().to_owned())
-    }
-
-    fn is_neighbour(&self, address: IpAddr, mac: &str) -> Result<()> {
-        let mut last = String::new();
-        wait::until(&format!("{address} is taken for {mac}"), || {
-            last = self.neighbour(address).ok()?;
-            (last == mac).then_some(())
-        })
-        .with_context(|| last)
-    }
+/// Both nodes and their pods are ready, and the agents know it by manifests.
+fn stage() -> Result<Link> {
+    let wires = Wires::new()?;
+    far_ready(&wires.lab, &wires.backend, true)?;
+    ready(&wires.lab, 0, true)?;
+    ready(&wires.lab, 1, true)?;
+    let manifests = wires.lab.manifests.path();
+    let near = Agent::start(&wires.lab.node, manifests, &arguments(NODES[0]))?;
+    let far = Agent::start(&wires.node, manifests, &arguments(NODES[1]))?;
+    Ok(wires.with(near, far))
 }
 
 fn far_ready(lab: &Lab, backend: &Pod, is_ready: bool) -> Result<()> {
@@ -211,7 +90,7 @@ fn agreed(link: &Link) -> Result<Vec<(IpAddr, usize)>> {
 #[test]
 fn one_of_two_nodes_announces_an_address_and_the_other_one_when_that_is_not_ready() -> Result<()> {
     require_root!();
-    let link = Link::new()?;
+    let link = stage()?;
     service(&link.lab, "")?;
     for (address, node) in agreed(&link)? {
         link.is_served(address, &BOTH)?;
@@ -247,7 +126,7 @@ fn one_of_two_nodes_announces_an_address_and_the_other_one_when_that_is_not_read
 #[test]
 fn f4_neighbours_are_answered_while_no_agent_runs() -> Result<()> {
     require_root!();
-    let mut link = Link::new()?;
+    let mut link = stage()?;
     service(&link.lab, "")?;
     let all = agreed(&link)?;
     for (address, _) in &all {
@@ -273,7 +152,7 @@ fn f4_neighbours_are_answered_while_no_agent_runs() -> Result<()> {
 #[test]
 fn a7_a_local_policy_is_announced_where_its_endpoints_are_ready() -> Result<()> {
     require_root!();
-    let link = Link::new()?;
+    let link = stage()?;
     service(&link.lab, "  externalTrafficPolicy: Local\n")?;
     let moves = |node: usize| {
         wait::until(&format!("node {node} announces"), || {
@@ -298,7 +177,7 @@ fn a7_a_local_policy_is_announced_where_its_endpoints_are_ready() -> Result<()> 
 #[test]
 fn an_address_that_somebody_else_has_is_reported_and_announced_when_it_is_free() -> Result<()> {
     require_root!();
-    let link = Link::new()?;
+    let link = stage()?;
     for (address, prefix, family) in [
         ("203.0.113.70", 32, "IPv4"),
         ("2001:db8:113:64::70", 128, "IPv6"),

@@ -39,8 +39,11 @@ const PROGRAMS: [(&str, &str); 4] = [
 /// Programs that the tests start, besides the agent.
 const TOOLS: [&str; 2] = ["ip", "tc"];
 
+/// Others that they start where this machine has them: without, they say what they did not try.
+const MORE_TOOLS: [&str; 1] = ["ipvsadm"];
+
 /// What the tests need of the kernel beyond its core.
-const MODULES: [&str; 9] = [
+const MODULES: [&str; 11] = [
     "veth",
     "sch_ingress",
     "cls_bpf",
@@ -50,6 +53,8 @@ const MODULES: [&str; 9] = [
     "8021q",
     "tun",
     "sctp",
+    "ip_vs",
+    "ip_vs_rr",
 ];
 
 /// SCTP asks for it by an alias that nobody resolves there. Newer kernels have it in their core.
@@ -108,6 +113,11 @@ fn pack(archive: &Path, kernel: &Kernel, payload: &Payload) -> anyhow::Result<()
     }
     for name in TOOLS {
         root.program(&format!("/usr/sbin/{name}"), &tool(name)?)?;
+    }
+    for name in MORE_TOOLS {
+        if let Ok(file) = tool(name) {
+            root.program(&format!("/usr/sbin/{name}"), &file)?;
+        }
     }
     for (name, file) in payload.programs()? {
         root.program(&format!("/vm/{name}"), file)?;

@@ -35,7 +35,7 @@ const RUNS: [Run; 3] = [
     },
     Run {
         target: "netns",
-        arguments: "dataplane:: lifecycle:: traffic:: sockets:: sctp:: --skip a_thousand",
+        arguments: "dataplane:: lifecycle:: traffic:: sockets:: sctp:: ipvs:: --skip a_thousand",
         proves: "connections go through, of pods and of the node's own processes",
     },
 ];

@@ -132,6 +132,7 @@ pub(super) fn resolved(
         affinity_seconds: u32::from(vip),
         balancers: balancers.collect(),
         announced: Vec::new(),
+        provision: None,
         external: Vec::new(),
         source_ranges: Vec::new(),
         about: About::default(),

@@ -220,20 +220,12 @@ pub async fn announce(
                 log::warn!(
                     object = notice.name, cause = cause.label();
                     "the API server does not take an Event; the agent's account may create events (core): {}",
-                    why(&cause)
+                    cause.why()
                 );
                 sleep(REFUSED).await;
                 break;
             }
         }
-    }
-}
-
-fn why(cause: &Cause) -> String {
-    match cause {
-        Cause::Refused { code, message, .. } => format!("{code} {message}"),
-        Cause::Unreachable(why) | Cause::Broken(why) | Cause::Nonsense(why) => why.clone(),
-        Cause::Expired | Cause::Silent(_) | Cause::Short => cause.label(),
     }
 }
 

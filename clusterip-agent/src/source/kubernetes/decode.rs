@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::{
     api::{
-        core::v1::{Node, NodeStatus, Service},
+        core::v1::{Node, NodeCondition, NodeStatus, Service},
         discovery::v1::EndpointSlice,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -136,14 +136,27 @@ pub(super) fn decode(
         }),
         Resource::Node => object(resource, text, names, |node: &mut Node| {
             let version = slim(&mut node.metadata);
-            // It changes with every breath of the node; of all that, addresses alone matter here.
+            // It changes with every breath of the node; of all that, its addresses and whether it is ready matter here.
             node.status = node.status.take().map(|status| NodeStatus {
                 addresses: status.addresses,
+                conditions: status.conditions.map(readiness),
                 ..NodeStatus::default()
             });
             (version, validate::node(node))
         }),
     }
+}
+
+/// Whether a node is ready, without when it said so.
+fn readiness(conditions: Vec<NodeCondition>) -> Vec<NodeCondition> {
+    let ready = conditions.into_iter().filter(|it| it.type_ == "Ready");
+    ready
+        .map(|it| NodeCondition {
+            type_: it.type_,
+            status: it.status,
+            ..NodeCondition::default()
+        })
+        .collect()
 }
 
 /// The server has given node ports out, from whichever range it has.
@@ -337,5 +350,28 @@ mod tests {
         ));
         let zones = [&one, &other].map(|it| it.endpoints[0].zone.clone().expect("a zone"));
         assert!(Arc::ptr_eq(&zones[0], &zones[1]));
+    }
+
+    #[test]
+    fn of_a_node_only_what_matters_is_held() {
+        let text = r#"{"metadata": {"name": "a", "resourceVersion": "7", "managedFields": [{"manager": "kubelet"}],
+                "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "kept": "yes"}},
+            "status": {"images": [{"names": ["x"]}], "addresses": [{"type": "InternalIP", "address": "192.0.2.1"}],
+                "conditions": [{"type": "DiskPressure", "status": "False"},
+                    {"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:00:00Z"}]}}"#;
+        let text = RawValue::from_string(text.to_owned()).expect("JSON");
+        let (decoded, version) = decode(Resource::Node, &text, &mut Names::default());
+        let Decoded::Good(object) = decoded else {
+            panic!("no good node: {text}");
+        };
+        let Spec::Node(node) = &object.spec else {
+            panic!("no node: {text}");
+        };
+        let wanted = serde_json::json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "a", "annotations": {"kept": "yes"}},
+            "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}], "conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        assert_eq!(serde_json::to_value(node).unwrap(), wanted);
+        assert_eq!(version.as_deref(), Some("7"));
     }
 }

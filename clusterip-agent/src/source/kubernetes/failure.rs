@@ -60,6 +60,15 @@ impl Cause {
         Self::Broken(explain(error))
     }
 
+    /// What there is to say of it.
+    pub(super) fn why(&self) -> String {
+        match self {
+            Self::Refused { code, message, .. } => format!("{code} {message}"),
+            Self::Unreachable(why) | Self::Broken(why) | Self::Nonsense(why) => why.clone(),
+            Self::Expired | Self::Silent(_) | Self::Short => self.label(),
+        }
+    }
+
     /// When the server wants to be asked again.
     pub(super) const fn again(&self) -> Option<Duration> {
         match self {

@@ -110,7 +110,9 @@ impl Listing {
                 }
                 match decoded {
                     Decoded::Good(object) => {
-                        if let Spec::Node(node) = &object.spec {
+                        if let Spec::Node(node) = &object.spec
+                            && object.key.name.name == self.node
+                        {
                             self.internal = internal_addresses(node).collect();
                         }
                         self.bad.remove(&object.key);
@@ -170,7 +172,8 @@ impl Listing {
         let known = self.known.get(&Resource::Node);
         self.is_synced
             && known.is_some_and(|it| {
-                it.refusal.is_none() && it.fresh.is_none() && it.is_complete && it.names.is_empty()
+                let is_listed = it.refusal.is_none() && it.fresh.is_none() && it.is_complete;
+                is_listed && !it.names.iter().any(|name| name.name == self.node)
             })
     }
 
@@ -241,6 +244,7 @@ mod tests {
             Event::Changed(_) => "changed".to_owned(),
             Event::Machine(_) => "machine".to_owned(),
             Event::Conflicts(_) => "conflicts".to_owned(),
+            Event::Unprovided(_) => "unprovided".to_owned(),
         };
         events.into_iter().map(word).collect()
     }

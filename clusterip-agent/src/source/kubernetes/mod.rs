@@ -17,6 +17,7 @@ mod failure;
 mod follow;
 mod lines;
 mod listing;
+mod provide;
 mod request;
 mod resource;
 mod servers;
@@ -32,6 +33,7 @@ pub use self::{
     announce::announce,
     connection::{Connection, Standing, Tally},
     failure::Failure,
+    provide::{Provider, provide},
     resource::{Resource, Scope},
     servers::{OpenError, Servers},
 };

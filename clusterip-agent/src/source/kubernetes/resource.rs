@@ -14,7 +14,7 @@ pub enum Resource {
     Services,
     /// `EndpointSlices` of all namespaces.
     EndpointSlices,
-    /// This node.
+    /// This node; all of them, where addresses are provided for.
     Node,
 }
 
@@ -65,6 +65,8 @@ pub struct Scope {
     node: Arc<str>,
     /// Names are answered, hence those too that have no entry in the dataplane.
     has_names: bool,
+    /// Load balancers get addresses from here: who has which, and which nodes there are, is to be known.
+    provides: bool,
 }
 
 impl Scope {
@@ -74,7 +76,15 @@ impl Scope {
         Self {
             node: node.into(),
             has_names,
+            provides: false,
         }
+    }
+
+    /// The same for a node that may be the one that gives load balancers their addresses.
+    #[must_use]
+    pub const fn providing(mut self) -> Self {
+        self.provides = true;
+        self
     }
 
     pub(super) fn node(&self) -> Arc<str> {
@@ -84,6 +94,7 @@ impl Scope {
     /// Name and value of the selector that a request for a resource has.
     pub(super) fn selector(&self, resource: Resource) -> Option<(&'static str, String)> {
         match resource {
+            Resource::Node | Resource::Services if self.provides => None,
             Resource::Node => Some(("fieldSelector", format!("metadata.name={}", self.node))),
             // The resolver knows headless services, and those that somebody else proxies.
             Resource::Services | Resource::EndpointSlices if self.has_names => None,

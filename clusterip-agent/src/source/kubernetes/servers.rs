@@ -158,6 +158,16 @@ impl Servers {
         server.map_or_else(String::new, |(name, _)| name.clone())
     }
 
+    /// The namespace that this agent is of: of its service account, or of the kubeconfig's context.
+    #[must_use]
+    pub fn namespace(&self) -> String {
+        let all = self.all();
+        let first = all.first();
+        first.map_or_else(String::new, |(_, client)| {
+            client.default_namespace().to_owned()
+        })
+    }
+
     /// All their addresses.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
@@ -184,6 +194,15 @@ impl Servers {
                 );
             }
         }
+    }
+
+    pub(super) async fn put(&self, path: &str, json: Vec<u8>) -> Result<Response<Body>, Cause> {
+        self.ask(&Method::PUT, path, Some(json.into())).await
+    }
+
+    /// Merges a part into an object (RFC 7386).
+    pub(super) async fn patch(&self, path: &str, json: Vec<u8>) -> Result<Response<Body>, Cause> {
+        self.ask(&Method::PATCH, path, Some(json.into())).await
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Response<Body>, Cause> {
@@ -259,7 +278,12 @@ fn request(method: &Method, path: &str, json: Option<Bytes>) -> Result<Request<B
         .header(ACCEPT, HeaderValue::from_static("application/json"))
         .header(USER_AGENT, HeaderValue::from_static(AGENT));
     if json.is_some() {
-        builder = builder.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let content = if *method == Method::PATCH {
+            "application/merge-patch+json"
+        } else {
+            "application/json"
+        };
+        builder = builder.header(CONTENT_TYPE, HeaderValue::from_static(content));
     }
     let body = json.map_or_else(Body::empty, |json| Body::from(json.to_vec()));
     builder

@@ -30,6 +30,15 @@ bpffs: {{ .Values.paths.bpffs }}/clusterip
 cgroup: {{ .Values.paths.cgroup }}
 stateDir: {{ .Values.paths.state }}
 socket: {{ .Values.paths.run }}/agent.sock
+{{- with .Values.loadBalancer.class }}
+loadBalancerClass: {{ . }}
+loadBalancerPool:
+  {{- toYaml (required "loadBalancer.class needs loadBalancer.pool: addresses to give" $.Values.loadBalancer.pool) | nindent 2 }}
+{{- else }}
+{{- if .Values.loadBalancer.pool }}
+{{- fail "loadBalancer.pool needs loadBalancer.class: which Services get its addresses" }}
+{{- end }}
+{{- end }}
 {{- if .Values.dns.enabled }}
 clusterDomain: {{ .Values.dns.clusterDomain }}
 {{- end }}

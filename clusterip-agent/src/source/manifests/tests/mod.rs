@@ -46,6 +46,7 @@ fn shown(events: &[Event]) -> Vec<String> {
             Event::Changed(_) => "changed".to_owned(),
             Event::Machine(_) => "machine".to_owned(),
             Event::Conflicts(_) => "conflicts".to_owned(),
+            Event::Unprovided(_) => "unprovided".to_owned(),
         })
         .collect()
 }
