@@ -15,7 +15,7 @@ use clusterip_tests::{
     require_root, wait,
 };
 
-use crate::stage::{SOON, Stage, TCP_PORT, UDP_PORT, balancers, node_ports};
+use crate::stage::{SOON, Stage, TCP_PORT, UDP_PORT, balancers, in_both_modes, node_ports};
 
 const BOTH: [&str; 2] = ["web-11", "web-21"];
 /// Of one client outside, and the addresses that many of them have.
@@ -45,9 +45,12 @@ fn rewrite(stage: &Stage, file: &str, change: impl FnOnce(String) -> String) -> 
 #[test]
 fn e1_who_comes_from_outside_with_a_pods_address_is_dropped_and_counted() -> Result<()> {
     require_root!();
-    let stage = Stage::new("")?;
+    in_both_modes("", &[], pods_address)
+}
+
+fn pods_address(stage: &Stage) -> Result<()> {
     // The client pod's, and no other pod's.
-    rewrite(&stage, "node.yaml", |text| {
+    rewrite(stage, "node.yaml", |text| {
         let ranges = "spec:\n  podCIDRs: [\"10.244.0.0/29\", \"fd00:10:244::/125\"]\n";
         format!("{text}{ranges}")
     })?;
@@ -81,12 +84,15 @@ fn e1_who_comes_from_outside_with_a_pods_address_is_dropped_and_counted() -> Res
 #[test]
 fn e5_a_load_balancer_that_proxies_is_not_served() -> Result<()> {
     require_root!();
-    let stage = Stage::new("")?;
+    in_both_modes("", &[], proxied)
+}
+
+fn proxied(stage: &Stage) -> Result<()> {
     let nodes = Outside::node_addresses(1);
     for to in balancers(80) {
         stage.is_served(to, &BOTH, like(nodes, to))?;
     }
-    rewrite(&stage, "service-web.yaml", |text| {
+    rewrite(stage, "service-web.yaml", |text| {
         let (spec, status) = text.split_once("status:").expect("it has one");
         let proxies = status.lines().map(|line| {
             let mode = if line.contains("ip:") {
@@ -124,7 +130,10 @@ fn e5_a_load_balancer_that_proxies_is_not_served() -> Result<()> {
 #[test]
 fn e8_a_port_that_a_socket_of_the_node_has_is_not_taken() -> Result<()> {
     require_root!();
-    let stage = Stage::new("")?;
+    in_both_modes("", &[], held_port)
+}
+
+fn held_port(stage: &Stage) -> Result<()> {
     let (machine, node) = (stage.outside.namespace(), stage.lab.node.namespace());
     for (number, to) in ways().into_iter().enumerate() {
         let own = like(stage.outside.addresses(), to);
