@@ -15,7 +15,7 @@ use clusterip_tests::{
     require_root, wait,
 };
 
-use crate::stage::{SOON, Stage, TCP_PORT, UDP_PORT, balancers, in_both_modes, node_ports};
+use crate::stage::{SOON, Stage, TCP_PORT, UDP_PORT, UPLINK, balancers, in_both_modes, node_ports};
 
 const BOTH: [&str; 2] = ["web-11", "web-21"];
 /// Of one client outside, and the addresses that many of them have.
@@ -264,6 +264,35 @@ fn f4_e2_no_request_from_outside_fails_while_the_agent_stops_and_crashes() -> Re
     }
     load.finish()?;
     Ok(())
+}
+
+#[test]
+fn e2_an_uplink_that_disappears_is_served_again_once_it_is_back() -> Result<()> {
+    require_root!();
+    in_both_modes("", &[], uplink_comes_back)
+}
+
+fn uplink_comes_back(stage: &Stage) -> Result<()> {
+    let nodes = Outside::node_addresses(1);
+    let all_are_served =
+        || (ways().iter()).try_for_each(|to| stage.is_served(*to, &BOTH, like(nodes, *to)));
+    all_are_served()?;
+    let node = stage.lab.node.namespace();
+    node.ip(&format!("link delete dev {UPLINK}\n"))?;
+    for to in balancers(80) {
+        let pod = stage.lab.client.get(to)?.pod;
+        ensure!(BOTH.contains(&pod.as_str()), "{to}: {pod} meanwhile");
+    }
+    stage.outside.wire()?;
+    stage.outside.namespace().ip(&format!(
+        "route add default via {}\nroute add default via {}\n",
+        nodes[0], nodes[1]
+    ))?;
+    if stage.at_driver {
+        stage.outside.as_a_card()?;
+    }
+    stage.is_attached()?;
+    all_are_served()
 }
 
 /// A datagram from an address and port, and whether its own answer came.
