@@ -95,8 +95,8 @@ pub(super) const OUTSIDE: &[Breach] = &[
         "a port that another client has is taken",
         MASQUERADE,
         (
-            "        && is_free(env, &mut key, &mine)",
-            "        && (true || is_free(env, &mut key, &mine))",
+            "        && is_free(env, &mut key, &mine)\n        && !frame.has_socket(&key)",
+            "        && (true || is_free(env, &mut key, &mine))\n        && !frame.has_socket(&key)",
         ),
     ),
     breach(
