@@ -35,6 +35,8 @@ pub(crate) const TRANSLATE: i32 = -0x204;
 const TURN: i32 = -0x205;
 pub(crate) const LOOK_UP: i32 = -0x206;
 const NOTE: i32 = -0x208;
+/// And this: it may belong to a client whom the node stands for, and has no entry.
+const MEND: i32 = -0x209;
 /// An array has its only entry: this is for the verifier.
 const LOST: Next = Next::Verdict(Verdict::Drop(Outcome::ReplyFailed));
 /// A mark: what a way answers is a number and no action.
@@ -184,7 +186,11 @@ fn reply(ctx: TcContext, link: Link) -> i32 {
     if packet::is_icmp(&mut frame, is_v6) {
         cip_way_icmp_to_pod(skb, place, family)
     } else {
-        carry_out(skb, place, cip_way_flow_to_pod(skb, place, family))
+        let action = match cip_way_flow_to_pod(skb, place, family) {
+            MEND => cip_way_mend(skb, place),
+            action => action,
+        };
+        carry_out(skb, place, action)
     }
 }
 
@@ -360,6 +366,15 @@ extern "C" fn cip_way_note(skb: *mut __sk_buff) -> i32 {
     go_on(&TcFrame::new(skb, 0), next)
 }
 
+/// A packet that leaves, and may belong to a client whom the node stands for.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn cip_way_mend(skb: *mut __sk_buff, network: u32) -> i32 {
+    let frame = TcFrame::at_network(skb, network);
+    let next = work().map_or(LOST, |work| packet::mend(&KernelEnv, frame.network(), work));
+    go_on(&frame, next)
+}
+
 /// What a way comes to.
 #[inline(always)]
 pub(crate) fn go_on(frame: &TcFrame, next: Next) -> i32 {
@@ -372,6 +387,7 @@ pub(crate) fn go_on(frame: &TcFrame, next: Next) -> i32 {
         Next::Beside => BESIDE,
         Next::Turn => TURN,
         Next::LookUp => LOOK_UP,
+        Next::Mend => MEND,
         Next::Backend(_) | Next::Port(_) | Next::NodePort(_) | Next::Taken => TC_ACT_SHOT,
     }
 }

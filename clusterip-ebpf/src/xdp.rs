@@ -29,6 +29,8 @@ const PLACE: u32 = 0x1f;
 const TRANSLATE: u32 = 0x100;
 const NOTE: u32 = 0x101;
 const LOOK_UP: u32 = 0x102;
+/// And this: it may belong to a client whom the node stands for, and has no entry.
+const MEND: u32 = 0x103;
 /// Or it ends here; the number of the outcome is added.
 const DROP: u32 = 0x800;
 
@@ -60,7 +62,11 @@ fn cip_uplink_xdp(ctx: XdpContext) -> u32 {
     if device == 0 {
         return XDP_DROP;
     }
-    match cip_xdp_other_end(context, place) {
+    let mut action = cip_xdp_other_end(context, place);
+    if action == MEND {
+        action = cip_xdp_mend(context, place);
+    }
+    match action {
         TRANSLATE => {}
         NOTE => {
             cip_xdp_note(place);
@@ -193,8 +199,25 @@ extern "C" fn cip_xdp_other_end(context: *mut xdp_md, network: u32) -> u32 {
         return XDP_DROP;
     };
     let next = driver::other_end(&KernelEnv, frame.network(), work, frame.len());
+    left(&frame, next)
+}
+
+/// As in `hooks`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn cip_xdp_mend(context: *mut xdp_md, network: u32) -> u32 {
+    let frame = XdpFrame::at_network(context, network);
+    let Some(work) = work() else {
+        return XDP_DROP;
+    };
+    let next = packet::mend(&KernelEnv, frame.network(), work);
+    left(&frame, next)
+}
+
+/// What egress comes to: TC counts there what it passes.
+#[inline(always)]
+fn left(frame: &XdpFrame, next: Next) -> u32 {
     if let Next::Verdict(Verdict::Pass(outcome)) = next {
-        // TC counts it at its egress.
         KernelEnv::count(outcome, frame.len());
     }
     go_on(next)
@@ -218,6 +241,7 @@ const fn go_on(next: Next) -> u32 {
         Next::Translate => TRANSLATE,
         Next::Note => NOTE,
         Next::LookUp => LOOK_UP,
+        Next::Mend => MEND,
         Next::Verdict(Verdict::Drop(outcome)) => DROP | outcome.index(),
         // As it came: TC's hook at the device counts it.
         _ => XDP_PASS,

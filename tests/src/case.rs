@@ -4,7 +4,10 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use clusterip_common::packet::{Exit, Link, Verdict};
+use clusterip_common::{
+    abi::Direction,
+    packet::{Exit, Link, Verdict},
+};
 
 use crate::{
     packet::{Packet, dump},
@@ -45,13 +48,15 @@ pub enum Step {
     Driver {
         /// As it comes.
         input: Bytes,
-        /// What both hooks of TC would have said, if it is sent on from there.
+        /// What both hooks of TC would have said, if it is sent on from there, or dropped by what would be the second one.
         verdicts: Option<[Verdict; 2]>,
         /// As it is expected to be afterwards.
         output: Bytes,
     },
     /// The agent changes the tables.
     Change(fn(&mut World)),
+    /// The tables of flows let go of all entries that translate one side: they forget what was not used for long.
+    Lose(Direction),
     /// Nanoseconds pass.
     Later(u64),
 }
@@ -159,6 +164,12 @@ impl Case {
         self.frame(Hook::ToUplink, input, verdict, output)
     }
 
+    /// A frame is about to leave by an uplink and is left as it is.
+    #[must_use]
+    pub fn leaves_untouched(self, input: &Packet, verdict: Verdict) -> Self {
+        self.frame(Hook::ToUplink, input, verdict, input)
+    }
+
     /// `input` comes in by an uplink, and its driver sends it on as `output`: what TC would have done at ingress and egress.
     #[must_use]
     pub fn is_sent(mut self, input: &Packet, verdicts: [Verdict; 2], output: &Packet) -> Self {
@@ -203,6 +214,13 @@ impl Case {
     #[must_use]
     pub fn then(mut self, change: fn(&mut World)) -> Self {
         self.steps.push(Step::Change(change));
+        self
+    }
+
+    /// The tables of flows let go of all entries of this side.
+    #[must_use]
+    pub fn loses(mut self, side: Direction) -> Self {
+        self.steps.push(Step::Lose(side));
         self
     }
 

@@ -3,10 +3,14 @@
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
     time::Duration,
 };
 
-use tokio::{net::TcpSocket, time::timeout};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
+    sockopt::ReuseAddr,
+};
 
 use crate::{pattern, sctp};
 
@@ -48,22 +52,18 @@ impl Connection {
     /// # Errors
     /// As above; or they are somebody else's.
     pub fn open_from(from: SocketAddr, to: SocketAddr) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let stream = runtime.block_on(async {
-            let socket = match from {
-                SocketAddr::V4(_) => TcpSocket::new_v4()?,
-                SocketAddr::V6(_) => TcpSocket::new_v6()?,
-            };
-            socket.set_reuseaddr(true)?;
-            socket.bind(from)?;
-            let connected = timeout(PATIENCE, socket.connect(to)).await;
-            connected
-                .map_err(|_elapsed| io::ErrorKind::TimedOut)??
-                .into_std()
-        })?;
-        stream.set_nonblocking(false)?;
+        let family = match from {
+            SocketAddr::V4(_) => AddressFamily::Inet,
+            SocketAddr::V6(_) => AddressFamily::Inet6,
+        };
+        let stream: TcpStream =
+            socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?.into();
+        setsockopt(&stream, ReuseAddr, &true)?;
+        bind(stream.as_raw_fd(), &SockaddrStorage::from(from))?;
+        // Connecting is writing, for the kernel.
+        stream.set_write_timeout(Some(PATIENCE))?;
+        connect(stream.as_raw_fd(), &SockaddrStorage::from(to))?;
+        stream.set_nodelay(true)?;
         Self::over(stream, to)
     }
 

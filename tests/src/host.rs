@@ -3,7 +3,7 @@
 use bytes::Bytes;
 pub use clusterip_agent::trace::memory::{HostEnv, HostFlow, first_chosen_port};
 use clusterip_common::{
-    abi::Outcome,
+    abi::{Direction, Event, EventHook, Outcome, event::Record},
     packet::{self, Delivery, Link, SliceFrame, Verdict},
 };
 
@@ -24,6 +24,9 @@ pub trait Passage {
 
     /// Lets a frame come by at an uplink's driver, and counts what became of it.
     fn at_driver(&self, input: &[u8]) -> Seen<Delivery>;
+
+    /// Lets go of all entries of flows that translate this side.
+    fn lose(&self, side: Direction);
 }
 
 impl Passage for HostEnv {
@@ -58,7 +61,7 @@ impl Passage for HostEnv {
         match delivery {
             Delivery::Pass => {}
             Delivery::End(verdict) => self.count(verdict.outcome(), input.len()),
-            Delivery::Send(_, verdicts) => {
+            Delivery::Send(_, verdicts) | Delivery::EndHalfway(verdicts) => {
                 for verdict in verdicts {
                     self.count(verdict.outcome(), input.len());
                 }
@@ -68,5 +71,45 @@ impl Passage for HostEnv {
             verdict: delivery,
             bytes,
         }
+    }
+
+    fn lose(&self, side: Direction) {
+        for table in [&self.flows, &self.half_open] {
+            table.borrow_mut().retain(|_, flow| flow.direction != side);
+        }
+    }
+}
+
+/// An event, without what is the kernel's alone: time, device, and at which of two hooks an uplink has.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Told {
+    event: Event,
+    frame: Vec<u8>,
+}
+
+impl Told {
+    /// Of an event that is told, with the first bytes of its frame.
+    #[must_use]
+    pub fn new(event: Event, frame: &[u8]) -> Self {
+        let event = Event {
+            time: 0,
+            device: 0,
+            hook: match event.hook {
+                EventHook::DRIVER => EventHook::FROM_UPLINK,
+                other => other,
+            },
+            ..event
+        };
+        Self {
+            event,
+            frame: frame.to_vec(),
+        }
+    }
+
+    /// Of one that was recorded.
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        let length = usize::try_from(record.event.captured).unwrap_or_default();
+        Self::new(record.event, record.frame.get(..length).unwrap_or_default())
     }
 }

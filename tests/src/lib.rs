@@ -12,6 +12,7 @@ pub mod caller;
 pub mod case;
 pub mod cgroup;
 pub mod client;
+pub mod crowd;
 pub mod demo;
 pub mod driver;
 pub mod flood;

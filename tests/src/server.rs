@@ -215,7 +215,8 @@ async fn skip_headers(stream: &mut BufReader<impl Stream>) -> io::Result<bool> {
     }
 }
 
-fn response(name: &str, client: SocketAddr, close: bool) -> Bytes {
+/// The answer to a GET.
+pub(crate) fn response(name: &str, client: SocketAddr, close: bool) -> Bytes {
     let length = name.len() + 1;
     let connection = if close { "close" } else { "keep-alive" };
     let head = format!(

@@ -100,6 +100,20 @@ pub(crate) fn set_feature(device: &str, feature: Feature, on: bool) -> io::Resul
     }
 }
 
+/// The calling thread gets a table of descriptors of its own, in which there are the standard streams alone: the limit of a process
+/// is one of a table. What the thread holds of others' before is not to be used any more.
+pub(crate) fn own_descriptors() -> io::Result<()> {
+    const FIRST: libc::c_uint = 3;
+    let flags = libc::CLOSE_RANGE_UNSHARE.cast_signed();
+    // SAFETY: the table that is closed is a copy, which nobody but this thread has.
+    let result = unsafe { libc::close_range(FIRST, libc::c_uint::MAX, flags) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// What the calling thread has had of the processor.
 pub(crate) fn thread_time() -> io::Result<Duration> {
     let mut time = libc::timespec {

@@ -94,7 +94,7 @@ fn current() -> String {
             backend,
             generation,
             client_port,
-            zero
+            node_port
         }
     );
     layout!(

@@ -49,7 +49,10 @@ fn same_as_tc(
     let hop = if is_v4 { 26 } else { 22 };
     let verdicts = [first.verdict, second.verdict];
     let same = [
-        matches!(seen.verdict, Delivery::Send(_, told) if told == verdicts),
+        matches!(
+            seen.verdict,
+            Delivery::Send(_, told) | Delivery::EndHalfway(told) if told == verdicts
+        ),
         second.bytes.get(hop..) == seen.bytes.get(hop..),
         both(tc) == both(driver),
         *tc.live.borrow() == *driver.live.borrow(),
@@ -129,7 +132,11 @@ fn run(case: &Case) -> Result<(), String> {
                     (verdicts, _) => (*verdicts, 0),
                 };
                 let wanted = Seen {
-                    verdict: verdicts.map_or(Delivery::Pass, |it| Delivery::Send(device, it)),
+                    verdict: match verdicts {
+                        None => Delivery::Pass,
+                        Some(it @ [_, Verdict::Drop(_)]) => Delivery::EndHalfway(it),
+                        Some(it) => Delivery::Send(device, it),
+                    },
                     bytes: output.clone(),
                 };
                 compare(case, number, input, &wanted, &seen)?;
@@ -142,6 +149,7 @@ fn run(case: &Case) -> Result<(), String> {
                 change(&mut world);
                 env.tables.replace(world.tables.clone());
             }
+            Step::Lose(side) => env.lose(*side),
             Step::Later(nanoseconds) => env.clock.set(env.clock.get() + nanoseconds),
         }
     }

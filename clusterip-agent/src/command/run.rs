@@ -92,7 +92,6 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         progress,
         measures: measures.clone(),
     };
-    let reconcile = reconcile::run(reconciler, inbox, observers, Timing::default());
     let ((devices, wanted), (attached, held)) = (watch::channel(None), watch::channel(None));
 
     let connected = connected(&pins, sockets.as_ref(), seen.clone())?;
@@ -118,6 +117,7 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         connection: source.connection(),
         answers: Answers::default(),
     };
+    let announced = AnnouncedMap::open(&mut loaded)?;
     let figures = Figures {
         published: seen,
         wanted: wanted.clone(),
@@ -126,19 +126,20 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
         census,
         capacity,
         exits,
+        announced: announced.count(),
         per_backend: config.metrics_per_backend,
         facts: super::version::facts(),
     };
     let told = (&source, names.told);
     answer(&config, &health, figures, &measures, &results, told).await?;
-    let announced = announced(&config, &mut loaded, &health, probed.clone())?;
+    let announced = announce(&config, announced, &health, probed.clone());
     let hooks =
         Hooks::new(loaded, pins, Mode::detect()).at_drivers(config.uplink_mode == UplinkMode::Auto);
     let (reloaded, interfaces) = Options::new(flags, config.clone());
     let hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     log::info!(node = config.node_name, source:% = source, mode:% = Mode::detect(), map_bytes; "started");
     tokio::select! {
-        _reconciler = reconcile => anyhow::bail!("the source of objects ended"),
+        _reconciler = reconcile::run(reconciler, inbox, observers, Timing::default()) => anyhow::bail!("the source of objects ended"),
         () = kube_dns => anyhow::bail!("the source of objects ended"),
         () = machine.keep(probed.clone()) => anyhow::bail!("the reconciler ended"),
         () = resolving => anyhow::bail!("the resolver ended"),
@@ -160,16 +161,15 @@ pub(super) async fn run(config: Config, flags: Flags<RUN>) -> anyhow::Result<()>
 }
 
 /// Announces the pool of load balancers, if there is one; what an earlier run announced ends with that one's pool.
-fn announced(
+fn announce(
     config: &Config,
-    loaded: &mut Loaded,
+    map: AnnouncedMap,
     health: &Health,
     events: mpsc::Sender<Vec<Event>>,
-) -> anyhow::Result<impl Future<Output = ()> + use<>> {
-    let map = AnnouncedMap::open(loaded)?;
+) -> impl Future<Output = ()> + use<> {
     let has_pool = !config.load_balancer_pool.is_empty();
     let (published, attached) = (health.published.clone(), health.attached.clone());
-    Ok(announce::keep(has_pool, map, published, attached, events))
+    announce::keep(has_pool, map, published, attached, events)
 }
 
 /// Before anything is decided: what is served by the machine's addresses stays so over a restart (F4).

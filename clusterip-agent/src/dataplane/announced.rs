@@ -3,6 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use aya::maps::{HashMap, MapError};
@@ -24,6 +28,8 @@ pub type Place = (IpAddr, u32);
 pub struct AnnouncedMap {
     map: HashMap<Data, Raw<AnnouncedKey>, Raw<Announced>>,
     written: BTreeMap<AnnouncedKey, Mac>,
+    /// How many addresses that are.
+    count: Arc<AtomicUsize>,
 }
 
 impl AnnouncedMap {
@@ -42,7 +48,24 @@ impl AnnouncedMap {
             .into_iter()
             .map(|(Raw(key), Raw(Announced { mac, zero: _ }))| (key, mac))
             .collect();
-        Ok(Self { map, written })
+        let opened = Self {
+            map,
+            written,
+            count: Arc::default(),
+        };
+        opened.tell();
+        Ok(opened)
+    }
+
+    /// How many addresses are announced, as that changes.
+    #[must_use]
+    pub fn count(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.count)
+    }
+
+    fn tell(&self) {
+        let addresses: BTreeSet<_> = self.written.keys().map(|key| key.address).collect();
+        self.count.store(addresses.len(), Ordering::Relaxed);
     }
 
     /// What is announced where.
@@ -57,6 +80,12 @@ impl AnnouncedMap {
     /// # Errors
     /// A write failed: what was written stays, and the next call goes on.
     pub fn follow(&mut self, wanted: &BTreeMap<Place, Mac>) -> Result<(), DataplaneError> {
+        let result = self.write(wanted);
+        self.tell();
+        result
+    }
+
+    fn write(&mut self, wanted: &BTreeMap<Place, Mac>) -> Result<(), DataplaneError> {
         let fail = |operation, key: &AnnouncedKey| {
             let entry = format!("{} at device {}", key.address, key.device);
             move |source: MapError| DataplaneError::Write {

@@ -128,7 +128,7 @@ mod tests {
             client_port: key.source_port,
             direction: Direction::REQUEST,
             state,
-            zero: 0,
+            node_port: Be16::new(0),
         };
         (key, flow)
     }

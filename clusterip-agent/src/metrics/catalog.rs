@@ -79,6 +79,8 @@ catalog! {
     INTERFACES = "interfaces", Gauge, &[];
     /// Devices that should have hooks and do not: see the agent's log
     UNATTACHED = "interfaces_unattached", Gauge, &[];
+    /// Addresses of --load-balancer-pool that this node announces on its uplinks
+    ANNOUNCED = "announced_addresses", Gauge, &[];
     /// Services of the source
     SERVICES = "services", Gauge, &[];
     /// Services that do not fit into the maps

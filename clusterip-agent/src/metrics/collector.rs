@@ -4,7 +4,10 @@ use std::{
     collections::BTreeSet,
     fmt::{self, Display},
     iter,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -51,6 +54,8 @@ pub struct Figures {
     pub capacity: Vec<(&'static str, u32)>,
     /// The ways on, where there is a choice.
     pub exits: Option<Exits>,
+    /// How many addresses of the pool are announced.
+    pub announced: Arc<AtomicUsize>,
     /// Whether each backend has series of its own.
     pub per_backend: bool,
     /// Versions.
@@ -144,6 +149,8 @@ impl Figures {
         self.exits(page);
         self.maps(page, &published, count.as_deref());
         self.devices(page);
+        let announced = self.announced.load(Ordering::Relaxed);
+        page.family(&catalog::ANNOUNCED).add([], announced);
         state(page, &published);
     }
 

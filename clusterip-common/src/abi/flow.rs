@@ -138,8 +138,9 @@ pub struct Flow {
     pub direction: Direction,
     /// See [`FlowState`].
     pub state: FlowState,
-    /// Zero.
-    pub zero: u16,
+    /// The port of the node in the place of the client's, towards the backend, where the node stands for a client from outside (E2);
+    /// 0 where it does not.
+    pub node_port: Be16,
 }
 
 impl fmt::Debug for Flow {

@@ -95,8 +95,10 @@ outcomes! {
     SourceRange = "source-range",
     /// A neighbour at an uplink asked for the link address of an address of the pool, and was told this node's: answered.
     Announced = "announced",
-    /// By an uplink to a service, with an address of this node or of one of its pods as its source: dropped (E1).
+    /// By an uplink to a service, with an address of this node, of one of its pods, or of no machine as its source: dropped (E1).
     Spoofed = "spoofed",
+    /// A client from outside lost the node's port towards its backend, which is somebody else's now: dropped, and the flow ended (C14).
+    PortLost = "port-lost",
 }
 
 impl Outcome {

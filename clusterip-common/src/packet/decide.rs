@@ -24,6 +24,8 @@ pub(super) enum Action {
     Begin,
     /// As above, in the place of an entry that there is.
     BeginAnew,
+    /// It may belong to a flow in which the node stands for the client, and has no entry.
+    Mend,
     /// The sender is told that there is nothing.
     Reject,
     /// Not ours.
@@ -39,7 +41,7 @@ impl Action {
         match self {
             Self::Translate => Verdict::Translated(outcome),
             Self::Reject => Verdict::Refuse(outcome),
-            Self::Pass | Self::Begin | Self::BeginAnew => Verdict::Pass(outcome),
+            Self::Pass | Self::Begin | Self::BeginAnew | Self::Mend => Verdict::Pass(outcome),
             Self::Drop => Verdict::Drop(outcome),
         }
     }
@@ -91,7 +93,7 @@ impl Decision {
     }
 
     #[inline(always)]
-    const fn pass() -> Self {
+    pub(super) const fn pass() -> Self {
         Self::plain(Action::Pass, Outcome::NotOurs)
     }
 
@@ -232,11 +234,31 @@ fn flowless<E: Env>(env: &E, packet: &Packet) -> Decision {
 /// A packet to a pod.
 #[inline(always)]
 pub(super) fn reply<E: Env>(env: &E, packet: &Packet, bytes: impl Fn() -> usize) -> Decision {
+    let mend = Decision::plain(Action::Mend, Outcome::NotOurs);
     let Some((table, entry)) = flow::find(env, &packet.key) else {
-        return hide_from_itself(env, packet);
+        return if may_want_mending(env, packet) {
+            mend
+        } else {
+            hide_from_itself(env, packet)
+        };
     };
     let flow = entry.get();
-    reply_of(env, packet, (table, &entry, &flow), bytes)
+    let decision = reply_of(env, packet, (table, &entry, &flow), bytes);
+    let is_stale = decision.action == Action::Drop && decision.outcome == Outcome::StaleReply;
+    if is_stale && flow.direction == Direction::MASQUERADE {
+        return mend;
+    }
+    decision
+}
+
+/// Whether a packet without an entry may belong to a client that the node stands for: by bits alone, while there are such clients.
+#[inline(always)]
+fn may_want_mending<E: Env>(env: &E, packet: &Packet) -> bool {
+    let key = &packet.key;
+    !env.node_address(packet.is_v6).is(Addr::UNSPECIFIED)
+        && key.source != key.destination
+        && (env.is_endpoint(key.destination, key.destination_port)
+            || env.is_endpoint(key.source, key.source_port))
 }
 
 /// A packet whose flow is known.

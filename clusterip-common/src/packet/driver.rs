@@ -21,7 +21,7 @@ use super::{
     translate::translate,
     uplink::{Concern, Origin, admit, concern},
     verdict::Verdict,
-    way::{Next, PASS, Work, note, settle},
+    way::{Next, PASS, Work, mend, note, settle},
 };
 use crate::abi::{Direction, EventHook, Flow, Outcome};
 
@@ -38,6 +38,8 @@ pub enum Delivery {
     Pass,
     /// It ends here.
     End(Verdict),
+    /// It ends here too, but one end of it was translated: the verdicts as below.
+    EndHalfway([Verdict; 2]),
     /// It leaves by this device; the verdicts are those of TC at ingress and at egress.
     Send(u32, [Verdict; 2]),
 }
@@ -76,6 +78,9 @@ pub fn at_driver<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Delive
         return Delivery::End(first);
     }
     let mut next = other_end(env, frame.network(), &mut work, frame.len());
+    if matches!(next, Next::Mend) {
+        next = mend(env, frame.network(), &mut work);
+    }
     if matches!(next, Next::Note) {
         next = note(env, &work);
     }
@@ -86,7 +91,7 @@ pub fn at_driver<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Delive
     };
     env.tell(frame, &work, (EventHook::DRIVER, is_v6), second);
     match second {
-        Verdict::Drop(_) => Delivery::End(second),
+        Verdict::Drop(_) => Delivery::EndHalfway([first, second]),
         _ => Delivery::Send(device, [first, second]),
     }
 }

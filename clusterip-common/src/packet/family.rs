@@ -69,6 +69,8 @@ pub(super) trait Family {
     const PORT_UNREACHABLE: (u8, u8);
     /// Whether an error may be sent to an address: it is that of one host (D8).
     fn is_host(address: Addr) -> bool;
+    /// Whether no machine sends from an address: loopback, several machines, none.
+    fn is_martian(address: Addr) -> bool;
     /// Writes a whole header without options.
     fn fill(
         ip: &mut Self::Header,
@@ -211,6 +213,12 @@ impl Family for V4 {
     fn is_host(address: Addr) -> bool {
         let [first, ..] = address.low();
         first != 0 && first < 224
+    }
+
+    #[inline(always)]
+    fn is_martian(address: Addr) -> bool {
+        let [first, ..] = address.low();
+        first == 0 || first == 127 || first & 0xf0 == 224 || address.low() == [255; 4]
     }
 
     #[inline(always)]
@@ -428,6 +436,12 @@ impl Family for V6 {
     fn is_host(address: Addr) -> bool {
         let [first, ..] = address.octets();
         first != 0xff && !address.is(Addr::UNSPECIFIED)
+    }
+
+    #[inline(always)]
+    fn is_martian(address: Addr) -> bool {
+        const LOOPBACK: Addr = Addr::v6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        !Self::is_host(address) || address.is(LOOPBACK)
     }
 
     #[inline(always)]

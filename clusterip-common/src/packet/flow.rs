@@ -158,7 +158,7 @@ pub const fn twin(key: &FlowKey, flow: &Flow) -> (FlowKey, Flow) {
         backend: flow.backend,
         generation: flow.generation,
         client_port,
-        zero: 0,
+        node_port: flow.node_port,
     };
     (tuple, other)
 }

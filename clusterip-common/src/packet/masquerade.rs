@@ -5,8 +5,9 @@
 //! one, in which the backend calls the node and is led to the client (docs/adr/0015-from-outside-served.md).
 
 use super::{
+    decide::Decision,
     env::{Env, FlowEntry as _, FlowError, Table},
-    flow::{next_state, twin},
+    flow::{backend, find, next_state, twin},
     frame::Frame,
     open::{Mine, is_free},
     parse::Packet,
@@ -131,7 +132,7 @@ pub(super) fn hide<E: Env>(
         backend: choice.id,
         generation: choice.backend.generation,
         client_port: choice.backend.port,
-        zero: 0,
+        node_port: NONE,
     };
     let (request, other) = twin(&key, &flow);
     match env.add_flow(Table::HalfOpen, &key, &flow) {
@@ -171,4 +172,75 @@ pub(super) fn unhide<E: Env>(env: &E, packet: &Packet, choice: &Choice, ports: (
     request.source_port = client_port;
     env.remove_flow(Table::HalfOpen, &key);
     env.remove_flow(Table::HalfOpen, &request);
+}
+
+/// What leaves without an entry, or with one whose time has run out, and may be a part of a flow in which the node stands for the client:
+/// one of the two pairs of entries can be let go of before the other (C14). A client's packet never leaves under its own address
+/// then, nor a backend's answer under the backend's (C11).
+///
+/// One key and one entry become what is wanted one after the other: there is no room for more on the stack.
+#[inline(always)]
+pub(super) fn mend<E: Env>(env: &E, packet: &Packet) -> Decision {
+    let ends = &packet.key;
+    // As the backend answers the client: the service's entry.
+    let mut key = *ends;
+    key.turn();
+    let Some((table, entry)) = find(env, &key) else {
+        return Decision::pass();
+    };
+    let mut flow = entry.get();
+    if flow.direction == Direction::MASQUERADE {
+        // The backend's answer, of which only the entry of the service's could say what its source is to be.
+        return Decision::drop(Outcome::StaleReply);
+    }
+    if flow.direction != Direction::REPLY || flow.node_port == NONE {
+        return Decision::pass();
+    }
+    if backend(env, &flow).is_none() {
+        return Decision::drop(Outcome::StaleReply);
+    }
+    let (frontend, frontend_port, client_port) = (flow.address, flow.port, flow.client_port);
+    let (node, node_port) = (env.node_address(packet.is_v6), flow.node_port);
+    // As it answers the node, under the port that it knows.
+    key.destination = node;
+    key.destination_port = node_port;
+    let mine = Mine {
+        address: ends.source,
+        port: ends.source_port,
+        client_port: ends.destination_port,
+        direction: Direction::UNMASQUERADE,
+    };
+    // Somebody else may have got it (E8).
+    let is_mine = !node.is(Addr::UNSPECIFIED)
+        && !env.is_frontend(node, node_port)
+        && is_free(env, &mut key, &mine);
+    if is_mine {
+        flow.last_seen = env.now();
+        flow.address = ends.source;
+        flow.port = ends.source_port;
+        flow.client_port = ends.destination_port;
+        flow.node_port = NONE;
+        flow.direction = Direction::UNMASQUERADE;
+        if env.put_flow(table, &key, &flow).is_ok() {
+            flow.address = node;
+            flow.port = node_port;
+            flow.direction = Direction::MASQUERADE;
+            if env.put_flow(table, ends, &flow).is_ok() {
+                return Decision::translate(&flow, Outcome::Masqueraded);
+            }
+        }
+    }
+    // The service's entries end, so that the client's next SYN, or datagram, begins anew.
+    if flow.state != FlowState::CLOSING {
+        env.add_live_flow(flow.backend, false);
+    }
+    key.destination = ends.source;
+    key.destination_port = ends.source_port;
+    env.remove_flow(table, &key);
+    key.source = ends.source;
+    key.source_port = client_port;
+    key.destination = frontend;
+    key.destination_port = frontend_port;
+    env.remove_flow(table, &key);
+    Decision::drop(Outcome::PortLost)
 }

@@ -50,7 +50,8 @@ pub use translate::{Translation, translate};
 pub use uplink::{Origin, admit, from_uplink};
 pub use verdict::Verdict;
 pub use way::{
-    Next, Work, beside, choose, flow_from_pod, flow_to_pod, node_port, note, open, port, reject,
+    Next, Work, beside, choose, flow_from_pod, flow_to_pod, mend, node_port, note, open, port,
+    reject,
 };
 
 use crate::abi::{Direction, EventHook, Outcome};
@@ -184,7 +185,10 @@ pub fn to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Verdict {
     let verdict = if is_icmp(frame, is_v6) {
         icmp_to_pod(frame, env, is_v6)
     } else {
-        let next = flow_to_pod(frame, env, is_v6, &mut work);
+        let next = match flow_to_pod(frame, env, is_v6, &mut work) {
+            Next::Mend => mend(env, frame.network(), &mut work),
+            next => next,
+        };
         carry_out(frame, env, next, &work)
     };
     env.tell(frame, &work, (EventHook::TO_POD, is_v6), verdict);
@@ -208,6 +212,7 @@ fn carry_out<F: Frame, E: Env>(frame: &mut F, env: &E, next: Next, work: &Work) 
         | Next::Taken
         | Next::Beside
         | Next::Turn
-        | Next::LookUp => Verdict::Pass(Outcome::NotOurs),
+        | Next::LookUp
+        | Next::Mend => Verdict::Pass(Outcome::NotOurs),
     }
 }

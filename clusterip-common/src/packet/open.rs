@@ -44,7 +44,7 @@ pub(super) fn open<E: Env>(
         backend: choice.id,
         generation: choice.backend.generation,
         client_port,
-        zero: 0,
+        node_port,
     };
     // Counted by who made it: the loser of a race (C7) belongs to the winner's flow, whichever backend it chose itself.
     let made = make(env, packet, replaces, &mut flow);
@@ -75,7 +75,7 @@ pub(super) fn open_direct<E: Env>(
         backend: NO_BACKEND,
         generation: 0,
         client_port,
-        zero: 0,
+        node_port: masquerade::NONE,
     };
     make(env, packet, true, &mut flow)?;
     Ok(flow)

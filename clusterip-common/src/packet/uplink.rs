@@ -117,6 +117,8 @@ fn admit_of<const TURNS: bool, A: Family, F: Frame, E: Env>(
         None if is_cluster && env.settings().expose_cluster_ips == 0 => {
             Err(Verdict::Drop(Outcome::FromOutside))
         }
+        // A driver would send them on; the stack drops them, but would have a flow each.
+        None if is_called && A::is_martian(A::source(ip)) => Err(Verdict::Drop(Outcome::Spoofed)),
         None => Ok(Origin::Outside),
     }
 }

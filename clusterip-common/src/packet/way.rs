@@ -8,7 +8,7 @@ use super::{
     family::{Family, V4, V6},
     flow, fragment,
     frame::Frame,
-    masquerade::Tried,
+    masquerade::{self, Tried},
     parse::{self, Packet, Ports, Read},
     select,
     translate::{Piece, Translation},
@@ -69,6 +69,8 @@ pub enum Next {
     Turn,
     /// Its way is to be looked up: call [`ask`](super::ask).
     LookUp,
+    /// It may belong to a client that the node stands for, and has no entry: call [`mend`].
+    Mend,
 }
 
 /// What a pod sends, or what comes in by an uplink, that is no ICMP.
@@ -257,6 +259,18 @@ pub fn flow_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: 
     )
 }
 
+/// A packet on its way out that may belong to a client whom the node stands for, as [`flow_to_pod`] found, and has no entry.
+#[inline(always)]
+pub fn mend<E: Env>(env: &E, network: usize, work: &mut Work) -> Next {
+    let Work {
+        packet,
+        translation,
+        ..
+    } = work;
+    let decision = masquerade::mend(env, packet);
+    settle(packet, network, &decision, Direction::REPLY, translation)
+}
+
 /// Why a packet is not one of a service.
 enum Stop {
     Verdict(Verdict),
@@ -441,6 +455,8 @@ pub(super) fn settle(
     let next = if action == Action::Translate {
         *out = Translation::new(packet, network, side, outcome, (address, port, client_port));
         Next::Translate
+    } else if action == Action::Mend {
+        Next::Mend
     } else {
         if concerns_both {
             *out = Translation::NONE;

@@ -188,7 +188,7 @@ fn any_flow(choices: &mut Choices<'_>) -> (FlowKey, Flow) {
         client_port: port(choices),
         direction: Direction(choices.byte() % 3),
         state: FlowState(choices.byte() % 5),
-        zero: 0,
+        node_port: Be16::new(0),
     };
     (key, flow)
 }

@@ -2,7 +2,7 @@
 
 use clusterip_agent::model::inside::Inside;
 use clusterip_common::{
-    abi::{Outcome, Scope, ServiceFlags},
+    abi::{Direction, Outcome, Scope, ServiceFlags},
     packet::Verdict,
 };
 
@@ -52,6 +52,7 @@ impl Addresses {
         let driven = || self.led(Leads::Driver, Leads::Driver, MTU);
         let mut cases = self.sent(&driven);
         cases.extend(self.for_tc(&driven));
+        cases.extend(self.half_lost_at_driver(&driven));
         cases
     }
 
@@ -150,6 +151,57 @@ impl Addresses {
             .leaves(&udp(client, pod), HIDDEN, &udp(as_node, pod))
             .is_sent(&udp(client, node_port), THERE, &out(udp(as_node, pod)))
             .only_on_host("the age of a way is the kernel's clock's"),
+        ]
+    }
+
+    /// As [`Addresses::half_lost`].
+    fn half_lost_at_driver(&self, driven: &impl Fn() -> World) -> Vec<Case> {
+        let Self {
+            client,
+            other,
+            node_port,
+            as_node,
+            pod,
+            ..
+        } = *self;
+        let (hides, shows) = (Direction::MASQUERADE, Direction::UNMASQUERADE);
+        let lost = Verdict::Drop(Outcome::PortLost);
+        let stale = Verdict::Drop(Outcome::StaleReply);
+        vec![
+            self.asked(
+                "a client whose hiding is forgotten is hidden again at the driver",
+                "C11 C14 E2 E8",
+                driven(),
+            )
+            .is_sent(&udp(client, node_port), THERE, &out(udp(as_node, pod)))
+            .loses(hides)
+            .loses(shows)
+            .is_sent(&udp(client, node_port), THERE, &out(udp(as_node, pod)))
+            .is_sent(&udp(pod, as_node), BACK, &out(udp(node_port, client)))
+            .loses(hides)
+            .is_sent(&udp(client, node_port), THERE, &out(udp(as_node, pod))),
+            self.asked(
+                "its port is somebody else's: it ends at the driver, and begins anew by TC",
+                "C11 C14 E8",
+                driven(),
+            )
+            .loses(hides)
+            .loses(shows)
+            .comes_in(&udp(other, node_port), NEW, &udp(other, pod))
+            .is_sent(
+                &udp(client, node_port),
+                [REQUEST, lost],
+                &out(udp(client, pod)),
+            )
+            .comes_in(&udp(client, node_port), NEW, &udp(client, pod)),
+            self.asked(
+                "an answer whose service is forgotten ends at the driver",
+                "C11 C14",
+                driven(),
+            )
+            .is_sent(&udp(pod, as_node), BACK, &out(udp(node_port, client)))
+            .loses(Direction::REPLY)
+            .is_sent(&udp(pod, as_node), [HIDDEN, stale], &out(udp(pod, client))),
         ]
     }
 

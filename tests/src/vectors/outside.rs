@@ -123,6 +123,7 @@ impl Addresses {
             self.guarded(),
             self.elsewhere(),
             self.crowded(),
+            self.half_lost(),
             self.spoofed(),
         ];
         themes.into_iter().flatten().collect()

@@ -28,8 +28,8 @@ use clusterip_agent::{
 };
 use clusterip_common::{
     abi::{
-        Affinity, AffinityKey, Event, EventHook, EventKind, Flow, FlowKey, Fragment, FragmentKey,
-        Settings, Watch, event::Record, maps,
+        Affinity, AffinityKey, Direction, EventKind, Flow, FlowKey, Fragment, FragmentKey,
+        Settings, Watch, maps,
     },
     packet::{Delivery, Exit, Link, Verdict},
     wire::Addr,
@@ -37,7 +37,7 @@ use clusterip_common::{
 use clusterip_tests::{
     case::{Case, Hook, Seen, Step, compare},
     driver::{coarse, context, period},
-    host::Passage as _,
+    host::{HostEnv, Passage as _, Told},
     require, vectors,
     world::{DEVICE, World, settings},
 };
@@ -59,36 +59,6 @@ fn action(verdict: Verdict, exit: Option<Exit>) -> i32 {
         Verdict::Pass(_) | Verdict::Translated(_) => PASS,
         Verdict::Reply(_) | Verdict::Refuse(_) => REDIRECT,
         Verdict::Drop(_) => DROP,
-    }
-}
-
-/// An event, without what is the kernel's alone: time, device, and at which of two hooks an uplink has.
-#[derive(PartialEq, Eq, Debug)]
-struct Told {
-    event: Event,
-    frame: Vec<u8>,
-}
-
-impl Told {
-    fn new(event: Event, frame: &[u8]) -> Self {
-        let event = Event {
-            time: 0,
-            device: 0,
-            hook: match event.hook {
-                EventHook::DRIVER => EventHook::FROM_UPLINK,
-                other => other,
-            },
-            ..event
-        };
-        Self {
-            event,
-            frame: frame.to_vec(),
-        }
-    }
-
-    fn of(record: &Record) -> Self {
-        let length = usize::try_from(record.event.captured).unwrap_or_default();
-        Self::new(record.event, record.frame.get(..length).unwrap_or_default())
     }
 }
 
@@ -184,6 +154,21 @@ impl Kernel {
         Ok(())
     }
 
+    /// The tables let go of all entries of a side, here and on the host.
+    fn lose(&mut self, host: &HostEnv, side: Direction) -> anyhow::Result<()> {
+        host.lose(side);
+        for table in &mut self.flows {
+            let flows: Result<Vec<_>, _> = table.iter().collect();
+            for (key, _) in flows?
+                .iter()
+                .filter(|(_, Raw(flow))| flow.direction == side)
+            {
+                table.remove(key)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What the hook at the driver makes of a frame; it comes in by the device of the first leg, if there is one.
     fn at_driver(&mut self, input: &Bytes) -> anyhow::Result<Seen<u32>> {
         let mut output = vec![0; input.len() + 256];
@@ -206,7 +191,7 @@ impl Kernel {
     const fn driver_action(&self, delivery: Delivery) -> u32 {
         match delivery {
             Delivery::Pass => DRIVER_PASSES,
-            Delivery::End(_) => DRIVER_DROPS,
+            Delivery::End(_) | Delivery::EndHalfway(_) => DRIVER_DROPS,
             Delivery::Send(1, _) if !self.legs.is_empty() => DRIVER_TURNS,
             Delivery::Send(..) => DRIVER_REDIRECTS,
         }
@@ -392,6 +377,7 @@ impl Kernel {
                     host.tables.replace(world.tables.clone());
                     self.become_(&world.tables)?;
                 }
+                Step::Lose(side) => self.lose(&host, *side)?,
                 Step::Later(nanoseconds) => {
                     host.clock.set(host.clock.get() + nanoseconds);
                     self.later(*nanoseconds)?;

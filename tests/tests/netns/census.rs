@@ -40,7 +40,7 @@ fn flow(number: u32) -> Flow {
         client_port: Be16::new(40_000),
         direction: Direction::REQUEST,
         state: FlowState::ESTABLISHED,
-        zero: 0,
+        node_port: Be16::new(0),
     }
 }
 

@@ -99,6 +99,27 @@ fn without_capabilities_doctor_says_which() -> Result<()> {
 }
 
 #[test]
+fn a_pool_that_is_announced_needs_one_capability_more() -> Result<()> {
+    require_root!();
+    let lab = lab()?;
+    let before = ["setpriv", "--bounding-set=-net_raw"];
+    let pool = ["--load-balancer-pool", "203.0.113.0/28"];
+    let (code, text) = doctor(&lab, &before, &pool)?;
+    assert_eq!(code, Some(1), "{text}");
+    let missing = "✗ capabilities    missing: CAP_NET_RAW";
+    assert!(text.contains(missing), "{text}");
+    let (_, text) = doctor(&lab, &before, &[])?;
+    assert!(
+        text.contains("✓ capabilities"),
+        "nothing is announced\n{text}"
+    );
+    let (_, text) = doctor(&lab, &[], &pool)?;
+    assert!(text.contains("✓ capabilities"), "{text}");
+    assert!(text.contains("CAP_NET_RAW"), "{text}");
+    Ok(())
+}
+
+#[test]
 fn a_place_that_is_no_bpffs_and_a_machine_without_cgroup2() -> Result<()> {
     require_root!();
     let lab = lab()?;

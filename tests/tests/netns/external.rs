@@ -19,7 +19,7 @@ use crate::{
 /// External addresses of the service: nobody has them.
 const EXTERNAL: [&str; 2] = ["203.0.113.20", "2001:db8:113::14"];
 /// As the service has them.
-const SPEC: &str = "  externalIPs: [\"203.0.113.20\", \"2001:db8:113::14\"]\n";
+pub(crate) const SPEC: &str = "  externalIPs: [\"203.0.113.20\", \"2001:db8:113::14\"]\n";
 const BOTH: [&str; 2] = ["web-11", "web-21"];
 /// The link to the other node, once it is narrow.
 const NARROW: u32 = 1_300;
@@ -31,7 +31,7 @@ fn external(port: u16) -> [SocketAddr; 2] {
 }
 
 /// The client outside has a route to them.
-fn lead(stage: &Stage) -> Result<()> {
+pub(crate) fn lead(stage: &Stage) -> Result<()> {
     let [v4, v6] = Outside::node_addresses(1);
     let [first, second] = EXTERNAL;
     stage.outside.namespace().ip(&format!(

@@ -33,8 +33,8 @@ pub(crate) const SOON: Duration = Duration::from_millis(300);
 pub(crate) struct Stage {
     pub(crate) lab: Lab,
     pub(crate) outside: Outside,
-    pub(crate) _server: Server,
-    pub(crate) _backend: Pod,
+    pub(crate) server: Server,
+    pub(crate) backend: Pod,
     pub(crate) far: Node,
     pub(crate) cgroup: Cgroup,
     /// Whether what is for the other node goes on at the drivers of the uplinks.
@@ -107,8 +107,8 @@ impl Stage {
         let mut stage = Self {
             lab,
             outside,
-            _server: server,
-            _backend: backend,
+            server,
+            backend,
             far,
             cgroup,
             at_driver: arguments.contains(&"auto"),

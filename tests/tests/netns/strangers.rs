@@ -15,7 +15,7 @@ use clusterip_tests::{
     require_root, wait,
 };
 
-use crate::stage::{SOON, Stage, TCP_PORT, UDP_PORT, balancers, node_ports};
+use crate::stage::{SOON, Stage, TCP_PORT, UDP_PORT, UPLINK, balancers, in_both_modes, node_ports};
 
 const BOTH: [&str; 2] = ["web-11", "web-21"];
 /// Of one client outside, and the addresses that many of them have.
@@ -45,9 +45,12 @@ fn rewrite(stage: &Stage, file: &str, change: impl FnOnce(String) -> String) -> 
 #[test]
 fn e1_who_comes_from_outside_with_a_pods_address_is_dropped_and_counted() -> Result<()> {
     require_root!();
-    let stage = Stage::new("")?;
+    in_both_modes("", &[], pods_address)
+}
+
+fn pods_address(stage: &Stage) -> Result<()> {
     // The client pod's, and no other pod's.
-    rewrite(&stage, "node.yaml", |text| {
+    rewrite(stage, "node.yaml", |text| {
         let ranges = "spec:\n  podCIDRs: [\"10.244.0.0/29\", \"fd00:10:244::/125\"]\n";
         format!("{text}{ranges}")
     })?;
@@ -81,12 +84,15 @@ fn e1_who_comes_from_outside_with_a_pods_address_is_dropped_and_counted() -> Res
 #[test]
 fn e5_a_load_balancer_that_proxies_is_not_served() -> Result<()> {
     require_root!();
-    let stage = Stage::new("")?;
+    in_both_modes("", &[], proxied)
+}
+
+fn proxied(stage: &Stage) -> Result<()> {
     let nodes = Outside::node_addresses(1);
     for to in balancers(80) {
         stage.is_served(to, &BOTH, like(nodes, to))?;
     }
-    rewrite(&stage, "service-web.yaml", |text| {
+    rewrite(stage, "service-web.yaml", |text| {
         let (spec, status) = text.split_once("status:").expect("it has one");
         let proxies = status.lines().map(|line| {
             let mode = if line.contains("ip:") {
@@ -124,7 +130,10 @@ fn e5_a_load_balancer_that_proxies_is_not_served() -> Result<()> {
 #[test]
 fn e8_a_port_that_a_socket_of_the_node_has_is_not_taken() -> Result<()> {
     require_root!();
-    let stage = Stage::new("")?;
+    in_both_modes("", &[], held_port)
+}
+
+fn held_port(stage: &Stage) -> Result<()> {
     let (machine, node) = (stage.outside.namespace(), stage.lab.node.namespace());
     for (number, to) in ways().into_iter().enumerate() {
         let own = like(stage.outside.addresses(), to);
@@ -255,6 +264,35 @@ fn f4_e2_no_request_from_outside_fails_while_the_agent_stops_and_crashes() -> Re
     }
     load.finish()?;
     Ok(())
+}
+
+#[test]
+fn e2_an_uplink_that_disappears_is_served_again_once_it_is_back() -> Result<()> {
+    require_root!();
+    in_both_modes("", &[], uplink_comes_back)
+}
+
+fn uplink_comes_back(stage: &Stage) -> Result<()> {
+    let nodes = Outside::node_addresses(1);
+    let all_are_served =
+        || (ways().iter()).try_for_each(|to| stage.is_served(*to, &BOTH, like(nodes, *to)));
+    all_are_served()?;
+    let node = stage.lab.node.namespace();
+    node.ip(&format!("link delete dev {UPLINK}\n"))?;
+    for to in balancers(80) {
+        let pod = stage.lab.client.get(to)?.pod;
+        ensure!(BOTH.contains(&pod.as_str()), "{to}: {pod} meanwhile");
+    }
+    stage.outside.wire()?;
+    stage.outside.namespace().ip(&format!(
+        "route add default via {}\nroute add default via {}\n",
+        nodes[0], nodes[1]
+    ))?;
+    if stage.at_driver {
+        stage.outside.as_a_card()?;
+    }
+    stage.is_attached()?;
+    all_are_served()
 }
 
 /// A datagram from an address and port, and whether its own answer came.

@@ -46,6 +46,33 @@ pub(super) const OUTSIDE: &[Breach] = &[
         ),
     ),
     breach(
+        "C14",
+        "a client whose hiding was forgotten leaves under its own address",
+        MASQUERADE,
+        (
+            "    if flow.direction != Direction::REPLY || flow.node_port == NONE {",
+            "    if flow.direction != Direction::DIRECT || flow.node_port == NONE {",
+        ),
+    ),
+    breach(
+        "C11",
+        "a backend's answer whose service was forgotten leaves under its own address",
+        MASQUERADE,
+        (
+            "    if flow.direction == Direction::MASQUERADE {",
+            "    if flow.direction == Direction::DIRECT {",
+        ),
+    ),
+    breach(
+        "E8",
+        "a port that somebody else has got is taken back",
+        MASQUERADE,
+        (
+            "        && !env.is_frontend(node, node_port)\n        && is_free(env, &mut key, &mine);",
+            "        && !env.is_frontend(node, node_port);",
+        ),
+    ),
+    breach(
         "E3",
         "pods are clients from outside",
         UPLINK,
@@ -68,8 +95,8 @@ pub(super) const OUTSIDE: &[Breach] = &[
         "a port that another client has is taken",
         MASQUERADE,
         (
-            "        && is_free(env, &mut key, &mine)",
-            "        && (true || is_free(env, &mut key, &mine))",
+            "        && is_free(env, &mut key, &mine)\n        && !frame.has_socket(&key)",
+            "        && (true || is_free(env, &mut key, &mine))\n        && !frame.has_socket(&key)",
         ),
     ),
     breach(

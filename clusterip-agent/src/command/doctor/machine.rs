@@ -25,8 +25,12 @@ const TCX: (u32, u32) = (6, 6);
 /// Capabilities that the agent needs, by the kernel's numbers.
 const CAPABILITIES: [(u32, &str); 3] =
     [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
+/// And where it announces a pool of addresses.
+const RAW: (u32, &str) = (13, "CAP_NET_RAW");
 /// It stands for `CAP_BPF` and `CAP_PERFMON`.
 const SYS_ADMIN: u32 = 21;
+/// The first of those.
+const PERFMON: u32 = 38;
 
 /// A machine: its files below a root, and the programs on it.
 #[derive(Clone, Debug)]
@@ -117,7 +121,8 @@ impl Programs for Machine {
     }
 }
 
-pub(super) fn findings(machine: &Machine, bpffs: &Path) -> Vec<Finding> {
+/// `announces`: whether the agent is to announce a pool of addresses.
+pub(super) fn findings(machine: &Machine, bpffs: &Path, announces: bool) -> Vec<Finding> {
     let mut findings = vec![
         kernel(
             &machine
@@ -126,7 +131,10 @@ pub(super) fn findings(machine: &Machine, bpffs: &Path) -> Vec<Finding> {
         ),
         features(machine),
         jit(machine.read("/proc/sys/net/core/bpf_jit_enable").as_deref()),
-        capabilities(&machine.read("/proc/self/status").unwrap_or_default()),
+        capabilities(
+            &machine.read("/proc/self/status").unwrap_or_default(),
+            announces,
+        ),
         match Pins::new(bpffs).check_bpffs() {
             Ok(()) => Finding::good("bpffs", format!("{} is on one", bpffs.display())),
             Err(error) => Finding::bad(
@@ -203,21 +211,24 @@ fn jit(setting: Option<&str>) -> Finding {
     }
 }
 
-pub(super) fn capabilities(status: &str) -> Finding {
+pub(super) fn capabilities(status: &str, announces: bool) -> Finding {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let bits = line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
     let bits = bits.unwrap_or_default();
     let has = |number: u32| bits & (1 << number) != 0;
     let missing: Vec<&str> = CAPABILITIES
         .into_iter()
-        .filter(|(number, name)| !(has(*number) || has(SYS_ADMIN) && *name != "CAP_NET_ADMIN"))
+        .chain(announces.then_some(RAW))
+        .filter(|(number, _)| !(has(*number) || has(SYS_ADMIN) && *number >= PERFMON))
         .map(|(_, name)| name)
         .collect();
     if missing.is_empty() {
-        return Finding::good(
-            "capabilities",
-            "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are there",
-        );
+        let found = if announces {
+            "CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW and CAP_PERFMON are there"
+        } else {
+            "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are there"
+        };
+        return Finding::good("capabilities", found);
     }
     Finding::bad(
         "capabilities",

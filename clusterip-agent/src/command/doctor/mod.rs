@@ -43,6 +43,14 @@ pub(super) struct DoctorArgs {
         value_delimiter = ','
     )]
     uplinks: Vec<String>,
+    /// Addresses for load balancers that the agent is to announce, as `clusterip run` has them
+    #[arg(
+        long,
+        value_name = "CIDR[,CIDR]",
+        env = "CLUSTERIP_LOAD_BALANCER_POOL",
+        value_delimiter = ','
+    )]
+    load_balancer_pool: Vec<String>,
     /// The cgroup whose processes' sockets are translated (the root of all if left out)
     #[arg(long, value_name = "DIR", env = "CLUSTERIP_CGROUP")]
     cgroup: Option<PathBuf>,
@@ -95,7 +103,8 @@ struct Report<'a> {
 /// Looks at everything and prints it; true if all is as it should be.
 pub(super) fn doctor(args: &DoctorArgs) -> anyhow::Result<bool> {
     let machine = Machine::this()?;
-    let mut findings = machine::findings(&machine, &args.pinned.bpffs);
+    let announces = args.load_balancer_pool.iter().any(|pool| !pool.is_empty());
+    let mut findings = machine::findings(&machine, &args.pinned.bpffs, announces);
     findings.extend(devices::findings(&machine, &args.pod_interfaces));
     let all = [args.pod_interfaces.as_slice(), &args.uplinks].concat();
     let devices = machine.devices(&all);

@@ -30,7 +30,18 @@ fn kernels_capabilities_and_pins() {
         ("0000000000001000", "CAP_PERFMON, CAP_BPF"),
         ("0000000000000000", "CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF"),
     ] {
-        let found = machine::capabilities(&format!("Name:\tx\nCapEff:\t{bits}\n"));
+        let found = machine::capabilities(&format!("Name:\tx\nCapEff:\t{bits}\n"), false);
+        assert_eq!(found.good, missing.is_empty(), "{bits}");
+        assert!(found.found.ends_with(missing) || found.good, "{found:?}");
+    }
+    // A pool is announced by sockets that see all of a link.
+    for (bits, missing) in [
+        ("000001ffffffffff", ""),
+        ("000000c000003000", ""),
+        ("000000c000001000", "CAP_NET_RAW"),
+        ("0000000000201000", "CAP_NET_RAW"),
+    ] {
+        let found = machine::capabilities(&format!("CapEff:\t{bits}\n"), true);
         assert_eq!(found.good, missing.is_empty(), "{bits}");
         assert!(found.found.ends_with(missing) || found.good, "{found:?}");
     }

@@ -299,7 +299,7 @@ fn fill(node: &Node, flows: u32) -> Result<()> {
                 client_port: port,
                 direction,
                 state: FlowState::ESTABLISHED,
-                zero: 0,
+                node_port: Be16::new(0),
             };
             table.insert(Raw(key), Raw(flow), 0)?;
         }
