@@ -28,6 +28,7 @@ use super::{
     validate::Rules,
 };
 
+mod many;
 #[cfg(test)]
 mod tests;
 
@@ -276,6 +277,33 @@ impl Resolver {
         addresses
     }
 
+    /// A service, by what it was given.
+    fn resolved(&self, name: &ObjectName) -> Option<Arc<ResolvedService>> {
+        let context = Context {
+            cluster: &self.cluster,
+            node: &self.snapshot.node,
+            algorithm: self.algorithm,
+            exposure: &self.exposure,
+            ranges: self.allocator.ranges(),
+            announcers: &self.announcers,
+            conflicts: &self.conflicts,
+        };
+        let faults = self.allocator.faults(name).iter();
+        let given = Given {
+            addresses: self.allocator.addresses(name),
+            balancers: self.pool.addresses(name),
+            node_ports: self.node_ports.of(name),
+            health_check_node_port: self.node_ports.health_check(name),
+            faults: faults
+                .chain(self.node_ports.faults(name))
+                .chain(self.pool.faults(name))
+                .chain(self.unprovided.get(name).into_iter().flatten())
+                .cloned()
+                .collect(),
+        };
+        resolve(&context, name, &given).map(|service| self.guarded(service))
+    }
+
     /// Resolves the touched services and nothing else (F5); returns those that are different now.
     pub fn resolve(&mut self) -> BTreeSet<ObjectName> {
         let mut changed = BTreeSet::new();
@@ -305,31 +333,9 @@ impl Resolver {
             }
         }
         self.snapshot.pods = self.cluster.pods_by_address().clone();
-        for name in std::mem::take(&mut self.touched) {
-            let context = Context {
-                cluster: &self.cluster,
-                node: &self.snapshot.node,
-                algorithm: self.algorithm,
-                exposure: &self.exposure,
-                ranges: self.allocator.ranges(),
-                announcers: &self.announcers,
-                conflicts: &self.conflicts,
-            };
-            let faults = self.allocator.faults(&name).iter();
-            let given = Given {
-                addresses: self.allocator.addresses(&name),
-                balancers: self.pool.addresses(&name),
-                node_ports: self.node_ports.of(&name),
-                health_check_node_port: self.node_ports.health_check(&name),
-                faults: faults
-                    .chain(self.node_ports.faults(&name))
-                    .chain(self.pool.faults(&name))
-                    .chain(self.unprovided.get(&name).into_iter().flatten())
-                    .cloned()
-                    .collect(),
-            };
-            let new = resolve(&context, &name, &given);
-            let new = new.map(|service| self.guarded(service));
+        let touched: Vec<ObjectName> = std::mem::take(&mut self.touched).into_iter().collect();
+        let resolved = many::each(&touched, |name| self.resolved(name));
+        for (name, new) in touched.into_iter().zip(resolved) {
             let provision = new.as_ref().and_then(|it| it.provision.as_ref());
             if provision.is_some_and(|it| it.is_own()) {
                 self.provided.insert(name.clone());
