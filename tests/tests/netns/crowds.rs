@@ -26,22 +26,25 @@ const FAR: &str = "web-21";
 const SERVERS: usize = 4;
 
 /// E2, C6, F4: two clients have the same ports, so one connection of each two gets another one. All of them live through a crash of
-/// the agent.
+/// the agent. Of the four of families and modes these are two: what a packet of each comes to is for the vectors to say.
 #[test]
 fn e8_f4_twenty_thousand_connections_at_once_have_ports_of_their_own_at_one_backend() -> Result<()>
 {
     require_root!();
-    crowd(Stage::with("", &["--uplink-mode", "tc"])?)
+    crowd(Stage::with("", &["--uplink-mode", "tc"])?, IpAddr::is_ipv4)
 }
 
-/// The same at drivers.
+/// The same at drivers, over IPv6.
 #[test]
 fn e8_f4_twenty_thousand_connections_at_once_go_on_at_drivers() -> Result<()> {
     require_root!();
-    crowd(Stage::with("", &["--uplink-mode", "auto"])?)
+    crowd(
+        Stage::with("", &["--uplink-mode", "auto"])?,
+        IpAddr::is_ipv6,
+    )
 }
 
-fn crowd(mut stage: Stage) -> Result<()> {
+fn crowd(mut stage: Stage, is_wanted: impl Fn(&IpAddr) -> bool) -> Result<()> {
     stage.lab.ready("web-11", false)?;
     let nobody = Server::start(&stage.backend, &[])?;
     drop(std::mem::replace(&mut stage.server, nobody));
@@ -56,7 +59,8 @@ fn crowd(mut stage: Stage) -> Result<()> {
     stage.outside.namespace().run(range)?;
     let own = stage.outside.addresses().into_iter().zip(more);
     let nodes = Outside::node_addresses(1);
-    for ((to, (one, other)), node) in node_ports(TCP_PORT).into_iter().zip(own).zip(nodes) {
+    let all = node_ports(TCP_PORT).into_iter().zip(own).zip(nodes);
+    for ((to, (one, other)), node) in all.filter(|(_, node)| is_wanted(node)) {
         stage.is_served(to, &[FAR], node)?;
         let (opened, refused) = (stage.outcome("new-flow"), stage.outcome("ports-exhausted"));
         let sent = stage.sent_at_drivers();
