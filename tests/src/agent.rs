@@ -46,6 +46,20 @@ pub struct Said {
     pub error: String,
 }
 
+/// What a command of the program says in a namespace, whether or not an agent runs there.
+///
+/// # Errors
+/// It could not be run.
+pub fn ask_in(node: &Namespace, arguments: &[&str]) -> Result<Said> {
+    let output = node.command(binary()?).args(arguments).output()?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(Said {
+        code: output.status.code(),
+        out: text(&output.stdout),
+        error: text(&output.stderr),
+    })
+}
+
 /// An agent, running or stopped. Killed when dropped.
 #[derive(Debug)]
 pub struct Agent {
@@ -276,13 +290,7 @@ impl Agent {
     /// # Errors
     /// It could not be run.
     pub fn ask(&self, arguments: &[&str]) -> Result<Said> {
-        let output = self.node.command(binary()?).args(arguments).output()?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok(Said {
-            code: output.status.code(),
-            out: text(&output.stdout),
-            error: text(&output.stderr),
-        })
+        ask_in(&self.node, arguments)
     }
 
     /// What it has said so far, over all its lives.

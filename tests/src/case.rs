@@ -241,6 +241,20 @@ pub struct Seen<V> {
     pub bytes: Bytes,
 }
 
+/// Ends a test in which some of the cases have failed.
+///
+/// # Panics
+/// With what each of them says.
+pub fn all_hold(cases: &[Case], failures: &[String]) {
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases:\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n")
+    );
+}
+
 /// Compares what was expected of a frame with what was seen.
 ///
 /// # Errors

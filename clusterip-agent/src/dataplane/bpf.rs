@@ -1,6 +1,6 @@
 //! The kernel's maps as a dataplane.
 
-use std::{collections::BTreeMap, fmt::Display, iter::once, mem::discriminant, ops::Range};
+use std::{collections::BTreeMap, fmt::Display, mem::discriminant, ops::Range};
 
 use aya::{
     Pod,
@@ -313,16 +313,15 @@ impl Bpf {
         }
     }
 
+    /// An operation of a kind that is written one by one; of the others one is a run, too.
     fn carry_out_one(&mut self, op: Op) -> Result<(), DataplaneError> {
         match op {
-            Op::ClearService(ServiceId(id)) => self.clear_services(once(id)),
-            Op::ClearBackend(BackendId(id)) => self.clear_backends(once(id)),
-            Op::PutBackend(id, backend) => self.put_backends(once((id, backend))),
-            Op::FreeBackend(id, generation) => {
-                self.put_backends(once((id, free_backend(generation))))
-            }
-            Op::PutSlot(slot, id) => self.put_slots(once((slot, id))),
-            Op::PutService(key, head) => self.put_services(once((key, head))),
+            Op::ClearService(_)
+            | Op::ClearBackend(_)
+            | Op::PutBackend(..)
+            | Op::FreeBackend(..)
+            | Op::PutSlot(..)
+            | Op::PutService(..) => self.carry_out(&[op]),
             Op::RemoveService(key) => self.remove(key),
             Op::RemoveAddress(address) => self.remove(ServiceKey::address(address)),
             Op::PutInside(range, whose) => self

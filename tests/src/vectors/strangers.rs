@@ -12,6 +12,15 @@ use crate::{
     packet::{tcp, udp},
 };
 
+/// The only port that some cases leave the node, at one of its addresses.
+fn at_only_port(node_ip: &str) -> String {
+    if node_ip.contains(':') {
+        format!("[{node_ip}]:4000")
+    } else {
+        format!("{node_ip}:4000")
+    }
+}
+
 impl Addresses {
     /// More clients than the node has ports.
     pub(super) fn crowded(&self) -> Vec<Case> {
@@ -25,11 +34,7 @@ impl Addresses {
             pod,
             ..
         } = *self;
-        let chosen = if node_ip.contains(':') {
-            format!("[{node_ip}]:4000")
-        } else {
-            format!("{node_ip}:4000")
-        };
+        let chosen = at_only_port(node_ip);
         let no_port = Verdict::Drop(Outcome::PortsExhausted);
         let world = || self.world(MASQUERADE).only_port(4_000);
         vec![
@@ -74,11 +79,7 @@ impl Addresses {
             pod,
             ..
         } = *self;
-        let chosen = if node_ip.contains(':') {
-            format!("[{node_ip}]:4000")
-        } else {
-            format!("{node_ip}:4000")
-        };
+        let chosen = at_only_port(node_ip);
         let (hides, shows) = (Direction::MASQUERADE, Direction::UNMASQUERADE);
         let lost = Verdict::Drop(Outcome::PortLost);
         let stale = Verdict::Drop(Outcome::StaleReply);

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use clusterip_tests::{Node, packet::udp, require_root, world::service};
+use clusterip_tests::{Node, case::all_hold, packet::udp, require_root, world::service};
 use nix::{
     sched::{CpuSet, sched_getcpu, sched_setaffinity},
     time::{ClockId, clock_getres},
@@ -64,13 +64,7 @@ fn d10_every_case_of_a_packet_past_the_stack_holds_in_the_kernel() -> anyhow::Re
         });
         failures.extend(result?.err());
     }
-    assert!(
-        failures.is_empty(),
-        "{} of {} cases:\n{}",
-        failures.len(),
-        cases.len(),
-        failures.join("\n")
-    );
+    all_hold(&cases, &failures);
     Ok(())
 }
 
@@ -115,13 +109,7 @@ fn every_case(change: fn(World) -> World) -> anyhow::Result<()> {
             }
         })
         .collect();
-    assert!(
-        failures.is_empty(),
-        "{} of {} cases:\n{}",
-        failures.len(),
-        cases.len(),
-        failures.join("\n")
-    );
+    all_hold(&cases, &failures);
     let all = EventKind::ALL.map(|(kind, _)| kind);
     assert_eq!(kernel.kinds, all.into(), "each kind of event has a case");
     Ok(())

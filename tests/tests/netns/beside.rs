@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clusterip_tests::{
     Namespace,
-    agent::{self, Said},
+    agent::ask_in,
     lab::{self, Lab},
     require_root, wait,
 };
@@ -221,16 +221,6 @@ fn others(node: &Namespace) -> Result<()> {
     run(node, "ipset", &["create", "KUBE-NWPLCY-1", "hash:ip"], "").map(drop)
 }
 
-fn clusterip(node: &Namespace, arguments: &[&str]) -> Result<Said> {
-    let output = node.command(agent::binary()?).args(arguments).output()?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(Said {
-        code: output.status.code(),
-        out: text(&output.stdout),
-        error: text(&output.stderr),
-    })
-}
-
 #[test]
 fn cleanup_takes_what_kube_proxy_left_and_nothing_else() -> Result<()> {
     require_root!();
@@ -242,7 +232,7 @@ fn cleanup_takes_what_kube_proxy_left_and_nothing_else() -> Result<()> {
     let with = rules(node)?;
     assert!(with.matches("KUBE-SVC-").count() > 8, "{with}");
 
-    let said = clusterip(node, &["cleanup", "--kube-proxy", "--dry-run"])?;
+    let said = ask_in(node, &["cleanup", "--kube-proxy", "--dry-run"])?;
     assert_eq!(said.code, Some(0), "{said:?}");
     for part in [
         "25 rules and 16 chains of iptables-nft",
@@ -257,11 +247,11 @@ fn cleanup_takes_what_kube_proxy_left_and_nothing_else() -> Result<()> {
     }
     assert_same(&with, &rules(node)?, "a dry run changes nothing");
 
-    let said = clusterip(node, &["cleanup", "--kube-proxy"])?;
+    let said = ask_in(node, &["cleanup", "--kube-proxy"])?;
     assert_eq!((said.code, &*said.error), (Some(0), ""), "{}", said.out);
     assert!(said.out.ends_with("\nremoved\n"), "{}", said.out);
     assert_same(&before, &rules(node)?, "what is others' is as it was");
-    let again = clusterip(node, &["cleanup", "--kube-proxy"])?;
+    let again = ask_in(node, &["cleanup", "--kube-proxy"])?;
     assert!(
         again.out.starts_with("kube-proxy left nothing\n"),
         "{again:?}"
@@ -279,7 +269,7 @@ fn cleanup_keeps_a_chain_that_somebody_elses_rule_leads_to() -> Result<()> {
     leave(node)?;
     let theirs = "*nat\n-A CNI-HOSTPORT-DNAT -s 10.244.0.0/16 -j KUBE-MARK-MASQ\nCOMMIT\n";
     restore(node, "iptables-nft", theirs)?;
-    let said = clusterip(node, &["cleanup", "--kube-proxy"])?;
+    let said = ask_in(node, &["cleanup", "--kube-proxy"])?;
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(
         said.out
@@ -309,7 +299,7 @@ fn where_no_program_can_be_asked_the_kernel_is() -> Result<()> {
     let root = tempfile::tempdir()?;
     std::fs::create_dir(root.path().join("proc"))?;
     let empty = root.path().display().to_string();
-    let bare = clusterip(node, &["cleanup", "--kube-proxy", "--root", &empty])?;
+    let bare = ask_in(node, &["cleanup", "--kube-proxy", "--root", &empty])?;
     assert_eq!(bare.code, Some(1), "{bare:?}");
     for part in [
         "9 chains in the kernel's table ip nat",
@@ -325,7 +315,7 @@ fn where_no_program_can_be_asked_the_kernel_is() -> Result<()> {
         "{bare:?}"
     );
     // And as `kubectl debug node` mounts the node's own.
-    let said = clusterip(node, &["cleanup", "--kube-proxy", "--root", "/"])?;
+    let said = ask_in(node, &["cleanup", "--kube-proxy", "--root", "/"])?;
     assert_eq!((said.code, &*said.error), (Some(0), ""), "{}", said.out);
     Ok(())
 }
@@ -358,7 +348,7 @@ fn the_agent_warns_of_kube_proxys_rules_and_serves_before_them() -> Result<()> {
     for to in lab::tcp(10) {
         assert_eq!(lab.client.get(to)?.pod, "web-11");
     }
-    let said = clusterip(lab.node.namespace(), &["doctor"])?;
+    let said = ask_in(lab.node.namespace(), &["doctor"])?;
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(
         said.out.contains("✗ kube-proxy      it left 25 rules"),

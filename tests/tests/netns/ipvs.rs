@@ -1,26 +1,11 @@
 //! What kube-proxy leaves in ipvs mode, where the kernel has ipvs: those of `cargo xtask vm` do.
 
 use anyhow::{Context as _, Result, ensure};
-use clusterip_tests::{
-    Namespace,
-    agent::{self, Said},
-    require::loudly,
-    require_root,
-};
+use clusterip_tests::{Namespace, agent::ask_in, require::loudly, require_root};
 
 /// kube-proxy's, by the addresses of its device; and one of somebody else.
 const SERVICES: &str = "-A -t 10.96.0.1:443 -s rr\n-a -t 10.96.0.1:443 -r 10.244.0.9:6443 -m -w 1\n\
                         -A -u 10.96.0.10:53 -s rr\n-A -t [fd00:10:96::a]:53 -s rr\n-A -t 192.0.2.1:80 -s rr\n";
-
-fn clusterip(node: &Namespace, arguments: &[&str]) -> Result<Said> {
-    let output = node.command(agent::binary()?).args(arguments).output()?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(Said {
-        code: output.status.code(),
-        out: text(&output.stdout),
-        error: text(&output.stderr),
-    })
-}
 
 /// What `ipvsadm` prints; why not, where there is no such program or the kernel has no ipvs.
 fn ipvsadm(node: &Namespace, arguments: &[&str]) -> Result<String, String> {
@@ -56,7 +41,7 @@ fn cleanup_takes_kube_proxys_services_of_ipvs_and_nobody_elses() -> Result<()> {
     let before = services()?;
     ensure!(before.matches("-A ").count() == 4, "{before}");
 
-    let said = clusterip(&node, &["cleanup", "--kube-proxy", "--dry-run"])?;
+    let said = ask_in(&node, &["cleanup", "--kube-proxy", "--dry-run"])?;
     for part in [
         "3 services of ipvs",
         "the device kube-ipvs0",
@@ -67,7 +52,7 @@ fn cleanup_takes_kube_proxys_services_of_ipvs_and_nobody_elses() -> Result<()> {
     }
     ensure!(services()? == before, "a dry run changes nothing");
 
-    let said = clusterip(&node, &["cleanup", "--kube-proxy"])?;
+    let said = ask_in(&node, &["cleanup", "--kube-proxy"])?;
     let after = services().with_context(|| format!("{said:?}"))?;
     ensure!(after == "-A -t 192.0.2.1:80 -s rr\n", "{after}\n{said:?}");
     let device = node
@@ -75,7 +60,7 @@ fn cleanup_takes_kube_proxys_services_of_ipvs_and_nobody_elses() -> Result<()> {
         .args(["link", "show", "kube-ipvs0"])
         .output()?;
     ensure!(!device.status.success(), "the device is there");
-    let again = clusterip(&node, &["cleanup", "--kube-proxy"])?;
+    let again = ask_in(&node, &["cleanup", "--kube-proxy"])?;
     ensure!(
         again.out.starts_with("kube-proxy left nothing\n"),
         "{again:?}"

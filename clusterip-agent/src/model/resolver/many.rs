@@ -7,8 +7,9 @@ const FEW: usize = 1_000;
 
 /// What `work` makes of each, in their order.
 pub(super) fn each<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let is_alone = thread::available_parallelism().is_ok_and(|count| count.get() == 1);
-    if all.len() < FEW || is_alone {
+    // To ask for the processors costs some reads of files: not with each change.
+    let is_alone = || thread::available_parallelism().is_ok_and(|count| count.get() == 1);
+    if all.len() < FEW || is_alone() {
         return all.iter().map(work).collect();
     }
     let (first, second) = all.split_at(all.len() / 2);
