@@ -257,12 +257,15 @@ impl Env for KernelEnv {
     }
 
     #[inline(always)]
-    fn inside(&self, address: Addr) -> Option<Inside> {
+    fn inside(&self, address: Addr) -> Inside {
         let place = Whole {
             _before: 0,
             key: Key::new(InsideKey::WHOLE.into(), address),
         };
-        INSIDE.get(&place.key).copied()
+        match INSIDE.get(&place.key) {
+            Some(whose) => *whose,
+            None => Inside::NONE,
+        }
     }
 
     #[inline(always)]

@@ -14,6 +14,7 @@ use clusterip_common::{
 };
 
 use crate::{
+    direct_return,
     env::KernelEnv,
     event::{keep, notice, told},
     frame::tc::TcFrame,
@@ -126,6 +127,9 @@ fn request(ctx: TcContext, link: Link, origin: Origin) -> i32 {
     };
     match action {
         TRANSLATE if goes_past_stack(origin) => leave::send(skb, place),
+        TRANSLATE if packet::may_forward(&KernelEnv, origin) => {
+            direct_return::cip_way_forward(skb, place)
+        }
         TRANSLATE => cip_way_translate(skb, place),
         action if action < REFUSED => action,
         refused => cip_way_answer(skb, place, refused - REFUSED),
@@ -135,7 +139,11 @@ fn request(ctx: TcContext, link: Link, origin: Origin) -> i32 {
 /// What goes past the services goes by the stack.
 #[inline(always)]
 fn beside(skb: *mut __sk_buff, place: u32, seen: u32) -> i32 {
-    carry_out(skb, place, cip_way_beside(skb, place, seen))
+    let action = match direct_return::forwarded(skb, place, how_seen(seen)) {
+        BESIDE => cip_way_beside(skb, place, seen),
+        action => action,
+    };
+    carry_out(skb, place, action)
 }
 
 #[inline(always)]
@@ -219,7 +227,7 @@ extern "C" fn cip_way_flow_from_pod(skb: *mut __sk_buff, network: u32, seen: u32
     };
     let (is_v6, origin) = how_seen(seen);
     let next = packet::flow_from_pod(&mut frame, &KernelEnv, (is_v6, origin), work);
-    if goes_past_stack(origin) {
+    if goes_past_stack(origin) || packet::may_forward(&KernelEnv, origin) {
         return go_on(&frame, next);
     }
     translated(&mut frame, next, work)
@@ -245,8 +253,14 @@ extern "C" fn cip_way_port(skb: *mut __sk_buff, backend: u32) -> u64 {
 /// A try for the node's port in the place of the client's, 0 if there is none, or an action.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn cip_way_node_port(skb: *mut __sk_buff, backend: u32, port: u32, attempt: u32) -> u64 {
-    let frame = TcFrame::new(skb, 0);
+extern "C" fn cip_way_node_port(
+    skb: *mut __sk_buff,
+    network: u32,
+    backend: u32,
+    port: u32,
+    attempt: u32,
+) -> u64 {
+    let frame = TcFrame::at_network(skb, network);
     let chosen = (BackendId(backend), port_in(port));
     let next = work().map_or(LOST, |work| {
         packet::node_port(&frame, &KernelEnv, work, chosen, attempt)
@@ -287,7 +301,7 @@ fn begin(skb: *mut __sk_buff, network: u32, replaces: u32) -> i32 {
     }
     let mut node_port = TAKEN;
     for attempt in 0..PORT_TRIES {
-        node_port = cip_way_node_port(skb, backend as u32, port as u32, attempt);
+        node_port = cip_way_node_port(skb, network, backend as u32, port as u32, attempt);
         if node_port != TAKEN {
             break;
         }

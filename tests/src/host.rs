@@ -40,7 +40,9 @@ impl Passage for HostEnv {
             Hook::FromUplink => packet::from_uplink(&mut frame, self, link),
         };
         let bytes = Bytes::copy_from_slice(frame.bytes());
-        let behind = buffer.get(input.len()..).unwrap_or_default();
+        // What is forwarded to another node is longer than it was.
+        let end = input.len().max(bytes.len());
+        let behind = buffer.get(end..).unwrap_or_default();
         let is_answer = matches!(
             verdict,
             Verdict::Reply(_) | Verdict::Drop(Outcome::ReplyFailed)

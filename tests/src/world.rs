@@ -37,6 +37,8 @@ pub struct World {
     pub only_port: Option<u16>,
     /// Packets may go past the stack, though there be no route.
     pub past_stack: bool,
+    /// Direct server return: see [`Settings`].
+    pub direct_return: u64,
 }
 
 /// Ethernet address of the next hop of any route,
@@ -221,6 +223,7 @@ impl World {
         let own = settings();
         Settings {
             past_stack: (self.past_stack || !self.legs.is_empty()).into(),
+            direct_return: self.direct_return,
             masquerade_first: self.only_port.map_or(own.masquerade_first, u32::from),
             masquerade_count: self.only_port.map_or(own.masquerade_count, |_| 1),
             ..own
@@ -231,6 +234,13 @@ impl World {
     #[must_use]
     pub const fn only_port(mut self, port: u16) -> Self {
         self.only_port = Some(port);
+        self
+    }
+
+    /// With direct server return: 1 takes clients that other nodes forward, 2 forwards them too.
+    #[must_use]
+    pub const fn direct_return(mut self, how: u64) -> Self {
+        self.direct_return = how;
         self
     }
 

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     clock::Clock,
-    config::{Config, Source},
+    config::{Config, DirectReturn, Source},
     interfaces,
     model::{event::Event, range::ServiceRange},
     reconcile::Published,
@@ -44,6 +44,10 @@ impl Origin {
             scope.providing()
         } else {
             scope
+        };
+        let scope = match config.direct_return {
+            DirectReturn::Off => scope,
+            DirectReturn::Accept | DirectReturn::On => scope.among_nodes(),
         };
         let source = kubernetes::Source::new(servers.clone(), scope, clock)
             .on_machine(interfaces::own_addresses);

@@ -16,7 +16,7 @@ use crate::{
     attachments::{self, Attachments},
     census::Census,
     clock::{Clock, monotonic},
-    config::{Config, Flags, Forwarding, RUN, SocketLb, UplinkMode},
+    config::{Config, DirectReturn, Flags, Forwarding, RUN, SocketLb, UplinkMode},
     dataplane::{
         announced::AnnouncedMap,
         attach::{Hooks, Mode},
@@ -361,6 +361,11 @@ pub(super) fn settings(config: &Config) -> Settings {
     let ports = local_ports::masquerade(&config.nodeport_range);
     let settings = Settings {
         past_stack: u64::from(config.forwarding == Forwarding::Redirect),
+        direct_return: match config.direct_return {
+            DirectReturn::Off => 0,
+            DirectReturn::Accept => 1,
+            DirectReturn::On => 2,
+        },
         service_v4: range(true),
         service_v6: range(false),
         expose_cluster_ips: config.expose_cluster_ips.into(),

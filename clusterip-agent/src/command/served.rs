@@ -60,6 +60,7 @@ impl Served {
                 Forwarding::Redirect => "redirect",
             }
             .to_owned(),
+            direct_return: config.direct_return.name().to_owned(),
             bpffs: config.bpffs.display().to_string(),
             ..super::version::facts()
         }

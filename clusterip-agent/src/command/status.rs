@@ -117,7 +117,7 @@ fn page(status: &Status) -> String {
         (
             "dataplane",
             format!(
-                "{}, {} frontends, {} backends{}; {}, sockets {}, forwarding {}, pinned below {}",
+                "{}, {} frontends, {} backends{}; {}, sockets {}, forwarding {}{}, pinned below {}",
                 if dataplane.programmed {
                     "follows"
                 } else {
@@ -134,6 +134,10 @@ fn page(status: &Status) -> String {
                 agent.mode,
                 agent.socket_lb,
                 agent.forwarding,
+                match agent.direct_return.as_str() {
+                    "" | "off" => String::new(),
+                    how => format!(", direct server return {how}"),
+                },
                 agent.bpffs
             ),
         ),

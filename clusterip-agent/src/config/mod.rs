@@ -24,7 +24,7 @@ pub use file::FileError;
 pub use flags::{CHECK, Flags, PLAN, RUN};
 pub use flow_timeouts::FlowTimeouts;
 pub use sources::Source;
-pub use values::{DnsLog, Forwarding, LogFormat, SocketLb, UplinkMode};
+pub use values::{DirectReturn, DnsLog, Forwarding, LogFormat, SocketLb, UplinkMode};
 
 use crate::model::{exposure::NodePortAddresses, service::Algorithm};
 
@@ -109,6 +109,8 @@ options! {
     uplink_mode: UplinkMode = "uplink-mode" "tc|auto|off", Some("tc"), RUN, values::uplink_mode, as_is;
     /// How translated packets go on: by the node's stack, or past it straight to their pod (redirect)
     forwarding: Forwarding = "forwarding" "stack|redirect", Some("stack"), RUN, values::forwarding, as_is;
+    /// Let backends answer clients from outside past the node that was called: off, accept (clients that other nodes forward), or on (this node's too)
+    direct_return: DirectReturn = "direct-server-return" "off|accept|on", Some("off"), RUN, values::direct_return, as_is;
     /// Ranges of pods' addresses, which are inside beside what the Node objects say
     pod_cidrs: Vec<IpNet> = "pod-cidr" "CIDR[,CIDR]", Some(""), RUN | PLAN, values::ranges, as_is;
     /// How a backend is chosen unless the service says otherwise: round-robin, random, maglev or least-connections

@@ -50,6 +50,7 @@ fn the_defaults_are_those_of_the_documentation() {
             algorithm: Algorithm::RoundRobin,
             socket_lb: SocketLb::Host,
             forwarding: Forwarding::Stack,
+            direct_return: DirectReturn::Off,
             cgroup: None,
             nodeport_addresses: NodePortAddresses::Primary,
             nodeport_range: 30_000..=32_767,

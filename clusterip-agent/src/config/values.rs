@@ -46,6 +46,30 @@ pub enum Forwarding {
     Redirect,
 }
 
+/// Which backends on other nodes answer clients from outside themselves, past the node that was called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DirectReturn {
+    /// None: the node that was called stands for the client.
+    Off,
+    /// This node's, for clients that other nodes forward to them.
+    Accept,
+    /// Other nodes' as well, for clients that call this one.
+    On,
+}
+
+impl DirectReturn {
+    /// As the flag has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Accept => "accept",
+            Self::On => "on",
+        }
+    }
+}
+
 /// Which questions to the resolver are logged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -117,6 +141,12 @@ pub(super) fn forwarding(text: &str) -> Result<Forwarding, String> {
         "redirect" => Ok(Forwarding::Redirect),
         _ => Err("must be stack or redirect".to_owned()),
     }
+}
+
+pub(super) fn direct_return(text: &str) -> Result<DirectReturn, String> {
+    let all = [DirectReturn::Off, DirectReturn::Accept, DirectReturn::On];
+    let named = all.into_iter().find(|value| value.name() == text);
+    named.ok_or_else(|| "must be off, accept or on".to_owned())
 }
 
 pub(super) fn uplink_mode(text: &str) -> Result<UplinkMode, String> {

@@ -69,7 +69,13 @@ pub fn judge(
         }
         // Of a client that the node stands for, the service's own entries tell all of this.
         if flow.direction.is_request() && !flow.direction.is_masquerade() {
-            judgement.destinations.push((flow.address, flow.port));
+            judgement
+                .destinations
+                .push(if flow.direction.is_forwarded() {
+                    (key.destination, key.destination_port)
+                } else {
+                    (flow.address, flow.port)
+                });
             if is_standing(flow) && !flow.direction.is_direct() && flow.state != FlowState::CLOSING
             {
                 *judgement.live.entry(flow.backend).or_default() += 1;

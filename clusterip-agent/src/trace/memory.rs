@@ -320,7 +320,7 @@ impl Env for HostEnv {
         self.errors.borrow_mut().insert(client, until);
     }
 
-    fn inside(&self, address: Addr) -> Option<Inside> {
+    fn inside(&self, address: Addr) -> Inside {
         let tables = self.tables.borrow();
         let holding = tables
             .inside
@@ -328,7 +328,7 @@ impl Env for HostEnv {
             .filter(|(range, _)| range.contains(address));
         holding
             .max_by_key(|(range, _)| range.prefix)
-            .map(|(_, whose)| *whose)
+            .map_or(Inside::NONE, |(_, whose)| *whose)
     }
 
     fn announced(&self, address: Addr, device: u32) -> Option<Mac> {

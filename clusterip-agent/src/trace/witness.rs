@@ -251,9 +251,10 @@ impl Env for Witness<'_> {
         self.say(format!("{client} is told by ICMP (D8)"));
     }
 
-    fn inside(&self, address: Addr) -> Option<Inside> {
+    fn inside(&self, address: Addr) -> Inside {
         let found = self.memory.inside(address);
-        let word = if found.is_some() { "inside" } else { "outside" };
+        let is_none = found == Inside::NONE;
+        let word = if is_none { "outside" } else { "inside" };
         self.say(format!("{address} is {word} the cluster (E1)"));
         found
     }

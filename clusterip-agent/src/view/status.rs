@@ -60,6 +60,9 @@ pub struct AgentFacts {
     /// How translated packets go on: stack or redirect.
     #[serde(default)]
     pub forwarding: String,
+    /// Which backends answer clients from outside past the node that was called: off, accept or on.
+    #[serde(default)]
+    pub direct_return: String,
     /// Where it pins.
     pub bpffs: String,
 }

@@ -72,6 +72,12 @@ impl Direction {
     /// Such a client to its backend: the source becomes the node.
     pub const MASQUERADE: Self = Self(5);
 
+    /// Client to a backend of this node, by way of another node that was called (direct server return): left as it is. The entry
+    /// names what was called.
+    pub const FORWARDED: Self = Self(8);
+    /// Backend to such a client: the source becomes what was called.
+    pub const RETURN: Self = Self(9);
+
     /// Whether it is the client's side; of a masquerade, the backend's, which calls the node there.
     #[inline(always)]
     #[must_use]
@@ -79,11 +85,11 @@ impl Direction {
         self.0 & 1 == 0
     }
 
-    /// Whether the client calls the backend itself, and no service.
+    /// Whether no service of this node chose the backend: the client called it itself, or another node did.
     #[inline(always)]
     #[must_use]
     pub const fn is_direct(self) -> bool {
-        self.0 & 2 != 0
+        self.0 & 0b1010 != 0
     }
 
     /// Whether a client's address is hidden or shown again; its service is the affair of another pair of entries.
@@ -91,6 +97,13 @@ impl Direction {
     #[must_use]
     pub const fn is_masquerade(self) -> bool {
         self.0 & 4 != 0
+    }
+
+    /// Whether another node chose the backend.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_forwarded(self) -> bool {
+        self.0 & 8 != 0
     }
 
     /// The other side.

@@ -60,6 +60,8 @@ number! {
 }
 
 impl Inside {
+    /// Nobody's here: of no entry.
+    pub const NONE: Self = Self(0);
     /// Pods'.
     pub const PODS: Self = Self(1);
     /// A node's own.

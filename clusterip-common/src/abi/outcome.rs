@@ -99,6 +99,12 @@ outcomes! {
     Spoofed = "spoofed",
     /// A client from outside lost the node's port towards its backend, which is somebody else's now: dropped, and the flow ended (C14).
     PortLost = "port-lost",
+    /// Another node forwarded a client to a pod of this one: let pass, and the answers leave past that node (direct server return).
+    Forwarded = "forwarded",
+    /// An answer to such a client was given the service's address.
+    Returned = "returned",
+    /// Another node forwarded a client of a service that this node does not know: dropped.
+    ForwardRefused = "forward-refused",
 }
 
 impl Outcome {

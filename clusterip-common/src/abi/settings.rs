@@ -124,6 +124,8 @@ pub struct Settings {
     pub masquerade_first: u32,
     /// and how many there are.
     pub masquerade_count: u32,
+    /// Direct server return: 0 without, 1 for clients that other nodes forward, 2 for this node's own clients too.
+    pub direct_return: u64,
 }
 
 const SECOND: u64 = 1_000_000_000;
@@ -154,6 +156,7 @@ impl Settings {
         // Below the node ports and the kernel's own choice.
         masquerade_first: 1024,
         masquerade_count: 30_000 - 1024,
+        direct_return: 0,
     };
 }
 
@@ -163,6 +166,20 @@ impl Settings {
     #[must_use]
     pub const fn is_past_stack(&self) -> bool {
         self.past_stack != 0
+    }
+
+    /// Whether clients that other nodes forward are answered from here.
+    #[inline(always)]
+    #[must_use]
+    pub const fn takes_forwarded(&self) -> bool {
+        self.direct_return != 0
+    }
+
+    /// Whether this node forwards clients to other nodes, which answer them.
+    #[inline(always)]
+    #[must_use]
+    pub const fn forwards_clients(&self) -> bool {
+        self.direct_return > 1
     }
 
     /// For how long a flow lives without a packet, in nanoseconds (C5).

@@ -1,6 +1,7 @@
 //! What is to become of a packet: a function of values, the same text for both families and every hook.
 
 use super::{
+    direct_return,
     env::{Env, FlowEntry as _, Table},
     flow::{self, Standing},
     frame::Frame,
@@ -102,6 +103,12 @@ impl Decision {
         Self::plain(Action::Drop, outcome)
     }
 
+    /// Of a packet that another node forwarded, and that begins a flow.
+    #[inline(always)]
+    pub(super) const fn forwarded() -> Self {
+        Self::plain(Action::Pass, Outcome::Forwarded)
+    }
+
     /// Of a packet for which there is no backend.
     #[inline(always)]
     const fn refuse(outcome: Outcome) -> Self {
@@ -145,7 +152,9 @@ pub(super) fn keep<E: Env>(
     bytes: impl Fn() -> usize,
 ) -> Decision {
     let mut concerns_both = false;
-    if table == Table::HalfOpen && completes_handshake(flow, packet) {
+    // A second datagram is all that is seen here of the other side's answer.
+    let goes_on = || !packet.has_handshake() && direct_return::is_one_sided(env, packet, flow);
+    if table == Table::HalfOpen && (completes_handshake(flow, packet) || goes_on()) {
         if let Err(outcome) = flow::promote(env, packet, flow) {
             return Decision::drop(outcome);
         }
@@ -273,9 +282,12 @@ pub(super) fn reply_of<E: Env>(
         return Decision::pass();
     }
     let is_hidden = flow.direction == Direction::MASQUERADE;
-    let is_direct = flow.direction.is_direct();
+    let is_returned = flow.direction == Direction::RETURN;
+    // What belongs to no service passes, whatever becomes of its entry.
+    let is_direct = flow.direction.is_direct() && !is_returned;
     let (backend, now) = (flow::backend(env, flow), env.now());
-    if backend.is_none() && !is_direct || flow::is_over(env, &packet.key, flow, now) {
+    if backend.is_none() && !is_direct && !is_returned || flow::is_over(env, &packet.key, flow, now)
+    {
         return if is_direct {
             Decision::pass()
         } else {
@@ -298,6 +310,9 @@ pub(super) fn reply_of<E: Env>(
         }
     } else {
         concerns_both = flow::note::<E>(table, entry, flow, packet, now);
+    }
+    if is_returned {
+        return Decision::translate(flow, Outcome::Returned).noting(concerns_both);
     }
     let Some(backend) = backend else {
         return past(packet.key.destination_port, flow).noting(concerns_both);
@@ -328,14 +343,15 @@ pub(super) fn direct<E: Env>(env: &E, packet: &Packet) -> Decision {
     if let Some((table, entry)) = flow::find(env, &packet.key) {
         let (flow, now) = (entry.get(), env.now());
         let is_hidden = flow.direction == Direction::UNMASQUERADE;
-        if !is_hidden && flow.direction != Direction::DIRECT {
+        let is_forwarded = flow.direction == Direction::FORWARDED;
+        if !is_hidden && !is_forwarded && flow.direction != Direction::DIRECT {
             return Decision::pass();
         }
         let stands = !is_hidden || flow::backend(env, &flow).is_some();
         if stands && !flow::is_over(env, &packet.key, &flow, now) {
             return beside_of(env, packet, (table, &entry, &flow), now);
         }
-        if is_hidden {
+        if is_hidden || is_forwarded {
             return Decision::drop(Outcome::StaleReply);
         }
         flow::leave(env, table, packet, &flow);

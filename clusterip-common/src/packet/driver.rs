@@ -10,6 +10,7 @@ use network_types::{tcp::TcpHdr, udp::UdpHdr};
 
 use super::{
     decide::{self, Decision},
+    direct_return,
     env::{Env, FlowEntry as _},
     exit::{Beyond, Exit, Found, Route},
     family::{Family, V4, V6},
@@ -169,6 +170,10 @@ pub fn request<F: Frame, E: Env>(frame: &F, env: &E, work: &mut Work) -> Next {
     };
     let flow = entry.get();
     if flow.direction != Direction::REQUEST {
+        return PASS;
+    }
+    // TC notes what was called.
+    if work.packet.opens() && direct_return::is_one_sided(env, &work.packet, &flow) {
         return PASS;
     }
     if let Err(next) = leads_out(frame, env, &flow, work) {

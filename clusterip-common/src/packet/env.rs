@@ -108,8 +108,9 @@ pub trait Env {
     /// Remembers it; forgets another client if there is no room.
     fn set_errors_until(&self, client: Addr, until: u64);
 
-    /// Whose an address inside the cluster is; none of one outside (E1).
-    fn inside(&self, address: Addr) -> Option<Inside>;
+    /// Whose an address inside the cluster is; [`Inside::NONE`] of one outside (E1). No option: the compiler compares what of one was never set,
+    /// which the verifier refuses.
+    fn inside(&self, address: Addr) -> Inside;
 
     /// The link address that is told at a device to whoever asks for an address; none if it is not announced there.
     fn announced(&self, address: Addr, device: u32) -> Option<Mac>;

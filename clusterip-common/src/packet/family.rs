@@ -287,7 +287,7 @@ pub(super) enum V6 {}
 const HOP_BY_HOP: Proto = Proto(0);
 const ROUTING: Proto = Proto(43);
 const FRAGMENT: Proto = Proto(44);
-const DESTINATION: Proto = Proto(60);
+pub(super) const DESTINATION: Proto = Proto(60);
 const MOST_EXTENSIONS: usize = 4;
 /// Beyond any header that we step over.
 const FARTHEST: usize = 0xfff;

@@ -128,6 +128,13 @@ pub(super) fn next_state(state: FlowState, packet: &Packet) -> FlowState {
 #[inline(always)]
 #[must_use]
 pub const fn twin(key: &FlowKey, flow: &Flow) -> (FlowKey, Flow) {
+    if flow.direction.is_forwarded() {
+        // Both sides have the same tuple, and tell of what was called.
+        let (mut tuple, mut other) = (*key, *flow);
+        tuple.turn();
+        other.direction = flow.direction.other();
+        return (tuple, other);
+    }
     let is_request = flow.direction.is_request();
     // Of a request's entry the other side is the backend's, of a reply's the client's.
     let (source, source_port, destination, destination_port) = if is_request {

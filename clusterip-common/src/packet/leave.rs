@@ -170,15 +170,14 @@ pub fn ask<E: Env>(env: &E, work: &Work, side: Direction) -> Ask {
 /// Remembers the answer.
 #[inline(always)]
 pub fn learn<E: Env>(env: &E, ask: &Ask, route: &Route) {
-    // A number, whether or not there is one: of an option the compiler compares what was never set.
-    let whose = env.inside(ask.target).map_or(0, |whose| whose.0);
+    let whose = env.inside(ask.target);
     let exit = match route.found {
         Found::Nothing => Exit::NoRoute,
         Found::NoNeighbour => Exit::NoNeighbour,
         Found::All => match env.beyond(route.device) {
             Beyond::POD => Exit::Peer,
             // To what is no pod the stack may have to give another source.
-            beyond if beyond.is_uplink() && whose == Inside::PODS.0 => Exit::Neighbour,
+            beyond if beyond.is_uplink() && whose == Inside::PODS => Exit::Neighbour,
             _ => Exit::OtherDevice,
         },
     };

@@ -6,6 +6,7 @@
 
 use super::{
     decide::Decision,
+    direct_return,
     env::{Env, FlowEntry as _, FlowError, Table},
     flow::{backend, find, next_state, twin},
     frame::Frame,
@@ -43,7 +44,8 @@ pub(super) fn find_port<F: Frame, E: Env>(
     (backend, client_port): (&Backend, Be16),
     attempt: u32,
 ) -> Result<Tried, Outcome> {
-    if !is_due(env, packet) {
+    let is_hidden = is_due(env, packet);
+    if !is_hidden || direct_return::is_for(frame, env, packet, backend.address) {
         return Ok(Tried::Port(NONE));
     }
     let node = env.node_address(packet.is_v6);

@@ -7,6 +7,7 @@
 
 mod checksum;
 mod decide;
+mod direct_return;
 pub mod driver;
 mod env;
 pub mod event;
@@ -32,6 +33,7 @@ mod verdict;
 mod way;
 
 pub use checksum::Sum;
+pub use direct_return::{forward, forwarded, may_be_forwarded, may_forward};
 pub use driver::{Delivery, at_driver};
 pub use env::{Env, FlowEntry, FlowError, Table};
 pub use exit::{Beyond, Exit, Found, Macs, Route, WAYS, Way};
@@ -118,6 +120,7 @@ fn flow_of<F: Frame, E: Env>(
             };
             depart(frame, env, work, exit).0
         }
+        Next::Translate if may_forward(env, seen.1) => forward(frame, env, work),
         next => carry_out(frame, env, next, work),
     }
 }
@@ -129,6 +132,12 @@ fn go_beside<F: Frame, E: Env>(
     seen: (bool, Origin),
     work: &mut Work,
 ) -> Verdict {
+    if may_be_forwarded(env, seen.1) {
+        match forwarded(frame, env, seen.0, work) {
+            Next::Beside => {}
+            next => return carry_out(frame, env, next, work),
+        }
+    }
     let next = beside(frame, env, seen, work);
     carry_out(frame, env, next, work)
 }

@@ -81,6 +81,28 @@ pub(super) fn open_direct<E: Env>(
     Ok(flow)
 }
 
+/// Makes both entries of a flow that another node forwarded, of a client that called the service by this address and port.
+#[inline(always)]
+pub(super) fn open_forwarded<E: Env>(
+    env: &E,
+    packet: &Packet,
+    (address, port): (Addr, Be16),
+) -> Result<(), Outcome> {
+    let mut flow = Flow {
+        last_seen: env.now(),
+        address,
+        port,
+        direction: Direction::FORWARDED,
+        state: next_state(FlowState::OPENING, packet),
+        backend: NO_BACKEND,
+        generation: 0,
+        client_port: packet.key.source_port,
+        node_port: masquerade::NONE,
+    };
+    make(env, packet, true, &mut flow)?;
+    Ok(())
+}
+
 /// Makes the entries of `flow`, and says whether they are its own: else it has become the one that counts.
 #[inline(always)]
 fn make<E: Env>(

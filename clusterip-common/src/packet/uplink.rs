@@ -1,6 +1,7 @@
 //! By an uplink: a `ClusterIP` answers inside the cluster and nowhere else (E1), addresses towards the outside answer anybody.
 
 use super::{
+    direct_return::ports_behind_note,
     env::Env,
     family::{Family, V4, V6},
     frame::Frame,
@@ -112,14 +113,16 @@ fn admit_of<const TURNS: bool, A: Family, F: Frame, E: Env>(
     }
     match env.inside(A::source(ip)) {
         // Elsewhere there are networks that lead what a node's pods say to each other out of it and in again.
-        Some(Inside::OWN) if is_called => Err(Verdict::Drop(Outcome::Spoofed)),
-        Some(_) => Ok(Origin::Inside),
-        None if is_cluster && env.settings().expose_cluster_ips == 0 => {
+        Inside::OWN if is_called => Err(Verdict::Drop(Outcome::Spoofed)),
+        Inside::NONE if is_cluster && env.settings().expose_cluster_ips == 0 => {
             Err(Verdict::Drop(Outcome::FromOutside))
         }
         // A driver would send them on; the stack drops them, but would have a flow each.
-        None if is_called && A::is_martian(A::source(ip)) => Err(Verdict::Drop(Outcome::Spoofed)),
-        None => Ok(Origin::Outside),
+        Inside::NONE if is_called && A::is_martian(A::source(ip)) => {
+            Err(Verdict::Drop(Outcome::Spoofed))
+        }
+        Inside::NONE => Ok(Origin::Outside),
+        _ => Ok(Origin::Inside),
     }
 }
 
@@ -140,7 +143,9 @@ pub(super) fn concern<A: Family, F: Frame, E: Env>(frame: &F, env: &E, ip: &A::H
     let (source, destination) = (A::source(ip), A::destination(ip));
     let (_, header) = A::quoted(ip);
     // Of a packet whose ports are not in reach, its address alone says whether a closer look is worth it.
-    let hides_ports = A::hides_ports(ip);
+    let behind_note = ports_behind_note::<A, F, E>(frame, env);
+    let hides_ports = A::hides_ports(ip) && behind_note.is_none();
+    let header = behind_note.unwrap_or(header);
     let ports = match frame.at::<Ports>(frame.network() + header) {
         Some(ports) if !hides_ports => *ports,
         _ => Ports::NONE,

@@ -360,7 +360,10 @@ pub(super) fn may_turn<A: Family, F: Frame, E: Env>(frame: &F, env: &E) -> bool 
 
 /// A packet past the services, and whether it goes to the address that hides a pod from itself.
 #[inline(always)]
-fn read_beside<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Option<(Packet, bool)> {
+pub(super) fn read_beside<A: Family, F: Frame, E: Env>(
+    frame: &mut F,
+    env: &E,
+) -> Option<(Packet, bool)> {
     let is_hairpin = A::is_hairpin(header::<A, F>(frame).ok()?, env.settings());
     match parse::read::<A, F>(frame) {
         Ok(Read::Flow(mut packet, id)) => {

@@ -323,6 +323,26 @@ impl Packet {
         self
     }
 
+    /// With what was called, for the node that is to answer the client (direct server return).
+    ///
+    /// # Panics
+    /// The text is no address of the packet's family.
+    #[must_use]
+    pub fn called(self, address: &str) -> Self {
+        let address: SocketAddr = address.parse().expect("ADDRESS:PORT");
+        let [p0, p1] = address.port().to_be_bytes();
+        match address.ip() {
+            IpAddr::V4(ip) => {
+                let [a, b, c, d] = ip.octets();
+                self.options(&[0x9e, 8, p0, p1, a, b, c, d])
+            }
+            IpAddr::V6(ip) => {
+                let rest = [&[2, 0x1e, 20, p0, p1, 0, 0], ip.octets().as_slice()].concat();
+                self.extension(60, &rest)
+            }
+        }
+    }
+
     /// One piece of the packet: these bytes of what stands behind the headers, the identification 7.
     #[must_use]
     pub fn piece(mut self, from: usize, to: usize, more: bool) -> Self {

@@ -4,7 +4,7 @@ use std::{net::IpAddr, ops::Range};
 
 use bytes::Bytes;
 use clusterip_common::{
-    abi::{BackendState, Outcome, ServiceKey},
+    abi::{BackendState, Inside, Outcome, ServiceKey},
     packet::{Env as _, Link, Verdict},
     wire::{Addr, Be16, Proto},
 };
@@ -242,9 +242,7 @@ pub(super) fn is_for_service(address: IpAddr) -> bool {
 
 /// Whether an address is one of a node or a pod.
 fn is_inside(world: &World, address: IpAddr) -> bool {
-    HostEnv::new(world.tables.clone(), settings())
-        .inside(address.into())
-        .is_some()
+    HostEnv::new(world.tables.clone(), settings()).inside(address.into()) != Inside::NONE
 }
 
 const fn is_host(address: IpAddr) -> bool {

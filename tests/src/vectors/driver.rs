@@ -315,7 +315,7 @@ impl Addresses {
 }
 
 /// The address of an end.
-fn ip(end: &'static str) -> &'static str {
+pub(super) fn ip(end: &'static str) -> &'static str {
     let (ip, _port) = end.rsplit_once(':').expect("ADDRESS:PORT");
     ip.trim_matches(['[', ']'])
 }

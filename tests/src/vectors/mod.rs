@@ -4,6 +4,7 @@
 mod balance;
 mod choice;
 mod direct;
+mod direct_return;
 mod driver;
 mod flows;
 mod hairpin;
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Case> {
         balance::cases(),
         choice::cases(),
         direct::cases(),
+        direct_return::cases(),
         driver::cases(),
         flows::cases(),
         hairpin::cases(),

@@ -16,7 +16,7 @@ pub(super) const NEW: Verdict = Verdict::Translated(Outcome::NewFlow);
 pub(super) const REQUEST: Verdict = Verdict::Translated(Outcome::Request);
 pub(super) const REPLY: Verdict = Verdict::Translated(Outcome::Reply);
 pub(super) const HIDDEN: Verdict = Verdict::Translated(Outcome::Masqueraded);
-const ERROR: Verdict = Verdict::Translated(Outcome::IcmpError);
+pub(super) const ERROR: Verdict = Verdict::Translated(Outcome::IcmpError);
 pub(super) const NOT_OURS: Verdict = Verdict::Pass(Outcome::NotOurs);
 
 pub(super) const MASQUERADE: ServiceFlags = ServiceFlags::MASQUERADE;
@@ -32,6 +32,9 @@ pub(super) struct Addresses {
     /// A pod of this node, and one of another.
     pub(super) near_pod: &'static str,
     pub(super) far_pod: &'static str,
+    /// A backend on this node, and the service that it has.
+    pub(super) near_backend: &'static str,
+    pub(super) other_vip: &'static str,
     /// The service inside, by its node port, and by its load balancer.
     pub(super) vip: &'static str,
     pub(super) node_port: &'static str,
@@ -42,6 +45,8 @@ pub(super) struct Addresses {
     pub(super) ssh: &'static str,
     /// Another node's address with the same port.
     pub(super) not_this_node: &'static str,
+    pub(super) other_ssh: &'static str,
+    pub(super) other_node: &'static str,
     pub(super) loopback: &'static str,
     pub(super) pod: &'static str,
     pub(super) pods: &'static str,
@@ -59,6 +64,8 @@ pub(super) const V4: Addresses = Addresses {
     client_ip: "198.51.100.7",
     near_pod: "10.244.0.5:3000",
     far_pod: "10.244.9.5:3000",
+    near_backend: "10.244.0.7:8080",
+    other_vip: "10.96.0.11:80",
     vip: "10.96.0.10:80",
     node_port: "192.0.2.1:30080",
     balancer: "203.0.113.10:80",
@@ -66,6 +73,8 @@ pub(super) const V4: Addresses = Addresses {
     node_ip: "192.0.2.1",
     ssh: "192.0.2.1:22",
     not_this_node: "192.0.2.2:30080",
+    other_ssh: "192.0.2.2:22",
+    other_node: "192.0.2.2/32",
     loopback: "127.0.0.1:30080",
     pod: "10.244.1.7:8080",
     pods: "10.244.0.0/16",
@@ -81,6 +90,8 @@ pub(super) const V6: Addresses = Addresses {
     client_ip: "2001:db8::7",
     near_pod: "[fd00:10:244::5]:3000",
     far_pod: "[fd00:10:244:9::5]:3000",
+    near_backend: "[fd00:10:244::7]:8080",
+    other_vip: "[fd00:10:96::b]:80",
     vip: "[fd00:10:96::a]:80",
     node_port: "[fd00:c0::1]:30080",
     balancer: "[2001:db8:1::a]:80",
@@ -88,6 +99,8 @@ pub(super) const V6: Addresses = Addresses {
     node_ip: "fd00:c0::1",
     ssh: "[fd00:c0::1]:22",
     not_this_node: "[fd00:c0::2]:30080",
+    other_ssh: "[fd00:c0::2]:22",
+    other_node: "fd00:c0::2/128",
     loopback: "[::1]:30080",
     pod: "[fd00:10:244:1::7]:8080",
     pods: "fd00:10:244::/48",

@@ -1,6 +1,10 @@
 //! The cases, and what only the kernel can show.
 
-use std::{io, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    io,
+    time::Duration,
+};
 
 use clusterip_tests::{Node, case::all_hold, packet::udp, require_root, world::service};
 use nix::{
@@ -37,6 +41,20 @@ fn a_flow_is_stamped_with_the_time_of_the_monotonic_clock() -> anyhow::Result<()
     Ok(())
 }
 
+/// The programs once for each of the settings that cases have.
+#[derive(Default)]
+struct Kernels(BTreeMap<(Option<u16>, u64), Kernel>);
+
+impl Kernels {
+    fn of(&mut self, world: &World) -> anyhow::Result<&mut Kernel> {
+        let which = (world.only_port, world.direct_return);
+        Ok(match self.0.entry(which) {
+            Entry::Occupied(kernel) => kernel.into_mut(),
+            Entry::Vacant(place) => place.insert(Kernel::new(world.settings())?),
+        })
+    }
+}
+
 /// What is remembered of ways is each processor's own: on another one a case would meet what earlier cases have left there.
 fn stay_on_this_processor() -> nix::Result<()> {
     let mut this = CpuSet::new();
@@ -50,12 +68,12 @@ fn d10_every_case_of_a_packet_past_the_stack_holds_in_the_kernel() -> anyhow::Re
     stay_on_this_processor()?;
     let mut cases = vectors::all();
     cases.retain(|case| !case.world.legs.is_empty());
-    let first = cases.first().expect("there are some");
-    let mut kernel = Kernel::new(first.world.settings())?;
+    let mut kernels = Kernels::default();
     let mut failures = Vec::new();
     for case in &cases {
         let node = Node::anonymous()?;
         let legs = case.world.lay(&node)?;
+        let kernel = kernels.of(&case.world)?;
         kernel.legs = legs.iter().map(|(index, _)| *index).collect();
         kernel.devices.follow(&legs.into_iter().collect())?;
         let result = node.namespace().run(|| {
@@ -89,28 +107,22 @@ fn every_case(change: fn(World) -> World) -> anyhow::Result<()> {
     for case in &mut cases {
         case.world = change(std::mem::take(&mut case.world));
     }
-    let is_narrow = |case: &Case| case.world.only_port.is_some();
-    let kernel_of = |wanted| {
-        let first = cases.iter().find(|case| is_narrow(case) == wanted);
-        Kernel::new(first.expect("there are some").world.settings())
-    };
-    let (mut kernel, mut narrow) = (kernel_of(false)?, kernel_of(true)?);
-    let failures: Vec<String> = cases
-        .iter()
-        .filter_map(|case| {
-            let kernel = if is_narrow(case) {
-                &mut narrow
-            } else {
-                &mut kernel
-            };
-            match kernel.empty().and_then(|()| kernel.run(case)) {
-                Ok(result) => result.err(),
-                Err(error) => Some(format!("{}: {error:?}\n", case.name)),
-            }
-        })
-        .collect();
+    let mut kernels = Kernels::default();
+    let mut failures = Vec::new();
+    for case in &cases {
+        let kernel = kernels.of(&case.world)?;
+        match kernel.empty().and_then(|()| kernel.run(case)) {
+            Ok(result) => failures.extend(result.err()),
+            Err(error) => failures.push(format!("{}: {error:?}\n", case.name)),
+        }
+    }
     all_hold(&cases, &failures);
     let all = EventKind::ALL.map(|(kind, _)| kind);
-    assert_eq!(kernel.kinds, all.into(), "each kind of event has a case");
+    let seen = kernels.0.values().flat_map(|kernel| kernel.kinds.iter());
+    assert_eq!(
+        seen.copied().collect::<BTreeSet<_>>(),
+        all.into(),
+        "each kind of event has a case"
+    );
     Ok(())
 }

@@ -14,8 +14,8 @@ pub(super) const OUTSIDE: &[Breach] = &[
         "from outside services are reached",
         UPLINK,
         (
-            "        None if is_cluster && env.settings().expose_cluster_ips == 0 => {",
-            "        None if is_cluster && env.settings().expose_cluster_ips == 1 => {",
+            "        Inside::NONE if is_cluster && env.settings().expose_cluster_ips == 0 => {",
+            "        Inside::NONE if is_cluster && env.settings().expose_cluster_ips == 1 => {",
         ),
     ),
     breach(
@@ -32,8 +32,8 @@ pub(super) const OUTSIDE: &[Breach] = &[
         "who has a pod's address is one, wherever it comes in",
         UPLINK,
         (
-            "        Some(Inside::OWN) if is_called => Err(Verdict::Drop(Outcome::Spoofed)),",
-            "        Some(Inside::OWN) if is_called => Ok(Origin::Inside),",
+            "        Inside::OWN if is_called => Err(Verdict::Drop(Outcome::Spoofed)),",
+            "        Inside::OWN if is_called => Ok(Origin::Inside),",
         ),
     ),
     breach(

@@ -67,6 +67,8 @@ pub struct Scope {
     has_names: bool,
     /// Load balancers get addresses from here: who has which, and which nodes there are, is to be known.
     provides: bool,
+    /// What other nodes are called by is to be known.
+    has_nodes: bool,
 }
 
 impl Scope {
@@ -77,6 +79,7 @@ impl Scope {
             node: node.into(),
             has_names,
             provides: false,
+            has_nodes: false,
         }
     }
 
@@ -84,6 +87,13 @@ impl Scope {
     #[must_use]
     pub const fn providing(mut self) -> Self {
         self.provides = true;
+        self
+    }
+
+    /// The same for a node that follows the other nodes too.
+    #[must_use]
+    pub const fn among_nodes(mut self) -> Self {
+        self.has_nodes = true;
         self
     }
 
@@ -95,6 +105,7 @@ impl Scope {
     pub(super) fn selector(&self, resource: Resource) -> Option<(&'static str, String)> {
         match resource {
             Resource::Node | Resource::Services if self.provides => None,
+            Resource::Node if self.has_nodes => None,
             Resource::Node => Some(("fieldSelector", format!("metadata.name={}", self.node))),
             // The resolver knows headless services, and those that somebody else proxies.
             Resource::Services | Resource::EndpointSlices if self.has_names => None,
