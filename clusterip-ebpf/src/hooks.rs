@@ -37,7 +37,7 @@ const TURN: i32 = -0x205;
 pub(crate) const LOOK_UP: i32 = -0x206;
 const NOTE: i32 = -0x208;
 /// And this: it may belong to a client whom the node stands for, and has no entry.
-const MEND: i32 = -0x209;
+pub(crate) const MEND: i32 = -0x209;
 /// An array has its only entry: this is for the verifier.
 const LOST: Next = Next::Verdict(Verdict::Drop(Outcome::ReplyFailed));
 /// A mark: what a way answers is a number and no action.
@@ -195,7 +195,10 @@ fn reply(ctx: TcContext, link: Link) -> i32 {
         cip_way_icmp_to_pod(skb, place, family)
     } else {
         let action = match cip_way_flow_to_pod(skb, place, family) {
-            MEND => cip_way_mend(skb, place),
+            MEND => match direct_return::returned(skb, place) {
+                MEND => cip_way_mend(skb, place),
+                action => action,
+            },
             action => action,
         };
         carry_out(skb, place, action)

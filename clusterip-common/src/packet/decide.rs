@@ -25,7 +25,7 @@ pub(super) enum Action {
     Begin,
     /// As above, in the place of an entry that there is.
     BeginAnew,
-    /// It may belong to a flow in which the node stands for the client, and has no entry.
+    /// It may belong to a flow in which the node stands for the client, and has no entry; or to one that another node forwarded.
     Mend,
     /// The sender is told that there is nothing.
     Reject,
@@ -153,7 +153,7 @@ pub(super) fn keep<E: Env>(
 ) -> Decision {
     let mut concerns_both = false;
     // A second datagram is all that is seen here of the other side's answer.
-    let goes_on = || !packet.has_handshake() && direct_return::is_one_sided(env, packet, flow);
+    let goes_on = || direct_return::is_one_sided(env, packet, flow) && !packet.has_handshake();
     if table == Table::HalfOpen && (completes_handshake(flow, packet) || goes_on()) {
         if let Err(outcome) = flow::promote(env, packet, flow) {
             return Decision::drop(outcome);
@@ -222,7 +222,7 @@ pub(super) const fn refusal(outcome: Outcome) -> Verdict {
 
 /// Whether a client shows that it has heard the other side: no flood of SYNs does.
 #[inline(always)]
-fn completes_handshake(flow: &Flow, packet: &Packet) -> bool {
+pub(super) fn completes_handshake(flow: &Flow, packet: &Packet) -> bool {
     packet.has_handshake()
         && flow.state == FlowState::OPENING
         && !packet
@@ -252,6 +252,9 @@ pub(super) fn reply<E: Env>(env: &E, packet: &Packet, bytes: impl Fn() -> usize)
         };
     };
     let flow = entry.get();
+    if flow.direction == Direction::RETURN {
+        return mend;
+    }
     let decision = reply_of(env, packet, (table, &entry, &flow), bytes);
     let is_stale = decision.action == Action::Drop && decision.outcome == Outcome::StaleReply;
     if is_stale && flow.direction == Direction::MASQUERADE {
@@ -282,12 +285,9 @@ pub(super) fn reply_of<E: Env>(
         return Decision::pass();
     }
     let is_hidden = flow.direction == Direction::MASQUERADE;
-    let is_returned = flow.direction == Direction::RETURN;
-    // What belongs to no service passes, whatever becomes of its entry.
-    let is_direct = flow.direction.is_direct() && !is_returned;
+    let is_direct = flow.direction.is_direct();
     let (backend, now) = (flow::backend(env, flow), env.now());
-    if backend.is_none() && !is_direct && !is_returned || flow::is_over(env, &packet.key, flow, now)
-    {
+    if backend.is_none() && !is_direct || flow::is_over(env, &packet.key, flow, now) {
         return if is_direct {
             Decision::pass()
         } else {
@@ -310,9 +310,6 @@ pub(super) fn reply_of<E: Env>(
         }
     } else {
         concerns_both = flow::note::<E>(table, entry, flow, packet, now);
-    }
-    if is_returned {
-        return Decision::translate(flow, Outcome::Returned).noting(concerns_both);
     }
     let Some(backend) = backend else {
         return past(packet.key.destination_port, flow).noting(concerns_both);
@@ -343,15 +340,14 @@ pub(super) fn direct<E: Env>(env: &E, packet: &Packet) -> Decision {
     if let Some((table, entry)) = flow::find(env, &packet.key) {
         let (flow, now) = (entry.get(), env.now());
         let is_hidden = flow.direction == Direction::UNMASQUERADE;
-        let is_forwarded = flow.direction == Direction::FORWARDED;
-        if !is_hidden && !is_forwarded && flow.direction != Direction::DIRECT {
+        if !is_hidden && flow.direction != Direction::DIRECT {
             return Decision::pass();
         }
         let stands = !is_hidden || flow::backend(env, &flow).is_some();
         if stands && !flow::is_over(env, &packet.key, &flow, now) {
             return beside_of(env, packet, (table, &entry, &flow), now);
         }
-        if is_hidden || is_forwarded {
+        if is_hidden {
             return Decision::drop(Outcome::StaleReply);
         }
         flow::leave(env, table, packet, &flow);

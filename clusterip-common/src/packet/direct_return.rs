@@ -9,14 +9,14 @@ use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
 use super::{
     checksum::Sum,
-    decide::{self, Decision},
-    env::{Env, FlowEntry as _},
+    decide::{self, Action, Decision},
+    env::{Env, FlowEntry as _, Table},
     family::{DESTINATION, Family, V4, V6},
     flow,
     frame::Frame,
     masquerade,
     open::{self, Mine},
-    parse::Packet,
+    parse::{Packet, Ports},
     translate::{Piece, translate},
     uplink::Origin,
     verdict::Verdict,
@@ -126,17 +126,14 @@ const fn longer(length: [u8; 2], by: usize) -> [u8; 2] {
     Be16::new(Be16(length).get().wrapping_add(by as u16)).0
 }
 
-/// Where the ports of a packet with a note stand, from the IP header on; none if it carries none.
+/// The ports of a packet that hides them behind a note: of IPv6, whose note is a header of its own.
 #[inline(always)]
-pub(super) fn ports_behind_note<A: Family, F: Frame, E: Env>(frame: &F, env: &E) -> Option<usize> {
-    if !env.settings().takes_forwarded() {
-        return None;
+pub(super) fn ports_behind_note<A: Family, F: Frame, E: Env>(frame: &F, env: &E) -> Ports {
+    if !A::IS_V6 || !env.settings().takes_forwarded() || V6::note(frame).is_none() {
+        return Ports::NONE;
     }
-    if A::IS_V6 {
-        V6::note(frame).map(|_| V6::HEADER + V6::NOTE)
-    } else {
-        V4::note(frame).map(|_| V4::HEADER + V4::NOTE)
-    }
+    let ports = frame.at::<Ports>(frame.network() + V6::HEADER + V6::NOTE);
+    ports.copied().unwrap_or(Ports::NONE)
 }
 
 /// Whether what is translated is to be given to [`forward`] instead of [`translate`](super::translate()).
@@ -148,16 +145,15 @@ pub fn may_forward<E: Env>(env: &E, origin: Origin) -> bool {
 /// Whether a client that the node would stand for is forwarded as it is to this backend, of which it is not known yet.
 #[inline(always)]
 pub(super) fn is_for<F: Frame, E: Env>(frame: &F, env: &E, packet: &Packet, backend: Addr) -> bool {
+    if !may_forward(env, packet.origin) || packet.scope != Scope::OUTSIDE {
+        return false;
+    }
     let has_room = if packet.is_v6 {
         has_room::<V6, F>(frame, packet)
     } else {
         has_room::<V4, F>(frame, packet)
     };
-    may_forward(env, packet.origin)
-        && packet.scope == Scope::OUTSIDE
-        && packet.piece == Piece::Whole
-        && has_room
-        && is_far(env, backend)
+    packet.piece == Piece::Whole && has_room && is_far(env, backend)
 }
 
 /// Whether an address is that of another node's pod.
@@ -243,18 +239,10 @@ pub fn may_be_forwarded<E: Env>(env: &E, origin: Origin) -> bool {
 /// A packet past the services that another node may have forwarded. [`Next::Beside`]: none has.
 #[inline(always)]
 pub fn forwarded<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut Work) -> Next {
-    let called = if is_v6 {
-        V6::note(frame)
+    let (read, called) = if is_v6 {
+        (read_beside::<V6, F, E>(frame, env), V6::note(frame))
     } else {
-        V4::note(frame)
-    };
-    let Some(called) = called else {
-        return Next::Beside;
-    };
-    let read = if is_v6 {
-        read_beside::<V6, F, E>(frame, env)
-    } else {
-        read_beside::<V4, F, E>(frame, env)
+        (read_beside::<V4, F, E>(frame, env), V4::note(frame))
     };
     let Some((read, false)) = read else {
         return Next::Beside;
@@ -266,53 +254,125 @@ pub fn forwarded<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &m
         translation,
         ..
     } = work;
-    if packet.piece != Piece::Whole || !packet.opens() {
+    let decision = match called {
+        Some(called) if packet.piece == Piece::Whole && packet.opens() => take(env, packet, called),
+        _ => go_on(env, packet),
+    };
+    let Some(decision) = decision else {
         return Next::Beside;
-    }
-    let decision = take(env, packet, called);
+    };
     let (network, side) = (frame.network(), Direction::REQUEST);
     settle(packet, network, &decision, side, translation)
 }
 
-/// A packet that says what was called: its flow is known from here on.
+/// A packet of a flow that is known; none of another one.
 #[inline(always)]
-fn take<E: Env>(env: &E, packet: &Packet, (address, port): (Addr, Be16)) -> Decision {
+fn go_on<E: Env>(env: &E, packet: &Packet) -> Option<Decision> {
+    let (table, entry) = flow::find(env, &packet.key)?;
+    let (flow, now) = (entry.get(), env.now());
+    if flow.direction != Direction::FORWARDED {
+        return None;
+    }
+    Some(follow(env, packet, (table, &entry, &flow), now))
+}
+
+/// A packet of a flow that is known, from either side: what becomes of it, but for its translation.
+#[inline(always)]
+fn follow<E: Env>(
+    env: &E,
+    packet: &Packet,
+    (table, entry, flow): (Table, &E::Entry<'_>, &Flow),
+    now: u64,
+) -> Decision {
+    if flow::is_over_as::<true, E>(env, &packet.key, flow, now) {
+        return Decision::drop(Outcome::StaleReply);
+    }
+    let has_answer = if flow.direction == Direction::RETURN {
+        !packet.has_handshake()
+    } else {
+        decide::completes_handshake(flow, packet)
+    };
+    if table == Table::HalfOpen && has_answer {
+        if let Err(outcome) = flow::promote_as::<true, E>(env, packet, flow) {
+            return Decision::drop(outcome);
+        }
+    } else if flow::note::<E>(table, entry, flow, packet, now) {
+        // At once: it is the last thing that is done here.
+        flow::note_both_as::<true, E>(env, packet);
+    }
+    Decision::pass()
+}
+
+/// What a backend answers to a client whom another node forwarded. [`Next::Mend`]: it is another packet.
+#[inline(always)]
+pub fn returned<E: Env>(env: &E, network: usize, work: &mut Work) -> Next {
+    let Work {
+        packet,
+        translation,
+        ..
+    } = work;
+    if !env.settings().takes_forwarded() {
+        return Next::Mend;
+    }
+    let Some((table, entry)) = flow::find(env, &packet.key) else {
+        return Next::Mend;
+    };
+    let flow = entry.get();
+    if flow.direction != Direction::RETURN {
+        return Next::Mend;
+    }
+    let mut decision = follow(env, packet, (table, &entry, &flow), env.now());
+    if decision.action == Action::Pass {
+        decision = Decision::translate(&flow, Outcome::Returned);
+    }
+    settle(packet, network, &decision, Direction::REPLY, translation)
+}
+
+/// A packet that says what was called: its flow is known from here on. None: it is on its way to another node.
+#[inline(always)]
+fn take<E: Env>(env: &E, packet: &Packet, (address, port): (Addr, Be16)) -> Option<Decision> {
     let key = &packet.key;
-    // On its way to another node.
     if env.inside(key.destination) != Inside::OWN {
-        return Decision::pass();
+        return None;
     }
     if !is_served(env, packet, (address, port)) {
-        return Decision::drop(Outcome::ForwardRefused);
-    }
-    if let Some((table, entry)) = flow::find(env, key) {
-        let (flow, now) = (entry.get(), env.now());
-        let is_same =
-            flow.direction == Direction::FORWARDED && flow.address.is(address) && flow.port == port;
-        let is_over = flow::is_over(env, key, &flow, now);
-        if is_same && !is_over {
-            return decide::beside_of(env, packet, (table, &entry, &flow), now);
-        }
-        if flow.direction == Direction::FORWARDED && is_over {
-            flow::leave(env, table, packet, &flow);
-        }
+        return Some(Decision::drop(Outcome::ForwardRefused));
     }
     let mut answer = *key;
     answer.turn();
+    let now = env.now();
+    if let Some((table, entry)) = flow::find(env, key) {
+        let flow = entry.get();
+        let is_forwarded = flow.direction == Direction::FORWARDED;
+        let is_over = flow::is_over_as::<true, E>(env, key, &flow, now);
+        if is_forwarded && !is_over {
+            let is_same = flow.address.is(address) && flow.port == port;
+            return Some(if is_same {
+                follow(env, packet, (table, &entry, &flow), now)
+            } else {
+                // The backend could not tell them apart (C12).
+                Decision::drop(Outcome::PortsExhausted)
+            });
+        }
+        if is_forwarded {
+            env.remove_flow(table, key);
+            env.remove_flow(table, &answer);
+        }
+    }
     let mine = Mine {
         address,
         port,
         client_port: key.source_port,
         direction: Direction::RETURN,
     };
-    // The backend could not tell it from another flow of that client, called by another address (C12).
+    // Nor from one that calls this node (C12).
     if !open::is_free(env, &mut answer, &mine) {
-        return Decision::drop(Outcome::PortsExhausted);
+        return Some(Decision::drop(Outcome::PortsExhausted));
     }
-    match open::open_forwarded(env, packet, (address, port)) {
+    Some(match open::open_forwarded(env, packet, (address, port)) {
         Ok(()) => Decision::forwarded(),
         Err(outcome) => Decision::drop(outcome),
-    }
+    })
 }
 
 /// Whether a service is called by this address and port, whose clients may be hidden (E2): nobody else's name is taken. What another node

@@ -173,7 +173,7 @@ pub fn request<F: Frame, E: Env>(frame: &F, env: &E, work: &mut Work) -> Next {
         return PASS;
     }
     // TC notes what was called.
-    if work.packet.opens() && direct_return::is_one_sided(env, &work.packet, &flow) {
+    if direct_return::is_one_sided(env, &work.packet, &flow) && work.packet.opens() {
         return PASS;
     }
     if let Err(next) = leads_out(frame, env, &flow, work) {

@@ -99,9 +99,20 @@ pub fn is_idle_for(
 /// Whether the time of a flow has run out.
 #[inline(always)]
 pub(super) fn is_over<E: Env>(env: &E, key: &FlowKey, flow: &Flow, now: u64) -> bool {
+    is_over_as::<false, E>(env, key, flow, now)
+}
+
+/// As above, of either kind of flow: see [`twin_as`].
+#[inline(always)]
+pub(super) fn is_over_as<const FORWARDED: bool, E: Env>(
+    env: &E,
+    key: &FlowKey,
+    flow: &Flow,
+    now: u64,
+) -> bool {
     let limit = env.settings().timeout(key.protocol, flow.state);
     is_idle_for(limit, now, flow, || {
-        let (key, _) = twin(key, flow);
+        let (key, _) = twin_as::<FORWARDED>(key, flow);
         find(env, &key).map(|(_, twin)| twin.get())
     })
 }
@@ -129,20 +140,34 @@ pub(super) fn next_state(state: FlowState, packet: &Packet) -> FlowState {
 #[must_use]
 pub const fn twin(key: &FlowKey, flow: &Flow) -> (FlowKey, Flow) {
     if flow.direction.is_forwarded() {
-        // Both sides have the same tuple, and tell of what was called.
-        let (mut tuple, mut other) = (*key, *flow);
-        tuple.turn();
-        other.direction = flow.direction.other();
-        return (tuple, other);
+        twin_as::<true>(key, flow)
+    } else {
+        twin_as::<false>(key, flow)
     }
+}
+
+/// The same of a flow that is known to be one that another node forwarded, or none: what is proved of a program is proved for each of the ways
+/// that lead on from a test.
+#[inline(always)]
+pub(super) const fn twin_as<const FORWARDED: bool>(key: &FlowKey, flow: &Flow) -> (FlowKey, Flow) {
     let is_request = flow.direction.is_request();
-    // Of a request's entry the other side is the backend's, of a reply's the client's.
-    let (source, source_port, destination, destination_port) = if is_request {
+    // Of a request's entry the other side is the backend's, of a reply's the client's. Both sides of a flow that another node forwarded have one
+    // tuple, and name what was called.
+    let (source, source_port, destination, destination_port) = if FORWARDED {
+        (
+            key.destination,
+            key.destination_port,
+            key.source,
+            key.source_port,
+        )
+    } else if is_request {
         (flow.address, flow.port, key.source, flow.client_port)
     } else {
         (key.destination, flow.client_port, flow.address, flow.port)
     };
-    let (address, port, client_port) = if is_request {
+    let (address, port, client_port) = if FORWARDED {
+        (flow.address, flow.port, flow.client_port)
+    } else if is_request {
         (key.destination, key.destination_port, key.source_port)
     } else {
         (key.source, key.source_port, key.destination_port)
@@ -207,13 +232,19 @@ fn says_the_end(before: FlowState, after: FlowState, packet: &Packet) -> bool {
 /// What [`note`] has left to do.
 #[inline(always)]
 pub(super) fn note_both<E: Env>(env: &E, packet: &Packet) {
+    note_both_as::<false, E>(env, packet);
+}
+
+/// As above, of either kind of flow: see [`twin_as`].
+#[inline(always)]
+pub(super) fn note_both_as<const FORWARDED: bool, E: Env>(env: &E, packet: &Packet) {
     let Some((table, entry)) = find(env, &packet.key) else {
         return;
     };
     let (flow, now) = (entry.get(), env.now());
     let mut state = next_state(flow.state, packet);
     let says_the_end = says_the_end(flow.state, state, packet);
-    let (key, mut other) = twin(&packet.key, &flow);
+    let (key, mut other) = twin_as::<FORWARDED>(&packet.key, &flow);
     match env.flow(table, &key) {
         Some(twin) if says_the_end => {
             if state == FlowState::ENDED && twin.get().state >= FlowState::ENDED {
@@ -236,7 +267,11 @@ pub(super) fn note_both<E: Env>(env: &E, packet: &Packet) {
         flow.state == FlowState::CLOSING,
         state == FlowState::CLOSING,
     );
-    if was_closing != closes && !flow.direction.is_direct() && !flow.direction.is_masquerade() {
+    if !FORWARDED
+        && was_closing != closes
+        && !flow.direction.is_direct()
+        && !flow.direction.is_masquerade()
+    {
         env.add_live_flow(flow.backend, was_closing);
     }
 }
@@ -245,13 +280,23 @@ pub(super) fn note_both<E: Env>(env: &E, packet: &Packet) {
 /// dropped (C6), and the next one tries again.
 #[inline(always)]
 pub(super) fn promote<E: Env>(env: &E, packet: &Packet, flow: &Flow) -> Result<(), Outcome> {
+    promote_as::<false, E>(env, packet, flow)
+}
+
+/// As above, of either kind of flow: see [`twin_as`].
+#[inline(always)]
+pub(super) fn promote_as<const FORWARDED: bool, E: Env>(
+    env: &E,
+    packet: &Packet,
+    flow: &Flow,
+) -> Result<(), Outcome> {
     let full = |_: FlowError| Outcome::FlowTableFull;
     let mut own = *flow;
     own.state = FlowState::ESTABLISHED;
     own.last_seen = env.now();
     env.put_flow(Table::Talking, &packet.key, &own)
         .map_err(full)?;
-    let (key, other) = twin(&packet.key, &own);
+    let (key, other) = twin_as::<FORWARDED>(&packet.key, &own);
     if env.put_flow(Table::Talking, &key, &other).is_err() {
         env.remove_flow(Table::Talking, &packet.key);
         return Err(Outcome::FlowTableFull);
@@ -265,7 +310,7 @@ pub(super) fn promote<E: Env>(env: &E, packet: &Packet, flow: &Flow) -> Result<(
 #[inline(always)]
 pub(super) fn leave<E: Env>(env: &E, table: Table, packet: &Packet, flow: &Flow) {
     if flow.direction.is_request() {
-        let (key, _) = twin(&packet.key, flow);
+        let (key, _) = twin_as::<false>(&packet.key, flow);
         env.remove_flow(table, &key);
     }
     // The count of an id that has another owner began anew without this flow.

@@ -8,7 +8,7 @@ use super::{
     decide::Decision,
     direct_return,
     env::{Env, FlowEntry as _, FlowError, Table},
-    flow::{backend, find, next_state, twin},
+    flow::{backend, find, next_state, twin_as},
     frame::Frame,
     open::{Mine, is_free},
     parse::Packet,
@@ -136,7 +136,7 @@ pub(super) fn hide<E: Env>(
         client_port: choice.backend.port,
         node_port: NONE,
     };
-    let (request, other) = twin(&key, &flow);
+    let (request, other) = twin_as::<false>(&key, &flow);
     match env.add_flow(Table::HalfOpen, &key, &flow) {
         Ok(()) => {}
         Err(FlowError::Full) => return Err(Outcome::FlowTableFull),

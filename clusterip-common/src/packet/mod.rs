@@ -33,7 +33,7 @@ mod verdict;
 mod way;
 
 pub use checksum::Sum;
-pub use direct_return::{forward, forwarded, may_be_forwarded, may_forward};
+pub use direct_return::{forward, forwarded, may_be_forwarded, may_forward, returned};
 pub use driver::{Delivery, at_driver};
 pub use env::{Env, FlowEntry, FlowError, Table};
 pub use exit::{Beyond, Exit, Found, Macs, Route, WAYS, Way};
@@ -195,7 +195,10 @@ pub fn to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, link: Link) -> Verdict {
         icmp_to_pod(frame, env, is_v6)
     } else {
         let next = match flow_to_pod(frame, env, is_v6, &mut work) {
-            Next::Mend => mend(env, frame.network(), &mut work),
+            Next::Mend => match returned(env, frame.network(), &mut work) {
+                Next::Mend => mend(env, frame.network(), &mut work),
+                next => next,
+            },
             next => next,
         };
         carry_out(frame, env, next, &work)

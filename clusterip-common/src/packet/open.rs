@@ -2,7 +2,7 @@
 
 use super::{
     env::{Env, FlowEntry as _, FlowError, Table},
-    flow::{find, is_over, is_standing, next_state, twin},
+    flow::{find, is_over, is_standing, next_state, twin_as},
     masquerade,
     parse::Packet,
     select::Choice,
@@ -88,7 +88,7 @@ pub(super) fn open_forwarded<E: Env>(
     packet: &Packet,
     (address, port): (Addr, Be16),
 ) -> Result<(), Outcome> {
-    let mut flow = Flow {
+    let flow = Flow {
         last_seen: env.now(),
         address,
         port,
@@ -99,7 +99,15 @@ pub(super) fn open_forwarded<E: Env>(
         client_port: packet.key.source_port,
         node_port: masquerade::NONE,
     };
-    make(env, packet, true, &mut flow)?;
+    env.put_flow(Table::HalfOpen, &packet.key, &flow)
+        .map_err(|_| Outcome::FlowTableFull)?;
+    let (mut key, mut other) = (packet.key, flow);
+    key.turn();
+    other.direction = Direction::RETURN;
+    if env.put_flow(Table::HalfOpen, &key, &other).is_err() {
+        env.remove_flow(Table::HalfOpen, &packet.key);
+        return Err(Outcome::FlowTableFull);
+    }
     Ok(())
 }
 
@@ -127,7 +135,7 @@ fn make<E: Env>(
         }
         Err(FlowError::Full) => return Err(Outcome::FlowTableFull),
     }
-    let (key, other) = twin(&packet.key, flow);
+    let (key, other) = twin_as::<false>(&packet.key, flow);
     if env.put_flow(Table::HalfOpen, &key, &other).is_err() {
         env.remove_flow(Table::HalfOpen, &packet.key);
         return Err(Outcome::FlowTableFull);
@@ -212,7 +220,7 @@ pub(super) fn is_free<E: Env>(env: &E, key: &mut FlowKey, mine: &Mine) -> bool {
     if is_standing(env, &other) && !is_over(env, key, &other, env.now()) {
         return false;
     }
-    let (old, _) = twin(key, &other);
+    let (old, _) = twin_as::<false>(key, &other);
     env.remove_flow(table, &old);
     env.remove_flow(table, key);
     true

@@ -143,11 +143,10 @@ pub(super) fn concern<A: Family, F: Frame, E: Env>(frame: &F, env: &E, ip: &A::H
     let (source, destination) = (A::source(ip), A::destination(ip));
     let (_, header) = A::quoted(ip);
     // Of a packet whose ports are not in reach, its address alone says whether a closer look is worth it.
-    let behind_note = ports_behind_note::<A, F, E>(frame, env);
-    let hides_ports = A::hides_ports(ip) && behind_note.is_none();
-    let header = behind_note.unwrap_or(header);
+    let hides_ports = A::hides_ports(ip);
     let ports = match frame.at::<Ports>(frame.network() + header) {
         Some(ports) if !hides_ports => *ports,
+        _ if hides_ports => ports_behind_note::<A, F, E>(frame, env),
         _ => Ports::NONE,
     };
     if env.is_frontend(destination, ports.destination) {

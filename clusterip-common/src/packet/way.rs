@@ -69,7 +69,8 @@ pub enum Next {
     Turn,
     /// Its way is to be looked up: call [`ask`](super::ask).
     LookUp,
-    /// It may belong to a client that the node stands for, and has no entry: call [`mend`].
+    /// It may belong to a client whom another node forwarded: call [`returned`](super::returned), if there are such. Or to one that the node
+    /// stands for, and has no entry: call [`mend`].
     Mend,
 }
 
