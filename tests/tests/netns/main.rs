@@ -17,6 +17,7 @@ mod cluster;
 mod crowds;
 mod dataplane;
 mod demo;
+mod direct_return;
 mod doctor;
 mod drivers;
 mod expiry;
