@@ -201,9 +201,10 @@ fn current() -> String {
     let (Direction(request), Direction(reply)) = (Direction::REQUEST, Direction::REPLY);
     let Direction(unmasquerade) = Direction::UNMASQUERADE;
     let Direction(masquerade) = Direction::MASQUERADE;
+    let (Direction(forwarded), Direction(returned)) = (Direction::FORWARDED, Direction::RETURN);
     writeln!(
         text,
-        "Direction request={request} reply={reply} unmasquerade={unmasquerade} masquerade={masquerade}"
+        "Direction request={request} reply={reply} unmasquerade={unmasquerade} masquerade={masquerade} forwarded={forwarded} return={returned}"
     )
     .unwrap();
     let FlowState(opening) = FlowState::OPENING;

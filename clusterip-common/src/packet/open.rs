@@ -99,8 +99,9 @@ pub(super) fn open_forwarded<E: Env>(
         client_port: packet.key.source_port,
         node_port: masquerade::NONE,
     };
-    env.put_flow(Table::HalfOpen, &packet.key, &flow)
-        .map_err(|_| Outcome::FlowTableFull)?;
+    if env.put_flow(Table::HalfOpen, &packet.key, &flow).is_err() {
+        return Err(Outcome::FlowTableFull);
+    }
     let (mut key, mut other) = (packet.key, flow);
     key.turn();
     other.direction = Direction::RETURN;

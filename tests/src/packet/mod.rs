@@ -330,7 +330,7 @@ impl Packet {
     #[must_use]
     pub fn called(self, address: &str) -> Self {
         let address: SocketAddr = address.parse().expect("ADDRESS:PORT");
-        let [p0, p1] = address.port().to_be_bytes();
+        let [p0, p1] = Be16::new(address.port()).0;
         match address.ip() {
             IpAddr::V4(ip) => {
                 let [a, b, c, d] = ip.octets();

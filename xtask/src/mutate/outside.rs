@@ -2,6 +2,7 @@
 
 use super::breach::{Breach, breach};
 
+const DIRECT_RETURN: &str = "clusterip-common/src/packet/direct_return.rs";
 const DRIVER: &str = "clusterip-common/src/packet/driver.rs";
 const MASQUERADE: &str = "clusterip-common/src/packet/masquerade.rs";
 const SELECT: &str = "clusterip-common/src/packet/select.rs";
@@ -23,8 +24,8 @@ pub(super) const OUTSIDE: &[Breach] = &[
         "what comes from the cluster is refused too",
         UPLINK,
         (
-            "        Some(_) => Ok(Origin::Inside),",
-            "        Some(_) => Err(Verdict::Drop(Outcome::FromOutside)),",
+            "        _ => Ok(Origin::Inside),",
+            "        _ => Err(Verdict::Drop(Outcome::FromOutside)),",
         ),
     ),
     breach(
@@ -43,6 +44,42 @@ pub(super) const OUTSIDE: &[Breach] = &[
         (
             "        .is_some_and(|head| head.flags.has(ServiceFlags::MASQUERADE))",
             "        .is_some_and(|head| head.flags.has(ServiceFlags::GUARDED))",
+        ),
+    ),
+    breach(
+        "C11",
+        "who answers a client that another node forwarded answers under its own address",
+        DIRECT_RETURN,
+        (
+            "    if flow.direction != Direction::RETURN {",
+            "    if flow.direction != Direction::REPLY {",
+        ),
+    ),
+    breach(
+        "C12",
+        "two calls of one client that a backend cannot tell apart are both forwarded to it",
+        DIRECT_RETURN,
+        (
+            "            let is_same = flow.address.is(address) && flow.port == port;",
+            "            let is_same = port == port;",
+        ),
+    ),
+    breach(
+        "D7",
+        "a note makes a packet too long",
+        DIRECT_RETURN,
+        (
+            "        && payload <= LONGEST - A::HEADER - A::NOTE",
+            "        && payload <= LONGEST",
+        ),
+    ),
+    breach(
+        "E2",
+        "another node's clients are answered in anybody's name",
+        DIRECT_RETURN,
+        (
+            "    if !is_served(env, packet, (address, port)) {",
+            "    if !packet.opens() {",
         ),
     ),
     breach(
