@@ -229,6 +229,29 @@ mod tests {
         assert_eq!(live(FlowState::CLOSING), None);
     }
 
+    /// What its backend answers is known by the backend's own address, and by no backend of this agent's.
+    #[test]
+    fn c14_a_flow_that_another_node_forwarded_lives_by_either_side() {
+        let day = 24 * 60 * 60 * SECOND;
+        let (mut key, mut flow) = request(Proto::TCP, FlowState::ESTABLISHED, day + SECOND);
+        let (vip, pod) = (key.destination, flow.address);
+        (key.destination, key.destination_port) = (pod, flow.port);
+        (flow.address, flow.port) = (vip, Be16::new(80));
+        flow.direction = Direction::FORWARDED;
+        let (other, mut answer) = twin(&key, &flow);
+        assert_eq!((other.source, other.destination), (pod, key.source));
+        assert_eq!((answer.direction, answer.address), (Direction::RETURN, vip));
+        for (idle, over) in [(SECOND, 0), (day + SECOND, 2)] {
+            answer.last_seen = NOW - idle;
+            let entries = vec![(Table::Talking, key, flow), (Table::Talking, other, answer)];
+            let judgement = judge(&entries, |_| None, &Settings::DEFAULT, NOW);
+            assert_eq!(judgement.over.len(), over, "{idle} ns");
+            assert!(judgement.live.is_empty());
+            let known = (over == 0).then_some((pod, Be16::new(8080)));
+            assert!(judgement.destinations.into_iter().eq(known));
+        }
+    }
+
     #[test]
     fn a_time_stamp_ahead_of_the_clock_is_now() {
         let (key, mut flow) = request(Proto::UDP, FlowState::ESTABLISHED, 0);

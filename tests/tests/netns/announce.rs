@@ -120,6 +120,15 @@ fn one_of_two_nodes_announces_an_address_and_the_other_one_when_that_is_not_read
             "node {other} answered for {address}"
         );
     }
+    let all = agreed(&link)?;
+    for (node, agent) in link.agents()?.into_iter().enumerate() {
+        let own = all.iter().filter(|(_, by)| *by == node).count();
+        wait::until(&format!("node {node} counts {own} addresses"), || {
+            let metrics = agent.metrics().ok()?;
+            let mut gauge = metrics.named("clusterip_announced_addresses");
+            (gauge.next()?.value.to_string() == own.to_string()).then_some(())
+        })?;
+    }
     Ok(())
 }
 
