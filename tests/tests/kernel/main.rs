@@ -200,16 +200,19 @@ impl Kernel {
     /// As [`run`](Self::run), and again where it may have been the turn of two periods: then a packet takes the stack, also for a
     /// way that an earlier case has left.
     fn run_within_a_period(&mut self, case: &Case) -> anyhow::Result<Result<(), String>> {
-        let mut failed_in = None;
+        let mut failed = None;
         loop {
             let before = period()?;
             self.empty()?;
-            let result = self.run(case)?;
-            let is_one = period()? == before && failed_in == Some(before);
-            if result.is_ok() || is_one {
-                return Ok(result);
+            let Err(why) = self.run(case)? else {
+                return Ok(Ok(()));
+            };
+            // Each run may stop at one more way of the period before.
+            let again = Some((before, why));
+            if period()? == before && failed == again {
+                return Ok(again.map_or(Ok(()), |(_, why)| Err(why)));
             }
-            failed_in = Some(before);
+            failed = again;
         }
     }
 

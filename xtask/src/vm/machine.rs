@@ -14,7 +14,7 @@ use anyhow::{Context as _, ensure};
 use crate::{process::line, summary::Outcome, test::Tally};
 
 /// How long a machine may take from its start to its end; a hanging one is stopped then.
-const LIMIT: Duration = Duration::from_mins(15);
+const LIMIT: Duration = Duration::from_mins(25);
 
 /// Lines of the console that are shown when the first program did not start.
 const TAIL: usize = 60;
@@ -71,7 +71,7 @@ impl Report {
     fn why(&self, code: Option<i32>) -> &'static str {
         match (self.stage, code) {
             // What timeout(1) exits with.
-            (_, Some(124 | 137)) => "it was stopped after fifteen minutes",
+            (_, Some(124 | 137)) => "it was stopped after twenty-five minutes",
             (Stage::Silent, _) => "its first program did not start",
             (Stage::Works, _) => "it ended before the tests did",
             (Stage::Done, _) => self.fault.unwrap_or("nothing is wrong"),
