@@ -48,7 +48,14 @@ pub fn judge(
             || backends(flow.backend).is_some_and(|backend| is_meant(&backend, flow))
     };
     let limit = |key: &FlowKey, flow: &Flow| {
-        let own = settings.timeout(key.protocol, flow.state);
+        // Of which this node would never see the other side's end.
+        let has_left = flow.is_one_sided() && flow.state == FlowState::ENDED;
+        let state = if has_left {
+            FlowState::OPENING
+        } else {
+            flow.state
+        };
+        let own = settings.timeout(key.protocol, state);
         if is_standing(flow) {
             own
         } else {
@@ -60,9 +67,18 @@ pub fn judge(
     for (table, key, flow) in entries {
         let (other_key, _) = twin(key, flow);
         let other = by_key.get(&other_key);
-        // Only one of them may have seen the end of the flow.
-        let longest = other.map_or(0, |other| limit(&other_key, other));
-        let limit = limit(key, flow).max(longest);
+        let (own, others) = (
+            limit(key, flow),
+            other.map(|other| limit(&other_key, other)),
+        );
+        let limit = if flow.is_one_sided() && !flow.direction.is_request() {
+            others.unwrap_or(own)
+        } else if flow.is_one_sided() {
+            own
+        } else {
+            // Only one of them may have seen the end of the flow.
+            others.map_or(own, |others| own.max(others))
+        };
         if is_idle_for(limit, now, flow, || other.copied()) {
             judgement.over.push((*table, *key, *flow));
             continue;
@@ -249,6 +265,20 @@ mod tests {
             assert!(judgement.live.is_empty());
             let known = (over == 0).then_some((pod, Be16::new(8080)));
             assert!(judgement.destinations.into_iter().eq(known));
+        }
+    }
+
+    #[test]
+    fn c5_a_client_that_has_left_and_is_answered_past_this_node_is_forgotten_soon() {
+        let (ended, open) = (FlowState::ENDED, FlowState::ESTABLISHED);
+        for (state, idle, over) in [(ended, 59, 0), (ended, 61, 2), (open, 3_601, 0)] {
+            let (key, mut flow) = request(Proto::TCP, state, idle * SECOND);
+            flow.node_port = Flow::ITSELF;
+            let (other, mut answer) = twin(&key, &flow);
+            answer.state = open;
+            let entries = vec![(Table::Talking, key, flow), (Table::Talking, other, answer)];
+            let judgement = judge(&entries, |_| Some(backend(3)), &Settings::DEFAULT, NOW);
+            assert_eq!(judgement.over.len(), over, "{state:?} for {idle} s");
         }
     }
 

@@ -152,8 +152,20 @@ pub struct Flow {
     /// See [`FlowState`].
     pub state: FlowState,
     /// The port of the node in the place of the client's, towards the backend, where the node stands for a client from outside (E2);
-    /// 0 where it does not.
+    /// 0 where it does not; [`Flow::ITSELF`] where another node answers the client itself.
     pub node_port: Be16,
+}
+
+impl Flow {
+    /// In the place of a port of the node: the client is forwarded under its own address, and answers do not come by this node.
+    pub const ITSELF: Be16 = Be16::new(u16::MAX);
+
+    /// Whether this node sees no more of the flow than the client's side.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_one_sided(&self) -> bool {
+        self.node_port.as_it_lies() == Self::ITSELF.as_it_lies()
+    }
 }
 
 impl fmt::Debug for Flow {

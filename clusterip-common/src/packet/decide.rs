@@ -1,7 +1,6 @@
 //! What is to become of a packet: a function of values, the same text for both families and every hook.
 
 use super::{
-    direct_return,
     env::{Env, FlowEntry as _, Table},
     flow::{self, Standing},
     frame::Frame,
@@ -153,7 +152,7 @@ pub(super) fn keep<E: Env>(
 ) -> Decision {
     let mut concerns_both = false;
     // A second datagram is all that is seen here of the other side's answer.
-    let goes_on = || direct_return::is_one_sided(env, packet, flow) && !packet.has_handshake();
+    let goes_on = || flow.is_one_sided() && !packet.has_handshake();
     if table == Table::HalfOpen && (completes_handshake(flow, packet) || goes_on()) {
         if let Err(outcome) = flow::promote(env, packet, flow) {
             return Decision::drop(outcome);

@@ -14,7 +14,6 @@ use super::{
     family::{DESTINATION, Family, V4, V6},
     flow,
     frame::Frame,
-    masquerade,
     open::{self, Mine},
     parse::{Packet, Ports},
     translate::{Piece, translate},
@@ -145,21 +144,21 @@ pub fn may_forward<E: Env>(env: &E, origin: Origin) -> bool {
 /// Whether a client that the node would stand for is forwarded as it is to this backend, of which it is not known yet.
 #[inline(always)]
 pub(super) fn is_for<F: Frame, E: Env>(frame: &F, env: &E, packet: &Packet, backend: Addr) -> bool {
-    if !may_forward(env, packet.origin) || packet.scope != Scope::OUTSIDE {
-        return false;
-    }
+    may_forward(env, packet.origin)
+        && packet.scope == Scope::OUTSIDE
+        && fits(frame, packet)
+        && env.inside(backend) == Inside::PODS
+}
+
+/// Whether a packet is to have a note and has room for it.
+#[inline(always)]
+fn fits<F: Frame>(frame: &F, packet: &Packet) -> bool {
     let has_room = if packet.is_v6 {
         has_room::<V6, F>(frame, packet)
     } else {
         has_room::<V4, F>(frame, packet)
     };
-    packet.piece == Piece::Whole && has_room && is_far(env, backend)
-}
-
-/// Whether an address is that of another node's pod.
-#[inline(always)]
-fn is_far<E: Env>(env: &E, backend: Addr) -> bool {
-    env.inside(backend) == Inside::PODS
+    packet.piece == Piece::Whole && has_room
 }
 
 /// Whether a note fits into a packet: nothing is between the header and L4, it is not cut into pieces later, and is short enough.
@@ -172,32 +171,17 @@ fn has_room<A: Noted, F: Frame>(frame: &F, packet: &Packet) -> bool {
         && payload <= LONGEST - A::HEADER - A::NOTE
 }
 
-/// Whether a flow goes to a backend that answers past this node, of which only the client's side is seen here.
-#[inline(always)]
-pub(super) fn is_one_sided<E: Env>(env: &E, packet: &Packet, flow: &Flow) -> bool {
-    may_forward(env, packet.origin)
-        && packet.scope == Scope::OUTSIDE
-        && flow.node_port == masquerade::NONE
-        && is_far(env, flow.address)
-}
-
 /// Translates a client's packet, and notes what was called if the backend's node is to know.
 #[inline(always)]
 pub fn forward<F: Frame, E: Env>(frame: &mut F, env: &E, work: &Work) -> Verdict {
     let verdict = translate(frame, &work.translation);
     let packet = &work.packet;
-    let may_note = matches!(verdict, Verdict::Translated(_))
-        && packet.opens()
-        && is_for(frame, env, packet, work.translation.address);
-    if !may_note {
+    if !matches!(verdict, Verdict::Translated(_)) || !packet.opens() || !fits(frame, packet) {
         return verdict;
     }
     // Whose first packet had no room is masqueraded.
-    let is_forwarded = flow::find(env, &packet.key).is_some_and(|(_, entry)| {
-        let flow = entry.get();
-        flow.direction == Direction::REQUEST && flow.node_port == masquerade::NONE
-    });
-    if !is_forwarded {
+    let found = flow::find(env, &packet.key);
+    if !found.is_some_and(|(_, entry)| entry.get().is_one_sided()) {
         return verdict;
     }
     let called = (packet.key.destination, packet.key.destination_port);

@@ -10,7 +10,6 @@ use network_types::{tcp::TcpHdr, udp::UdpHdr};
 
 use super::{
     decide::{self, Decision},
-    direct_return,
     env::{Env, FlowEntry as _},
     exit::{Beyond, Exit, Found, Route},
     family::{Family, V4, V6},
@@ -173,7 +172,7 @@ pub fn request<F: Frame, E: Env>(frame: &F, env: &E, work: &mut Work) -> Next {
         return PASS;
     }
     // TC notes what was called.
-    if direct_return::is_one_sided(env, &work.packet, &flow) && work.packet.opens() {
+    if flow.is_one_sided() && work.packet.opens() {
         return PASS;
     }
     if let Err(next) = leads_out(frame, env, &flow, work) {

@@ -216,9 +216,15 @@ pub(super) fn note<E: Env>(
         return true;
     }
     // Nor those of a side that has ended that of its own entry.
-    let is_late = flow.state == FlowState::ENDED && state == FlowState::ENDED;
+    let is_late = is_late(flow, state);
     entry.seen(if is_late { flow.last_seen } else { now }, state);
     false
+}
+
+/// Whether a side has ended before, so that what it still sends does not prolong its life; where it is the only one that is seen here, it does.
+#[inline(always)]
+fn is_late(flow: &Flow, state: FlowState) -> bool {
+    flow.state == FlowState::ENDED && state == FlowState::ENDED && !flow.is_one_sided()
 }
 
 /// Whether a packet ends its flow, or begins one anew in its place.
@@ -261,7 +267,7 @@ pub(super) fn note_both_as<const FORWARDED: bool, E: Env>(env: &E, packet: &Pack
             let _result = env.put_flow(table, &key, &other);
         }
     }
-    let is_late = flow.state == FlowState::ENDED && state == FlowState::ENDED;
+    let is_late = is_late(&flow, state);
     entry.seen(if is_late { flow.last_seen } else { now }, state);
     let (was_closing, closes) = (
         flow.state == FlowState::CLOSING,

@@ -25,6 +25,12 @@ pub const PORT_TRIES: u32 = 16;
 /// No port of the node: the client keeps its address.
 pub(super) const NONE: Be16 = Be16::new(0);
 
+/// Whether it is a port of the node, and no word for none.
+#[inline(always)]
+pub(super) fn is_port(node_port: Be16) -> bool {
+    node_port != NONE && node_port != Flow::ITSELF
+}
+
 /// What came of a try for a port.
 pub(super) enum Tried {
     /// It is free; or [`NONE`], as the client keeps its address.
@@ -44,9 +50,11 @@ pub(super) fn find_port<F: Frame, E: Env>(
     (backend, client_port): (&Backend, Be16),
     attempt: u32,
 ) -> Result<Tried, Outcome> {
-    let is_hidden = is_due(env, packet);
-    if !is_hidden || direct_return::is_for(frame, env, packet, backend.address) {
+    if !is_due(env, packet) {
         return Ok(Tried::Port(NONE));
+    }
+    if direct_return::is_for(frame, env, packet, backend.address) {
+        return Ok(Tried::Port(Flow::ITSELF));
     }
     let node = env.node_address(packet.is_v6);
     if node.is(Addr::UNSPECIFIED) {
@@ -75,7 +83,8 @@ pub(super) fn find_port<F: Frame, E: Env>(
         direction: Direction::UNMASQUERADE,
     };
     // What answers come to must be no service's, nobody else's, and no socket's of the node.
-    if !env.is_frontend(node, key.destination_port)
+    if key.destination_port != Flow::ITSELF
+        && !env.is_frontend(node, key.destination_port)
         && is_free(env, &mut key, &mine)
         && !frame.has_socket(&key)
     {
@@ -195,7 +204,7 @@ pub(super) fn mend<E: Env>(env: &E, packet: &Packet) -> Decision {
         // The backend's answer, of which only the entry of the service's could say what its source is to be.
         return Decision::drop(Outcome::StaleReply);
     }
-    if flow.direction != Direction::REPLY || flow.node_port == NONE {
+    if flow.direction != Direction::REPLY || !is_port(flow.node_port) {
         return Decision::pass();
     }
     if backend(env, &flow).is_none() {

@@ -32,7 +32,8 @@ pub(super) fn open<E: Env>(
     (client_port, node_port): (Be16, Be16),
 ) -> Result<Flow, Outcome> {
     // First: nobody may follow the flow under the client's own address.
-    if node_port != masquerade::NONE {
+    let is_hidden = masquerade::is_port(node_port);
+    if is_hidden {
         masquerade::hide(env, packet, choice, client_port, node_port)?;
     }
     let mut flow = Flow {
@@ -49,7 +50,7 @@ pub(super) fn open<E: Env>(
     // Counted by who made it: the loser of a race (C7) belongs to the winner's flow, whichever backend it chose itself.
     let made = make(env, packet, replaces, &mut flow);
     let is_useless = made.is_err() || flow.backend != choice.id;
-    if node_port != masquerade::NONE && is_useless {
+    if is_hidden && is_useless {
         masquerade::unhide(env, packet, choice, (client_port, node_port));
     }
     if made? {

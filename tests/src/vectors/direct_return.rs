@@ -80,6 +80,33 @@ impl Addresses {
                 REQUEST,
                 &tcp(client, pod).fin().ack(),
             ),
+            self.case(
+                "a client that has ended its side goes on as long as it says something",
+                "C5",
+                world(),
+            )
+            .comes_in(
+                &tcp(client, node_port).syn(),
+                NEW,
+                &tcp(client, pod).syn().called(node_port),
+            )
+            .comes_in(
+                &tcp(client, node_port).fin().ack(),
+                REQUEST,
+                &tcp(client, pod).fin().ack(),
+            )
+            .later(3_000)
+            .comes_in(
+                &tcp(client, node_port).ack(),
+                REQUEST,
+                &tcp(client, pod).ack(),
+            )
+            .later(3_000)
+            .comes_in(
+                &tcp(client, node_port).ack(),
+                REQUEST,
+                &tcp(client, pod).ack(),
+            ),
             self.case("each datagram of his likewise", "D1 D2 E2", world())
                 .comes_in(
                     &udp(client, balancer),
