@@ -13,7 +13,7 @@ use clusterip_tests::{
     Namespace,
     agent::ask_in,
     lab::{self, Lab},
-    require_root, wait,
+    manifests, require_root, wait,
 };
 
 /// Programs of iptables, and the service address that kube-proxy's rules have there.
@@ -211,6 +211,9 @@ fn leave(node: &Namespace) -> Result<()> {
     )
 }
 
+/// Rules of the node are for what takes its stack (docs/forwarding.md).
+const BY_STACK: [&str; 4] = ["--node-name", manifests::NODE, "--forwarding", "stack"];
+
 fn others(node: &Namespace) -> Result<()> {
     for (program, _) in IPTABLES {
         restore(node, program, OTHERS)?;
@@ -328,7 +331,7 @@ fn the_agent_warns_of_kube_proxys_rules_and_serves_before_them() -> Result<()> {
     lab.backend("web", 11)?;
     others(lab.node.namespace())?;
     leave(lab.node.namespace())?;
-    lab.start()?;
+    lab.start_with(&BY_STACK)?;
     let said = wait::until("the agent warns", || {
         let log = lab.agent.as_ref()?.log();
         log.contains("kube-proxy left rules on this node")
@@ -364,7 +367,7 @@ fn a_policy_of_nftables_on_the_backends_address_holds_for_its_service() -> Resul
     let mut lab = Lab::new()?;
     lab.service("web", 10)?;
     lab.backend("web", 11)?;
-    lab.start()?;
+    lab.start_with(&BY_STACK)?;
     for to in lab::tcp(10) {
         assert_eq!(lab.client.get(to)?.pod, "web-11");
     }

@@ -147,7 +147,9 @@ fn e1_it_does_not_answer_from_outside() -> Result<()> {
     require_root!();
     let mut lab = lab(&[11])?;
     let outside = Outside::join(&lab.node, "up0", 1)?;
-    lab.start_with(&["--node-name", NODE, "--uplinks", "up*"])?;
+    // As the text has it.
+    let stack = ["--forwarding", "stack"];
+    lab.start_with(&[&["--node-name", NODE, "--uplinks", "up*"], &stack[..]].concat())?;
     wait::until("the uplink has hooks", || {
         let said = lab.agent.as_ref()?.ask(&["get", "interfaces"]).ok()?;
         said.out.contains("up0").then_some(())
