@@ -19,6 +19,24 @@ const MUCH: u64 = 2_000_000;
 /// Bytes of a datagram that leaves no room for what was called.
 const LONG: usize = 1_300;
 
+/// Of the agent that answers what another one forwards.
+const fn far_arguments(mode: &str) -> [&str; 12] {
+    [
+        "--node-name",
+        "node-b",
+        "--uplinks",
+        "up*",
+        "--uplink-mode",
+        mode,
+        "--pod-cidr",
+        "10.244.0.0/16,fd00:10:244::/48",
+        "--socket-lb",
+        "off",
+        "--direct-server-return",
+        "accept",
+    ]
+}
+
 /// The stage, and an agent on its other node, which has a link to the client too.
 struct Nodes {
     stage: Stage,
@@ -44,21 +62,7 @@ impl Nodes {
         let own: [IpAddr; 2] = ["172.20.9.2".parse()?, "fd00:c0:9::2".parse()?];
         let far = object("node-b", own, ["10.244.0.21/32", "fd00:10:244::15/128"]);
         stage.lab.manifests.put("node-b.yaml", &far)?;
-        let arguments = [
-            "--node-name",
-            "node-b",
-            "--uplinks",
-            "up*",
-            "--uplink-mode",
-            mode,
-            "--pod-cidr",
-            "10.244.0.0/16,fd00:10:244::/48",
-            "--socket-lb",
-            "off",
-            "--direct-server-return",
-            "accept",
-        ];
-        let far = Agent::start(&stage.far, stage.lab.manifests.path(), &arguments)?;
+        let far = Agent::start(&stage.far, stage.lab.manifests.path(), &far_arguments(mode))?;
         Ok(Self {
             stage,
             far,
@@ -216,19 +220,7 @@ fn e1_a_client_who_was_forwarded_to_no_service_gets_no_answer() -> Result<()> {
     }
     let Nodes { stage, far, _link } = nodes;
     drop(far);
-    let arguments = [
-        "--node-name",
-        "node-b",
-        "--uplinks",
-        "up*",
-        "--pod-cidr",
-        "10.244.0.0/16,fd00:10:244::/48",
-        "--socket-lb",
-        "off",
-        "--direct-server-return",
-        "accept",
-    ];
-    let far = Agent::start(&stage.far, elsewhere.path(), &arguments)?;
+    let far = Agent::start(&stage.far, elsewhere.path(), &far_arguments("tc"))?;
     wait::until("what is not known is refused", || {
         let open = || std::net::TcpStream::connect_timeout(&balancer, SOON);
         let _either = stage.outside.namespace().run(open);
