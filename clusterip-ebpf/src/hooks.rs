@@ -18,7 +18,7 @@ use crate::{
     env::KernelEnv,
     event::{keep, notice, told},
     frame::tc::TcFrame,
-    leave,
+    icmp, leave,
     maps::work,
 };
 
@@ -111,7 +111,7 @@ fn request(ctx: TcContext, link: Link, origin: Origin) -> i32 {
         if origin != Origin::Pod && packet::is_solicitation(&frame, is_v6) {
             return cip_way_neighbour(skb, family);
         }
-        return cip_way_icmp_from_pod(skb, place, family);
+        return icmp::cip_way_icmp_from_pod(skb, place, family);
     }
     let seen = family | (origin as u32) << ORIGIN;
     let action = match cip_way_flow_from_pod(skb, place, seen) {
@@ -192,7 +192,7 @@ fn reply(ctx: TcContext, link: Link) -> i32 {
     frame.enter(offset);
     let (place, family) = (place_of(offset), u32::from(is_v6));
     if packet::is_icmp(&mut frame, is_v6) {
-        cip_way_icmp_to_pod(skb, place, family)
+        icmp::cip_way_icmp_to_pod(skb, place, family)
     } else {
         let action = match cip_way_flow_to_pod(skb, place, family) {
             MEND => match direct_return::returned(skb, place) {
@@ -436,22 +436,6 @@ extern "C" fn cip_way_flow_to_pod(skb: *mut __sk_buff, network: u32, is_v6: u32)
     };
     let next = packet::flow_to_pod(&mut frame, &KernelEnv, is_v6 != 0, work);
     translated(&mut frame, next, work)
-}
-
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn cip_way_icmp_from_pod(skb: *mut __sk_buff, network: u32, is_v6: u32) -> i32 {
-    let mut frame = TcFrame::at_network(skb, network);
-    let verdict = packet::icmp_from_pod(&mut frame, &KernelEnv, is_v6 != 0);
-    tc_action(&frame, verdict)
-}
-
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn cip_way_icmp_to_pod(skb: *mut __sk_buff, network: u32, is_v6: u32) -> i32 {
-    let mut frame = TcFrame::at_network(skb, network);
-    let verdict = packet::icmp_to_pod(&mut frame, &KernelEnv, is_v6 != 0);
-    tc_action(&frame, verdict)
 }
 
 /// A neighbour that asks for a link address.

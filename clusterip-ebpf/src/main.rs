@@ -26,6 +26,8 @@ mod frame;
 #[cfg(target_arch = "bpf")]
 mod hooks;
 #[cfg(target_arch = "bpf")]
+mod icmp;
+#[cfg(target_arch = "bpf")]
 mod leave;
 #[cfg(target_arch = "bpf")]
 mod maps;
