@@ -87,8 +87,8 @@ pub(super) const OUTSIDE: &[Breach] = &[
         "a client whose hiding was forgotten leaves under its own address",
         MASQUERADE,
         (
-            "    if flow.direction != Direction::REPLY || flow.node_port == NONE {",
-            "    if flow.direction != Direction::DIRECT || flow.node_port == NONE {",
+            "    if flow.direction != Direction::REPLY || !is_port(flow.node_port) {",
+            "    if flow.direction != Direction::DIRECT || !is_port(flow.node_port) {",
         ),
     ),
     breach(
