@@ -8,12 +8,12 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use clusterip_common::{
-    abi::{BackendId, EventHook, Outcome},
-    packet::{self, Env as _, Frame as _, Link, Network, Next, Origin, PORT_TRIES, Verdict, Work},
-    wire::Be16,
+    abi::{EventHook, Outcome},
+    packet::{self, Env as _, Frame as _, Link, Network, Next, Origin, Verdict, Work},
 };
 
 use crate::{
+    begin::begin,
     direct_return,
     env::KernelEnv,
     event::{keep, notice, told},
@@ -36,17 +36,14 @@ pub(crate) const TRANSLATE: i32 = -0x204;
 const TURN: i32 = -0x205;
 pub(crate) const LOOK_UP: i32 = -0x206;
 const NOTE: i32 = -0x208;
-/// And this: it may belong to a client whom the node stands for, and has no entry.
+/// And this: it may belong to a client whom the node stands for, and has no entry, or to one whom another node forwarded.
 pub(crate) const MEND: i32 = -0x209;
+/// The port of the node that was to be its client's is somebody else's.
+pub(crate) const TAKEN: i32 = -0x20a;
 /// An array has its only entry: this is for the verifier.
-const LOST: Next = Next::Verdict(Verdict::Drop(Outcome::ReplyFailed));
-/// A mark: what a way answers is a number and no action.
-const NUMBER: u64 = 1 << 32;
-/// A port is somebody else's. Its lower half is an action, should that be the last word.
-const TAKEN: u64 = 1 << 33 | TC_ACT_SHOT.cast_unsigned() as u64;
-/// Where the number of an origin begins that is handed on with the family; where a node's port begins behind a client's.
+pub(crate) const LOST: Next = Next::Verdict(Verdict::Drop(Outcome::ReplyFailed));
+/// Where the number of an origin begins that is handed on with the family.
 const ORIGIN: u32 = 1;
-const NODE_PORT: u32 = 16;
 /// What comes in by an uplink is refused for this reason alone: it asks for a link address.
 const ARP: i32 = REFUSED + Outcome::Announced.index().cast_signed();
 const NO_ENDPOINT: i32 = Outcome::NoEndpoint.index().cast_signed();
@@ -236,93 +233,6 @@ extern "C" fn cip_way_flow_from_pod(skb: *mut __sk_buff, network: u32, seen: u32
     translated(&mut frame, next, work)
 }
 
-/// A packet that begins a flow: its backend, or an action.
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn cip_way_choose(skb: *mut __sk_buff) -> u64 {
-    let next = work().map_or(LOST, |work| packet::choose(&KernelEnv, work));
-    number_of(skb, next)
-}
-
-/// The client's port of a flow with a backend, or an action.
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn cip_way_port(skb: *mut __sk_buff, backend: u32) -> u64 {
-    let backend = BackendId(backend);
-    let next = work().map_or(LOST, |work| packet::port(&KernelEnv, work, backend));
-    number_of(skb, next)
-}
-
-/// A try for the node's port in the place of the client's, 0 if there is none, or an action.
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn cip_way_node_port(
-    skb: *mut __sk_buff,
-    network: u32,
-    backend: u32,
-    port: u32,
-    attempt: u32,
-) -> u64 {
-    let frame = TcFrame::at_network(skb, network);
-    let chosen = (BackendId(backend), port_in(port));
-    let next = work().map_or(LOST, |work| {
-        packet::node_port(&frame, &KernelEnv, work, chosen, attempt)
-    });
-    number_of(skb, next)
-}
-
-/// Opens the flow of a packet, over an old entry if it replaces one.
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn cip_way_open(
-    skb: *mut __sk_buff,
-    network: u32,
-    backend: u32,
-    ports: u32,
-    replaces: u32,
-) -> i32 {
-    let frame = TcFrame::at_network(skb, network);
-    let ports = (port_in(ports), port_in(ports >> NODE_PORT));
-    let chosen = (BackendId(backend), ports);
-    let next = work().map_or(LOST, |work| {
-        packet::open(&frame, &KernelEnv, work, replaces != 0, chosen)
-    });
-    go_on(&frame, next)
-}
-
-/// All of the above.
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "numbers behind a mark")]
-fn begin(skb: *mut __sk_buff, network: u32, replaces: u32) -> i32 {
-    let backend = cip_way_choose(skb);
-    if backend & NUMBER == 0 {
-        return (backend as u32).cast_signed();
-    }
-    let port = cip_way_port(skb, backend as u32);
-    if port & NUMBER == 0 {
-        return (port as u32).cast_signed();
-    }
-    let mut node_port = TAKEN;
-    for attempt in 0..PORT_TRIES {
-        node_port = cip_way_node_port(skb, network, backend as u32, port as u32, attempt);
-        if node_port != TAKEN {
-            break;
-        }
-    }
-    if node_port & NUMBER == 0 {
-        return (node_port as u32).cast_signed();
-    }
-    let ports = port as u32 | (node_port as u32) << NODE_PORT;
-    cip_way_open(skb, network, backend as u32, ports, replaces)
-}
-
-/// The port in the lower half of a number.
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the lower half")]
-const fn port_in(number: u32) -> Be16 {
-    Be16::new(number as u16)
-}
-
 /// Family and origin, out of one number.
 #[inline(always)]
 const fn how_seen(seen: u32) -> (bool, Origin) {
@@ -332,16 +242,6 @@ const fn how_seen(seen: u32) -> (bool, Origin) {
         _ => Origin::Outside,
     };
     (seen & 1 != 0, origin)
-}
-
-#[inline(always)]
-fn number_of(skb: *mut __sk_buff, next: Next) -> u64 {
-    match next {
-        Next::Backend(BackendId(id)) => NUMBER | u64::from(id),
-        Next::Port(port) | Next::NodePort(port) => NUMBER | u64::from(port.get()),
-        Next::Taken => TAKEN,
-        next => go_on(&TcFrame::new(skb, 0), next).cast_unsigned().into(),
-    }
 }
 
 /// A packet past the services.
@@ -405,7 +305,8 @@ pub(crate) fn go_on(frame: &TcFrame, next: Next) -> i32 {
         Next::Turn => TURN,
         Next::LookUp => LOOK_UP,
         Next::Mend => MEND,
-        Next::Backend(_) | Next::Port(_) | Next::NodePort(_) | Next::Taken => TC_ACT_SHOT,
+        Next::Taken => TAKEN,
+        Next::Backend(_) | Next::Port(_) | Next::NodePort(_) => TC_ACT_SHOT,
     }
 }
 

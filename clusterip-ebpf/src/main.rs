@@ -16,6 +16,8 @@
 )]
 
 #[cfg(target_arch = "bpf")]
+mod begin;
+#[cfg(target_arch = "bpf")]
 mod direct_return;
 #[cfg(target_arch = "bpf")]
 mod env;

@@ -158,8 +158,9 @@ fn run(case: &Case) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use clusterip_agent::model::inside::Inside;
     use clusterip_common::{
-        abi::{Direction, ServiceId},
+        abi::{Direction, ServiceFlags, ServiceId},
         packet::Env as _,
     };
     use clusterip_tests::{
@@ -270,5 +271,40 @@ mod tests {
         let services = loser.services.borrow();
         let counted = services.values().all(|counters| counters.flows == 0);
         assert!(counted, "the winner counted the flow");
+    }
+
+    /// Two CPUs have SYNs of two clients with one port, and both found it free: the slower one tries another port at once.
+    #[test]
+    fn e8_the_loser_of_a_race_for_a_port_of_the_node_gets_another_one() {
+        let (vip, port) = ("10.96.0.10:80/tcp", "192.0.2.1:30080/tcp");
+        let world = service(vip, &["10.244.1.7:8080"])
+            .inside("10.244.0.0/16", Inside::Pods)
+            .node("192.0.2.1")
+            .towards_outside(port, vip, [ServiceFlags::MASQUERADE; 2]);
+        let call = |env: &HostEnv, client: &str| {
+            let syn = tcp(client, "192.0.2.1:30080").syn().bytes();
+            env.pass(Hook::FromUplink, Link::Ethernet, &syn).verdict
+        };
+        let shown = |env: &HostEnv| -> BTreeMap<FlowKey, Flow> {
+            let flows = env.half_open.borrow();
+            let shown = flows
+                .iter()
+                .filter(|(_, flow)| flow.direction == Direction::UNMASQUERADE);
+            shown.map(|(key, flow)| (*key, *flow)).collect()
+        };
+        let winner = HostEnv::new(world.tables.clone(), settings());
+        let _served = call(&winner, "198.51.100.8:3000");
+        let theirs = shown(&winner);
+        let (key, flow) = theirs.first_key_value().expect("the winner's");
+
+        let loser = HostEnv::new(world.tables, settings());
+        loser.race.replace(Some((*key, *flow)));
+        assert_eq!(
+            call(&loser, "198.51.100.7:3000"),
+            Verdict::Translated(Outcome::NewFlow)
+        );
+        let both = shown(&loser);
+        assert_eq!(both.len(), 2, "a port each: {both:#?}");
+        assert_eq!(both.get(key), Some(flow), "nothing is overwritten");
     }
 }

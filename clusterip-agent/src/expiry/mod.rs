@@ -67,17 +67,19 @@ pub fn judge(
     for (table, key, flow) in entries {
         let (other_key, _) = twin(key, flow);
         let other = by_key.get(&other_key);
-        let (own, others) = (
-            limit(key, flow),
-            other.map(|other| limit(&other_key, other)),
-        );
-        let limit = if flow.is_one_sided() && !flow.direction.is_request() {
-            others.unwrap_or(own)
-        } else if flow.is_one_sided() {
-            own
-        } else {
+        let own = limit(key, flow);
+        let limit = match other.map(|other| limit(&other_key, other)) {
+            // The client's side is all that is seen.
+            Some(others) if flow.is_one_sided() => {
+                if flow.direction.is_request() {
+                    own
+                } else {
+                    others
+                }
+            }
             // Only one of them may have seen the end of the flow.
-            others.map_or(own, |others| own.max(others))
+            Some(others) => own.max(others),
+            None => own,
         };
         if is_idle_for(limit, now, flow, || other.copied()) {
             judgement.over.push((*table, *key, *flow));

@@ -325,11 +325,11 @@ fn take<E: Env>(env: &E, packet: &Packet, (address, port): (Addr, Be16)) -> Opti
     let mut answer = *key;
     answer.turn();
     let now = env.now();
-    if let Some((table, entry)) = flow::find(env, key) {
+    if let Some((table, entry)) = flow::find(env, key)
+        && entry.get().direction == Direction::FORWARDED
+    {
         let flow = entry.get();
-        let is_forwarded = flow.direction == Direction::FORWARDED;
-        let is_over = flow::is_over_as::<true, E>(env, key, &flow, now);
-        if is_forwarded && !is_over {
+        if !flow::is_over_as::<true, E>(env, key, &flow, now) {
             let is_same = flow.address.is(address) && flow.port == port;
             return Some(if is_same {
                 follow(env, packet, (table, &entry, &flow), now)
@@ -338,10 +338,8 @@ fn take<E: Env>(env: &E, packet: &Packet, (address, port): (Addr, Be16)) -> Opti
                 Decision::drop(Outcome::PortsExhausted)
             });
         }
-        if is_forwarded {
-            env.remove_flow(table, key);
-            env.remove_flow(table, &answer);
-        }
+        env.remove_flow(table, key);
+        env.remove_flow(table, &answer);
     }
     let mine = Mine {
         address,

@@ -157,8 +157,11 @@ pub(super) fn hide<E: Env>(
                     && other.port == flow.port
                     && other.direction == flow.direction
             });
-            if !is_same || env.put_flow(Table::HalfOpen, &key, &flow).is_err() {
+            if !is_same {
                 return Err(Outcome::PortsExhausted);
+            }
+            if env.put_flow(Table::HalfOpen, &key, &flow).is_err() {
+                return Err(Outcome::FlowTableFull);
             }
         }
     }

@@ -174,7 +174,10 @@ fn begin<F: Frame, E: Env>(frame: &F, env: &E, work: &mut Work, replaces: bool) 
     for attempt in 0..PORT_TRIES {
         match node_port(frame, env, work, (backend, port), attempt) {
             Next::NodePort(node) => {
-                return open(frame, env, work, replaces, (backend, (port, node)));
+                match open(frame, env, work, replaces, (backend, (port, node))) {
+                    Next::Taken => {}
+                    next => return next,
+                }
             }
             Next::Taken => {}
             next => return next,

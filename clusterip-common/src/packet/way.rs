@@ -147,7 +147,8 @@ pub fn node_port<F: Frame, E: Env>(
     }
 }
 
-/// A packet that begins a flow with the backend of [`choose`] and the ports of [`port`] and [`node_port`].
+/// A packet that begins a flow with the backend of [`choose`] and the ports of [`port`] and [`node_port`]. [`Next::Taken`]: another processor
+/// has got the node's port meanwhile (E8).
 #[inline(always)]
 pub fn open<F: Frame, E: Env>(
     frame: &F,
@@ -162,6 +163,9 @@ pub fn open<F: Frame, E: Env>(
         ..
     } = work;
     let decision = decide::begin(env, packet, replaces, chosen, || frame.len());
+    if decision.action == Action::Drop && decision.outcome == Outcome::PortsExhausted {
+        return Next::Taken;
+    }
     settle(
         packet,
         frame.network(),

@@ -7,6 +7,7 @@ const DRIVER: &str = "clusterip-common/src/packet/driver.rs";
 const MASQUERADE: &str = "clusterip-common/src/packet/masquerade.rs";
 const SELECT: &str = "clusterip-common/src/packet/select.rs";
 const UPLINK: &str = "clusterip-common/src/packet/uplink.rs";
+const WAY: &str = "clusterip-common/src/packet/way.rs";
 
 /// All of them, by rule.
 pub(super) const OUTSIDE: &[Breach] = &[
@@ -71,6 +72,15 @@ pub(super) const OUTSIDE: &[Breach] = &[
         (
             "        && payload <= LONGEST - A::HEADER - A::NOTE",
             "        && payload <= LONGEST",
+        ),
+    ),
+    breach(
+        "E8",
+        "who loses a race for a port of the node is dropped",
+        WAY,
+        (
+            "        return Next::Taken;",
+            "        return Next::Verdict(decision.action.verdict(decision.outcome));",
         ),
     ),
     breach(
