@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -67,11 +67,15 @@ impl Report {
         self.stage == Stage::Done && self.fault.is_none()
     }
 
+    /// Whether it ended by itself, and nothing of ours had run.
+    fn fell_at_boot(&self, code: Option<i32>) -> bool {
+        self.stage == Stage::Silent && !was_stopped(code)
+    }
+
     /// Why not.
     fn why(&self, code: Option<i32>) -> &'static str {
         match (self.stage, code) {
-            // What timeout(1) exits with.
-            (_, Some(124 | 137)) => "it was stopped after twenty-five minutes",
+            (_, code) if was_stopped(code) => "it was stopped after twenty-five minutes",
             (Stage::Silent, _) => "its first program did not start",
             (Stage::Works, _) => "it ended before the tests did",
             (Stage::Done, _) => self.fault.unwrap_or("nothing is wrong"),
@@ -79,11 +83,33 @@ impl Report {
     }
 }
 
+/// Whether the time ran out, by what `timeout` exits with.
+const fn was_stopped(code: Option<i32>) -> bool {
+    matches!(code, Some(124 | 137))
+}
+
 /// Boots a kernel, shows what the first program and its children say, and waits for the end. The whole console goes into `log`.
+///
+/// A machine that ends by itself before its first program has begun is booted once more: nothing of ours has run in it, and an emulated processor may fall
+/// over what the kernel patches in its own text meanwhile.
 ///
 /// # Errors
 /// When the machine cannot be started or its console not be read.
 pub(crate) fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> anyhow::Result<Outcome> {
+    let mut ended = watch(kernel, initramfs, log)?;
+    if ended.0.fell_at_boot(ended.1.code()) {
+        println!("\n== the machine fell before its first program; once more");
+        ended = watch(kernel, initramfs, log)?;
+    }
+    let (report, status) = ended;
+    if !report.passed() {
+        let why = report.why(status.code());
+        println!("\n== the machine failed: {why} ({status})");
+    }
+    Ok(report.tests.outcome(report.passed()))
+}
+
+fn watch(kernel: &Path, initramfs: &Path, log: &Path) -> anyhow::Result<(Report, ExitStatus)> {
     let mut command = qemu(kernel, initramfs);
     println!("$ {}", line(&command));
     let mut child = command
@@ -108,16 +134,12 @@ pub(crate) fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> anyhow::Resul
         }
     }
     let status = child.wait().context("wait for the machine")?;
-    if !report.passed() {
-        if report.stage == Stage::Silent {
-            for line in &tail {
-                println!("{line}");
-            }
+    if report.stage == Stage::Silent {
+        for line in &tail {
+            println!("{line}");
         }
-        let why = report.why(status.code());
-        println!("\n== the machine failed: {why} ({status})");
     }
-    Ok(report.tests.outcome(report.passed()))
+    Ok((report, status))
 }
 
 /// Software emulation, also where the machine could do better: the same everywhere, also inside of another virtual machine.
@@ -205,6 +227,14 @@ mod tests {
         assert!(why(&["Kernel panic"], 0).contains("did not start"));
         assert!(why(&["vm: runs"], 0).contains("before the tests"));
         assert!(why(&["vm: begins netns", "vm: ok netns", "vm: done"], 0).contains("no test"));
+    }
+
+    #[test]
+    fn a_machine_is_booted_again_only_if_it_fell_before_anything_of_ours_ran() {
+        let fell = |lines: &[&str], code| after(lines).fell_at_boot(Some(code));
+        assert!(fell(&["Kernel panic"], 0));
+        assert!(!fell(&["Kernel panic"], 124), "the time is over");
+        assert!(!fell(&["vm: runs 6.1", "Kernel panic"], 0));
     }
 
     #[test]
