@@ -178,6 +178,20 @@ impl Addr {
         }
     }
 
+    /// As above, of bytes where they lie: it is two loads, where of a copy LLVM makes as many as somebody looks at parts of it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn v6_at(octets: &[u8; 16]) -> Self {
+        let (first, last) = octets.split_at(8);
+        match (first.first_chunk(), last.first_chunk()) {
+            (Some(first), Some(last)) => Self {
+                words: [u64::from_ne_bytes(*first), u64::from_ne_bytes(*last)],
+            },
+            // Sixteen bytes have two halves.
+            _ => Self::UNSPECIFIED,
+        }
+    }
+
     /// The sixteen bytes.
     #[inline(always)]
     #[must_use]
@@ -234,6 +248,19 @@ impl Addr {
         let [_, b] = self.words;
         let [_, _, _, _, b4, b5, b6, b7] = b.to_ne_bytes();
         [b4, b5, b6, b7]
+    }
+
+    /// The number that the last four bytes are in memory: half a register, where bytes would be put together one by one.
+    #[inline(always)]
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "half of it")]
+    pub const fn low_as_it_lies(self) -> u32 {
+        let [_, last] = self.words;
+        if cfg!(target_endian = "little") {
+            (last >> 32) as u32
+        } else {
+            last as u32
+        }
     }
 
     /// Whether this is `::ffff:0:0/96`, the form that stands for IPv4 in the maps and is refused on the wire (D12).

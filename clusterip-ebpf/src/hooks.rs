@@ -226,7 +226,7 @@ extern "C" fn cip_way_flow_from_pod(skb: *mut __sk_buff, network: u32, seen: u32
         return TC_ACT_SHOT;
     };
     let (is_v6, origin) = how_seen(seen);
-    let next = packet::flow_from_pod(&mut frame, &KernelEnv, (is_v6, origin), work);
+    let next = packet::flow_from_pod(&frame, &KernelEnv, (is_v6, origin), work);
     if goes_past_stack(origin) || packet::may_forward(&KernelEnv, origin) {
         return go_on(&frame, next);
     }
@@ -252,7 +252,7 @@ extern "C" fn cip_way_beside(skb: *mut __sk_buff, network: u32, seen: u32) -> i3
     let Some(work) = work() else {
         return TC_ACT_SHOT;
     };
-    let next = packet::beside(&mut frame, &KernelEnv, how_seen(seen), work);
+    let next = packet::beside(&frame, &KernelEnv, how_seen(seen), work);
     go_on(&frame, next)
 }
 
@@ -335,7 +335,7 @@ extern "C" fn cip_way_flow_to_pod(skb: *mut __sk_buff, network: u32, is_v6: u32)
     let Some(work) = work() else {
         return TC_ACT_SHOT;
     };
-    let next = packet::flow_to_pod(&mut frame, &KernelEnv, is_v6 != 0, work);
+    let next = packet::flow_to_pod(&frame, &KernelEnv, is_v6 != 0, work);
     translated(&mut frame, next, work)
 }
 

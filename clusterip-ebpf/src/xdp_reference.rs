@@ -97,7 +97,7 @@ fn flow(context: *mut xdp_md, network: u32, is_v6: bool) -> u32 {
     let Some(work) = work() else {
         return XDP_ABORTED;
     };
-    match packet::flow_from_pod(&mut frame, &KernelEnv, (is_v6, Origin::Inside), work) {
+    match packet::flow_from_pod(&frame, &KernelEnv, (is_v6, Origin::Inside), work) {
         Next::Translate => TRANSLATE,
         Next::Note => NOTE,
         Next::Verdict(verdict) => action(&frame, verdict),

@@ -4,6 +4,8 @@
     reason = "a one's complement sum is the same in either order (RFC 1071, 2.B): words are added as they lie in memory"
 )]
 
+use crate::wire::Addr;
+
 /// A one's complement sum that is not folded yet, of 16-bit words as they lie in memory. Up to 65,536 words fit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[must_use]
@@ -45,6 +47,25 @@ impl Sum {
         Self::ZERO.minus(old).plus(new)
     }
 
+    /// What changes when one address becomes another, 64 bits at a time: of one's complement the carries may be added at the end (RFC 1071, 2.C).
+    #[inline(always)]
+    pub(super) const fn readdress(old: Addr, new: Addr) -> Self {
+        let ([a, b], [c, d]) = (old.words(), new.words());
+        let sum = halves(!a) + halves(!b) + halves(c) + halves(d);
+        #[expect(clippy::cast_possible_truncation, reason = "17 bits and a carry")]
+        let folded = {
+            let once = (sum & 0xffff_ffff) + (sum >> 32);
+            ((once & 0xffff) + (once >> 16)) as u32
+        };
+        Self(folded)
+    }
+
+    /// The same of four bytes, as the number that they are in memory.
+    #[inline(always)]
+    pub(super) const fn reword(old: u32, new: u32) -> Self {
+        Self((!old & 0xffff) + (!old >> 16) + (new & 0xffff) + (new >> 16))
+    }
+
     /// Both.
     #[inline(always)]
     pub const fn and(self, other: Self) -> Self {
@@ -74,6 +95,11 @@ impl Sum {
         self.and(Self(u32::from(!u16::from_ne_bytes(checksum))))
             .checksum()
     }
+}
+
+#[inline(always)]
+const fn halves(word: u64) -> u64 {
+    (word & 0xffff_ffff) + (word >> 32)
 }
 
 #[cfg(test)]
@@ -108,6 +134,26 @@ mod tests {
                 after,
                 "D2, seed {seed}"
             );
+        }
+    }
+
+    #[test]
+    fn d2_wide_words_come_to_the_same_checksum() {
+        let edges = [[0; 16], [0xff; 16]];
+        let any = |seed| <[u8; 16]>::try_from(bytes(seed, 16)).unwrap();
+        let texts: Vec<[u8; 16]> = edges.into_iter().chain((1..60).map(any)).collect();
+        for (old, new) in texts
+            .iter()
+            .flat_map(|old| texts.iter().map(move |new| (old, new)))
+        {
+            let before = Sum::ZERO.plus(b"before").plus(old).checksum();
+            let after = Sum::change(old, new).fix(before);
+            let wide = Sum::readdress(Addr::v6(*old), Addr::v6(*new));
+            assert_eq!(wide.fix(before), after, "{old:x?} to {new:x?}");
+            let word = |text: &[u8; 16]| u32::from_ne_bytes(*text.first_chunk().unwrap());
+            let narrow = Sum::reword(word(old), word(new));
+            let part = Sum::change(&old[..4], &new[..4]);
+            assert_eq!(narrow.fix(before), part.fix(before), "{old:x?} to {new:x?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! What differs between IPv4 and IPv6, and nothing else.
 #![expect(
     clippy::host_endian_bytes,
-    reason = "an identification is compared, never counted with"
+    reason = "an identification is compared, never counted with, and a sum is the same in either order"
 )]
 
 use network_types::{
@@ -48,7 +48,7 @@ pub(super) trait Family {
     /// Whether ports are not where `quoted` says: of a later piece, or behind extension headers.
     fn hides_ports(ip: &Self::Header) -> bool;
     /// What the header and its extensions say (D4, D5).
-    fn layout<F: Frame>(frame: &F) -> Result<Layout, Outcome>;
+    fn layout<F: Frame>(frame: &F, ip: &Self::Header) -> Result<Layout, Outcome>;
     /// Length of the headers at `at`, and what follows them, of a packet that is quoted in an ICMP error.
     fn quoted(ip: &Self::Header) -> (Proto, usize);
     /// Whether ports stand behind a quoted header: it is a header, and not that of a later piece.
@@ -157,10 +157,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn layout<F: Frame>(frame: &F) -> Result<Layout, Outcome> {
-        let ip = frame
-            .at::<Ipv4Hdr>(frame.network())
-            .ok_or(Outcome::Truncated)?;
+    fn layout<F: Frame>(frame: &F, ip: &Ipv4Hdr) -> Result<Layout, Outcome> {
         let header = usize::from(ip.vihl & 0xf) * 4;
         if header < Ipv4Hdr::LEN || ip.vihl >> 4 != 4 {
             return Err(Outcome::Malformed);
@@ -268,14 +265,14 @@ impl Family for V4 {
 
     #[inline(always)]
     fn set_address(ip: &mut Ipv4Hdr, side: Direction, to: Addr) -> Sum {
-        let to = to.low();
         let field = if side == Direction::REQUEST {
             &mut ip.dst_addr
         } else {
             &mut ip.src_addr
         };
-        let change = Sum::change(&*field, &to);
-        *field = to;
+        let to = to.low_as_it_lies();
+        let change = Sum::reword(u32::from_ne_bytes(*field), to);
+        *field = to.to_ne_bytes();
         ip.check = change.fix(ip.check);
         change
     }
@@ -300,27 +297,27 @@ impl Family for V6 {
 
     #[inline(always)]
     fn source(ip: &Ipv6Hdr) -> Addr {
-        Addr::v6(ip.src_addr)
+        Addr::v6_at(&ip.src_addr)
     }
 
     #[inline(always)]
     fn destination(ip: &Ipv6Hdr) -> Addr {
-        Addr::v6(ip.dst_addr)
+        Addr::v6_at(&ip.dst_addr)
     }
 
     #[inline(always)]
     fn has_mapped_address(ip: &Ipv6Hdr) -> bool {
-        Addr::v6(ip.src_addr).is_mapped() || Addr::v6(ip.dst_addr).is_mapped()
+        Addr::v6_at(&ip.src_addr).is_mapped() || Addr::v6_at(&ip.dst_addr).is_mapped()
     }
 
     #[inline(always)]
     fn is_for_service(ip: &Ipv6Hdr, settings: &Settings) -> bool {
-        settings.service_v6.contains(Addr::v6(ip.dst_addr))
+        settings.service_v6.contains(Addr::v6_at(&ip.dst_addr))
     }
 
     #[inline(always)]
     fn is_hairpin(ip: &Ipv6Hdr, settings: &Settings) -> bool {
-        Addr::v6(ip.dst_addr).is(settings.hairpin_v6)
+        Addr::v6_at(&ip.dst_addr).is(settings.hairpin_v6)
     }
 
     #[inline(always)]
@@ -345,9 +342,8 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn layout<F: Frame>(frame: &F) -> Result<Layout, Outcome> {
+    fn layout<F: Frame>(frame: &F, ip: &Ipv6Hdr) -> Result<Layout, Outcome> {
         let network = frame.network();
-        let ip = frame.at::<Ipv6Hdr>(network).ok_or(Outcome::Truncated)?;
         let [version, ..] = ip.vcf;
         if version >> 4 != 6 {
             return Err(Outcome::Malformed);
@@ -480,14 +476,13 @@ impl Family for V6 {
 
     #[inline(always)]
     fn set_address(ip: &mut Ipv6Hdr, side: Direction, to: Addr) -> Sum {
-        let to = to.octets();
         let field = if side == Direction::REQUEST {
             &mut ip.dst_addr
         } else {
             &mut ip.src_addr
         };
-        let change = Sum::change(&*field, &to);
-        *field = to;
+        let change = Sum::readdress(Addr::v6_at(field), to);
+        *field = to.octets();
         change
     }
 }

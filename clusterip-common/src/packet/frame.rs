@@ -47,9 +47,9 @@ unsafe impl Wire for Discovery {}
 /// How an L4 checksum changes.
 #[derive(Clone, Copy, Debug)]
 pub struct ChecksumFix {
-    /// Change of the addresses, which are in the pseudo header.
+    /// Change of the addresses, which are in the pseudo header; zero if they stay.
     pub addresses: Sum,
-    /// Change of the ports, which are not.
+    /// Change of the ports, which are not; zero if they stay.
     pub ports: Sum,
     /// UDP: 0 means "none" and stays, and a computed 0 is sent as 0xffff (D1).
     pub zero_is_none: bool,

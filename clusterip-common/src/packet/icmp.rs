@@ -14,7 +14,7 @@ use super::{
     reject::turn_around,
     select,
     verdict::Verdict,
-    way::header,
+    way::{header, reach},
 };
 use crate::{
     abi::{Direction, FlowKey, Outcome, ServiceKey},
@@ -38,11 +38,7 @@ pub fn is_icmp<F: Frame>(frame: &mut F, is_v6: bool) -> bool {
 
 #[inline(always)]
 fn is_icmp_of<A: Family, F: Frame>(frame: &mut F) -> bool {
-    let network = frame.network();
-    frame.pull(network + A::HEADERS);
-    frame
-        .at::<A::Header>(network)
-        .is_some_and(|ip| A::quoted(ip).0 == A::ICMP)
+    reach::<A, F>(frame) == Some(A::ICMP)
 }
 
 /// ICMP from a pod: a ping to a VIP, or an error about a flow.
@@ -67,15 +63,16 @@ pub fn icmp_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool) -> Ver
 
 #[inline(always)]
 fn icmp_request<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
-    let (is_cluster, is_hairpin) = match header::<A, F>(frame) {
+    let (layout, is_cluster, is_hairpin) = match header::<A, F>(frame) {
         Ok(ip) => (
+            A::layout(frame, ip),
             A::is_for_service(ip, env.settings()),
             A::is_hairpin(ip, env.settings()),
         ),
         Err(verdict) => return verdict,
     };
     let pass = Verdict::Pass(Outcome::NotOurs);
-    match A::layout(frame) {
+    match layout {
         Ok(layout) if is_hairpin => {
             // No node has that address: what is no error about a flow ends here.
             let is_whole = layout.fragment.is_none() && layout.fits(frame);
@@ -97,10 +94,11 @@ fn icmp_request<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict 
 
 #[inline(always)]
 fn icmp_reply<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Verdict {
-    if let Err(verdict) = header::<A, F>(frame) {
-        return verdict;
-    }
-    match A::layout(frame) {
+    let layout = match header::<A, F>(frame) {
+        Ok(ip) => A::layout(frame, ip),
+        Err(verdict) => return verdict,
+    };
+    match layout {
         Ok(layout) if layout.fragment.is_none() && layout.fits(frame) => {
             to_pod::<A, F, E>(frame, env, layout.l4)
         }

@@ -295,9 +295,9 @@ pub fn turn<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut Wo
 
 /// A packet in one piece.
 #[inline(always)]
-pub(super) fn whole<A: Family, F: Frame>(frame: &mut F) -> Option<Packet> {
-    header::<A, F>(frame).ok()?;
-    match read::<A, F>(frame) {
+pub(super) fn whole<A: Family, F: Frame>(frame: &F) -> Option<Packet> {
+    let ip = header::<A, F>(frame).ok()?;
+    match read::<A, F>(frame, ip) {
         Ok(Read::Flow(packet, None)) => Some(packet),
         _ => None,
     }

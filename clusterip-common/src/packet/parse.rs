@@ -45,6 +45,13 @@ impl Ports {
         source: Be16::new(0),
         destination: Be16::new(0),
     };
+
+    /// Both in one number, as they lie in memory: to be compared, and to be summed.
+    #[inline(always)]
+    #[must_use]
+    pub const fn as_they_lie(self) -> u32 {
+        self.source.as_it_lies() as u32 | (self.destination.as_it_lies() as u32) << 16
+    }
 }
 
 /// The flag byte of a TCP header.
@@ -78,6 +85,31 @@ unsafe impl Wire for Ethernet {}
 unsafe impl Wire for Ports {}
 // SAFETY: as above.
 unsafe impl Wire for TcpFlags {}
+
+/// What is read of a TCP header.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Tcp {
+    ports: Ports,
+    _numbers: [u8; TcpFlags::OFFSET - size_of::<Ports>()],
+    flags: TcpFlags,
+    _rest: [u8; TcpHdr::LEN - TcpFlags::OFFSET - 1],
+}
+
+/// What is read of a UDP header.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Udp {
+    ports: Ports,
+    _rest: [u8; UdpHdr::LEN - size_of::<Ports>()],
+}
+
+const _: () = assert!(size_of::<Tcp>() == TcpHdr::LEN && size_of::<Udp>() == UdpHdr::LEN);
+
+// SAFETY: byte arrays and byte newtypes only: no padding, alignment 1, any bytes are a value.
+unsafe impl Wire for Tcp {}
+// SAFETY: as above.
+unsafe impl Wire for Udp {}
 
 /// The fixed part of a TCP header.
 pub(super) const TCP_HEADER: usize = TcpHdr::LEN;
@@ -191,10 +223,10 @@ impl Packet {
     }
 }
 
-/// Reads a packet. An error is why it cannot be read (D4).
+/// Reads a packet behind its IP header. An error is why it cannot be read (D4).
 #[inline(always)]
-pub(super) fn read<A: Family, F: Frame>(frame: &F) -> Result<Read, Outcome> {
-    let layout = A::layout(frame)?;
+pub(super) fn read<A: Family, F: Frame>(frame: &F, ip: &A::Header) -> Result<Read, Outcome> {
+    let layout = A::layout(frame, ip)?;
     let Layout {
         protocol,
         l4,
@@ -216,24 +248,20 @@ pub(super) fn read<A: Family, F: Frame>(frame: &F) -> Result<Read, Outcome> {
     if !layout.fits(frame) {
         return Err(Outcome::Malformed);
     }
-    let ip = frame.at::<A::Header>(network).ok_or(Outcome::Truncated)?;
     let (source, destination) = (A::source(ip), A::destination(ip));
-    let mut ports = Ports::NONE;
-    let mut flags = TcpFlags(0);
-    if !is_later_fragment {
-        ports = *frame.at::<Ports>(l4).ok_or(Outcome::Truncated)?;
-        if protocol == Proto::TCP {
-            // The last field we touch: with it the whole fixed header is there.
-            frame.at::<TcpHdr>(l4).ok_or(Outcome::Truncated)?;
-            flags = *frame
-                .at::<TcpFlags>(l4 + TcpFlags::OFFSET)
-                .ok_or(Outcome::Truncated)?;
-        } else if protocol == Proto::SCTP {
-            flags = sctp::signal(frame, l4).ok_or(Outcome::Truncated)?;
-        } else {
-            frame.at::<UdpHdr>(l4).ok_or(Outcome::Truncated)?;
-        }
-    }
+    // All of the fixed header has to be there, and one look is enough for that.
+    let (ports, flags) = if is_later_fragment {
+        (Ports::NONE, TcpFlags(0))
+    } else if protocol == Proto::TCP {
+        let tcp = frame.at::<Tcp>(l4).ok_or(Outcome::Truncated)?;
+        (tcp.ports, tcp.flags)
+    } else if protocol == Proto::SCTP {
+        let ports = *frame.at::<Ports>(l4).ok_or(Outcome::Truncated)?;
+        (ports, sctp::signal(frame, l4).ok_or(Outcome::Truncated)?)
+    } else {
+        let udp = frame.at::<Udp>(l4).ok_or(Outcome::Truncated)?;
+        (udp.ports, TcpFlags(0))
+    };
     let key = FlowKey {
         source,
         destination,

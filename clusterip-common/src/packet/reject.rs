@@ -74,7 +74,8 @@ fn reset<A: Family, F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
         (Be32(tcp.ack_seq), Be32::new(0), TcpFlags::RST)
     } else {
         let header = usize::from(tcp.doff()) * 4;
-        let length = match A::layout(frame).ok()?.length {
+        let ip = frame.at::<A::Header>(frame.network())?;
+        let length = match A::length(ip) {
             0 => frame.len(),
             length => frame.network() + length,
         }

@@ -118,8 +118,9 @@ impl Translation {
         self.outcome == Outcome::NotOurs
     }
 
-    fn keeps_ports(&self) -> bool {
-        self.old.source == self.new.source && self.old.destination == self.new.destination
+    #[inline(always)]
+    const fn keeps_ports(&self) -> bool {
+        self.old.as_they_lie() == self.new.as_they_lie()
     }
 }
 
@@ -170,11 +171,11 @@ fn rewrite<A: Family, F: Frame>(frame: &mut F, translation: &Translation) -> Res
         let is_tcp = translation.protocol == Proto::TCP;
         let fix = ChecksumFix {
             addresses,
-            ports: Sum::ZERO
-                .minus(&old.source.0)
-                .minus(&old.destination.0)
-                .plus(&new.source.0)
-                .plus(&new.destination.0),
+            ports: if keeps_ports {
+                Sum::ZERO
+            } else {
+                Sum::reword(old.as_they_lie(), new.as_they_lie())
+            },
             zero_is_none: !is_tcp,
             ipv6: A::IS_V6,
         };

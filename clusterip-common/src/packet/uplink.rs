@@ -10,7 +10,7 @@ use super::{
     parse::Ports,
     request,
     verdict::Verdict,
-    way::{Work, headers, may_turn},
+    way::{Work, may_turn, reach},
 };
 use crate::abi::{EventHook, Inside, Outcome, Scope};
 
@@ -86,10 +86,10 @@ fn admit_of<const TURNS: bool, A: Family, F: Frame, E: Env>(
     frame: &mut F,
     env: &E,
 ) -> Result<Origin, Verdict> {
-    headers::<A, F>(frame).ok_or(Verdict::Pass(Outcome::Truncated))?;
-    let Some(ip) = frame.at::<A::Header>(frame.network()) else {
-        return Err(Verdict::Pass(Outcome::Truncated));
-    };
+    reach::<A, F>(frame);
+    let ip = frame
+        .at::<A::Header>(frame.network())
+        .ok_or(Verdict::Pass(Outcome::Truncated))?;
     let is_cluster = A::is_for_service(ip, env.settings());
     let mut is_called = is_cluster;
     if !is_cluster {
@@ -97,7 +97,7 @@ fn admit_of<const TURNS: bool, A: Family, F: Frame, E: Env>(
         // An error about a flow comes from anywhere on its way.
         if concern == Concern::Nobody
             && A::quoted(ip).0 != A::ICMP
-            && !(TURNS && may_turn::<A, F, E>(frame, env))
+            && !(TURNS && may_turn::<A, F, E>(frame, env, ip))
         {
             return Err(Verdict::Pass(Outcome::NotOurs));
         }

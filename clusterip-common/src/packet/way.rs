@@ -1,5 +1,5 @@
 //! The ways that packets take. Each is a function of its own, in the kernel too, because together they need more than the
-//! 512 bytes of stack that a program has, and so that the verifier looks at each once. Each wants a frame that was entered.
+//! 512 bytes of stack that a program has, and so that the verifier looks at each once. Each wants a frame that was entered, with its headers in reach.
 
 use super::{
     decide::{self, Action, Decision},
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     abi::{BackendId, Direction, FlowKey, Outcome},
-    wire::{Addr, Be16},
+    wire::{Addr, Be16, Proto},
 };
 
 /// What one way leaves for the next: of one packet.
@@ -77,7 +77,7 @@ pub enum Next {
 /// What a pod sends, or what comes in by an uplink, that is no ICMP.
 #[inline(always)]
 pub fn flow_from_pod<F: Frame, E: Env>(
-    frame: &mut F,
+    frame: &F,
     env: &E,
     (is_v6, origin): (bool, Origin),
     work: &mut Work,
@@ -179,7 +179,7 @@ pub fn open<F: Frame, E: Env>(
 /// cannot be read is none.
 #[inline(always)]
 pub fn beside<F: Frame, E: Env>(
-    frame: &mut F,
+    frame: &F,
     env: &E,
     (is_v6, origin): (bool, Origin),
     work: &mut Work,
@@ -239,7 +239,7 @@ pub fn reject<F: Frame, E: Env>(frame: &mut F, env: &E, work: &Work, outcome: Ou
 
 /// What a pod is about to receive that is no ICMP.
 #[inline(always)]
-pub fn flow_to_pod<F: Frame, E: Env>(frame: &mut F, env: &E, is_v6: bool, work: &mut Work) -> Next {
+pub fn flow_to_pod<F: Frame, E: Env>(frame: &F, env: &E, is_v6: bool, work: &mut Work) -> Next {
     let read = if is_v6 {
         read_reply::<V6, F, E>(frame, env)
     } else {
@@ -297,23 +297,22 @@ impl From<Stop> for Next {
 /// A packet to a service, or what is next for one that is not, is no flow, or cannot be read.
 #[inline(always)]
 fn read_request<A: Family, F: Frame, E: Env>(
-    frame: &mut F,
+    frame: &F,
     env: &E,
     origin: Origin,
 ) -> Result<Packet, Stop> {
     let ip = header::<A, F>(frame).map_err(Stop::Verdict)?;
     let is_cluster = A::is_for_service(ip, env.settings());
     if !is_cluster {
-        let ip = frame.at::<A::Header>(frame.network());
         // Most packets from a pod end here: no backend and no service has the address and port they go to.
-        let concern = ip.map_or(Concern::Nobody, |ip| concern::<A, F, E>(frame, env, ip));
+        let concern = concern::<A, F, E>(frame, env, ip);
         // By an uplink comes what a pod of another node answers; an answer to the node has its own way.
         let from_backend = match origin {
             Origin::Pod => !matches!(concern, Concern::Frontend),
             Origin::Inside => matches!(concern, Concern::Nobody),
             Origin::Outside => false,
         };
-        if from_backend && may_turn::<A, F, E>(frame, env) {
+        if from_backend && may_turn::<A, F, E>(frame, env, ip) {
             return Err(Stop::Turn);
         }
         match concern {
@@ -330,7 +329,7 @@ fn read_request<A: Family, F: Frame, E: Env>(
             Stop::Verdict(Verdict::Pass(Outcome::NotOurs))
         }
     };
-    match parse::read::<A, F>(frame).map_err(stop)? {
+    match parse::read::<A, F>(frame, ip).map_err(stop)? {
         Read::Flow(mut packet, id) => {
             if !fragment::complete(env, &mut packet, id) {
                 return Err(stop(Outcome::Fragment));
@@ -350,13 +349,10 @@ fn read_request<A: Family, F: Frame, E: Env>(
 
 /// Whether a packet may be a reply that goes past the stack: by a bit alone.
 #[inline(always)]
-pub(super) fn may_turn<A: Family, F: Frame, E: Env>(frame: &F, env: &E) -> bool {
+pub(super) fn may_turn<A: Family, F: Frame, E: Env>(frame: &F, env: &E, ip: &A::Header) -> bool {
     if !env.settings().is_past_stack() {
         return false;
     }
-    let Some(ip) = frame.at::<A::Header>(frame.network()) else {
-        return false;
-    };
     let (source, (_, header)) = (A::source(ip), A::quoted(ip));
     let ports = frame.at::<Ports>(frame.network() + header);
     !A::is_hairpin(ip, env.settings())
@@ -366,11 +362,12 @@ pub(super) fn may_turn<A: Family, F: Frame, E: Env>(frame: &F, env: &E) -> bool 
 /// A packet past the services, and whether it goes to the address that hides a pod from itself.
 #[inline(always)]
 pub(super) fn read_beside<A: Family, F: Frame, E: Env>(
-    frame: &mut F,
+    frame: &F,
     env: &E,
 ) -> Option<(Packet, bool)> {
-    let is_hairpin = A::is_hairpin(header::<A, F>(frame).ok()?, env.settings());
-    match parse::read::<A, F>(frame) {
+    let ip = header::<A, F>(frame).ok()?;
+    let is_hairpin = A::is_hairpin(ip, env.settings());
+    match parse::read::<A, F>(frame, ip) {
         Ok(Read::Flow(mut packet, id)) => {
             fragment::complete(env, &mut packet, id).then_some((packet, is_hairpin))
         }
@@ -380,10 +377,10 @@ pub(super) fn read_beside<A: Family, F: Frame, E: Env>(
 
 /// What cannot be read cannot be a reply of ours: the pod's own stack judges it.
 #[inline(always)]
-fn read_reply<A: Family, F: Frame, E: Env>(frame: &mut F, env: &E) -> Result<Packet, Verdict> {
+fn read_reply<A: Family, F: Frame, E: Env>(frame: &F, env: &E) -> Result<Packet, Verdict> {
     let pass = Verdict::Pass(Outcome::NotOurs);
-    header::<A, F>(frame)?;
-    match parse::read::<A, F>(frame) {
+    let ip = header::<A, F>(frame)?;
+    match parse::read::<A, F>(frame, ip) {
         Ok(Read::Flow(mut packet, id)) => {
             // Most packets to a pod end here: no backend has the address and port they come from.
             let FlowKey {
@@ -422,21 +419,26 @@ fn may_be_hidden<E: Env>(env: &E, destination: Addr, port: Be16) -> bool {
 /// Bytes that are pulled where a header has options or extensions.
 const EXTENDED: usize = 512;
 
-/// The IP header, with all that is read behind it.
+/// Brings in reach all that is read of a frame's headers, and says what follows the first. [`is_icmp`](super::is_icmp) and
+/// [`admit`](super::admit) call it, and each way is behind one of them.
 #[inline(always)]
-pub(super) fn headers<A: Family, F: Frame>(frame: &mut F) -> Option<&A::Header> {
+pub(super) fn reach<A: Family, F: Frame>(frame: &mut F) -> Option<Proto> {
     let network = frame.network();
     frame.pull(network + A::HEADERS);
-    if A::has_extensions(frame.at::<A::Header>(network)?) {
+    let ip = frame.at::<A::Header>(network)?;
+    let ((next, _), has_extensions) = (A::quoted(ip), A::has_extensions(ip));
+    if has_extensions {
         frame.pull(EXTENDED);
     }
-    frame.at::<A::Header>(network)
+    Some(next)
 }
 
-/// The same of a packet that is not to be taken for another one.
+/// The IP header of a packet that is not to be taken for another one.
 #[inline(always)]
-pub(super) fn header<A: Family, F: Frame>(frame: &mut F) -> Result<&A::Header, Verdict> {
-    let ip = headers::<A, F>(frame).ok_or(Verdict::Pass(Outcome::Truncated))?;
+pub(super) fn header<A: Family, F: Frame>(frame: &F) -> Result<&A::Header, Verdict> {
+    let ip = frame
+        .at::<A::Header>(frame.network())
+        .ok_or(Verdict::Pass(Outcome::Truncated))?;
     if A::has_mapped_address(ip) {
         return Err(Verdict::Drop(Outcome::MappedAddress));
     }

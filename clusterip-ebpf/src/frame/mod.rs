@@ -15,6 +15,19 @@ fn opaque(mut pointer: usize) -> usize {
     pointer
 }
 
+/// A field of a context that is a pointer to the verifier. To the compiler it is half a register, which it may copy as such, and then it is
+/// no pointer any more: so it is read by hand.
+#[inline(always)]
+fn pointer<const FIELD: usize, C>(context: *const C) -> usize {
+    let pointer;
+    // SAFETY: reads a field of the kernel's context.
+    unsafe {
+        asm!("{0} = *(u32 *)({1} + {2})", out(reg) pointer, in(reg) context, const FIELD,
+            options(pure, readonly, nostack, preserves_flags));
+    }
+    pointer
+}
+
 /// Hides from the compiler what it knows of a value's bytes, and lets it know that it is the same place each time.
 #[inline(always)]
 #[expect(

@@ -6,7 +6,7 @@
 )]
 
 use core::{
-    arch::asm,
+    hint::assert_unchecked,
     mem::{offset_of, size_of},
 };
 
@@ -28,7 +28,7 @@ use clusterip_common::{
     wire::{Addr, Proto},
 };
 
-use super::opaque;
+use super::{opaque, pointer};
 use crate::env::KernelEnv;
 
 /// `BPF_ADJ_ROOM_MAC`: room between the Ethernet header and what follows it. The bindings leave this enum out.
@@ -71,34 +71,23 @@ impl TcFrame {
         Self::new(skb, (network & FARTHEST) as usize)
     }
 
-    /// A field of the context that is a pointer to the verifier. To the compiler it is half a register, which it may copy as
-    /// such, and then it is no pointer any more: so it is read by hand.
-    #[inline(always)]
-    fn pointer<const FIELD: usize>(&self) -> usize {
-        let pointer;
-        // SAFETY: reads a field of the kernel's context.
-        unsafe {
-            asm!("{0} = *(u32 *)({1} + {2})", out(reg) pointer, in(reg) self.ctx.skb.skb, const FIELD,
-                options(pure, readonly, nostack, preserves_flags));
-        }
-        pointer
-    }
-
     /// Where the bytes in reach begin,
     #[inline(always)]
     fn start(&self) -> usize {
-        self.pointer::<{ offset_of!(__sk_buff, data) }>()
+        pointer::<{ offset_of!(__sk_buff, data) }, _>(self.ctx.skb.skb)
     }
 
     /// and where they end.
     #[inline(always)]
     fn end(&self) -> usize {
-        self.pointer::<{ offset_of!(__sk_buff, data_end) }>()
+        pointer::<{ offset_of!(__sk_buff, data_end) }, _>(self.ctx.skb.skb)
     }
 
     #[inline(always)]
     fn address<T>(&self, offset: usize) -> Option<usize> {
         let at = opaque(self.start() + offset);
+        // SAFETY: a frame lies behind something, and the compiler spares a test for it.
+        unsafe { assert_unchecked(at != 0) };
         (at + size_of::<T>() <= self.end()).then_some(at)
     }
 }
@@ -206,14 +195,17 @@ impl Frame for TcFrame {
         }
         let (skb, offset) = (self.ctx.skb.skb, offset as u32);
         let pseudo = flags | u64::from(BPF_F_PSEUDO_HDR);
-        // SAFETY: the context is the kernel's; packet pointers are taken anew after each call.
-        let mut result =
-            unsafe { bpf_l4_csum_replace(skb, offset, 0, u64::from(fix.addresses.0), pseudo) };
-        if result == 0 {
-            // SAFETY: as above.
-            result = unsafe { bpf_l4_csum_replace(skb, offset, 0, u64::from(fix.ports.0), flags) };
+        // Most services have the port of their backends, and a call costs more than to see that.
+        for (change, flags) in [(fix.addresses, pseudo), (fix.ports, flags)] {
+            if change == Sum::ZERO {
+                continue;
+            }
+            // SAFETY: the context is the kernel's; packet pointers are taken anew after each call.
+            if unsafe { bpf_l4_csum_replace(skb, offset, 0, u64::from(change.0), flags) } != 0 {
+                return false;
+            }
         }
-        result == 0
+        true
     }
 
     #[inline(always)]

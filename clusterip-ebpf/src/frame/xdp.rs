@@ -5,7 +5,10 @@
     reason = "offsets and lengths within a frame, as the helpers want them"
 )]
 
-use core::mem::size_of;
+use core::{
+    hint::assert_unchecked,
+    mem::{offset_of, size_of},
+};
 
 use aya_ebpf::{
     bindings::xdp_md,
@@ -14,7 +17,7 @@ use aya_ebpf::{
 };
 use clusterip_common::packet::{ChecksumFix, Ethernet, Frame, Wire};
 
-use super::opaque;
+use super::{opaque, pointer};
 
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = size_of::<Ethernet>();
@@ -46,10 +49,24 @@ impl XdpFrame {
         }
     }
 
+    /// Where the frame begins,
+    #[inline(always)]
+    fn start(&self) -> usize {
+        pointer::<{ offset_of!(xdp_md, data) }, _>(self.ctx.ctx)
+    }
+
+    /// and where it ends.
+    #[inline(always)]
+    fn end(&self) -> usize {
+        pointer::<{ offset_of!(xdp_md, data_end) }, _>(self.ctx.ctx)
+    }
+
     #[inline(always)]
     fn address<T>(&self, offset: usize) -> Option<usize> {
-        let at = opaque(self.ctx.data() + offset);
-        (at + size_of::<T>() <= self.ctx.data_end()).then_some(at)
+        let at = opaque(self.start() + offset);
+        // SAFETY: a frame lies behind something, and the compiler spares a test for it.
+        unsafe { assert_unchecked(at != 0) };
+        (at + size_of::<T>() <= self.end()).then_some(at)
     }
 }
 
@@ -79,7 +96,7 @@ impl Frame for XdpFrame {
 
     #[inline(always)]
     fn len(&self) -> usize {
-        self.ctx.data_end() - self.ctx.data()
+        self.end() - self.start()
     }
 
     #[inline(always)]

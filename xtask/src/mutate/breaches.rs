@@ -424,8 +424,8 @@ pub(super) const ALL: &[Breach] = &[
         "a packet that the stack forwards has a hop less",
         FAMILY,
         (
-            "        *field = to;\n        ip.check = change.fix(ip.check);",
-            "        *field = to;\n        ip.ttl = ip.ttl.wrapping_sub(1);\n        ip.check = change.fix(ip.check);",
+            "        *field = to.to_ne_bytes();\n        ip.check = change.fix(ip.check);",
+            "        *field = to.to_ne_bytes();\n        ip.ttl = ip.ttl.wrapping_sub(1);\n        ip.check = change.fix(ip.check);",
         ),
     ),
     breach(

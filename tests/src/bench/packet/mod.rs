@@ -1,8 +1,8 @@
 //! Nanoseconds a packet spends in the programs, by test-run.
 //!
 //! Test-run passes one buffer through a program again and again. A translated packet would not be the same the second
-//! time: here the backend has the service's own address and port, so that every pass does the whole work and changes
-//! nothing.
+//! time: here the backend has the service's own address, and the port of another service, whose backend has the first
+//! one's. So every pass does the whole work, and every second one leaves the packet as it was.
 
 mod events;
 mod tables;
@@ -73,8 +73,10 @@ const FAMILIES: [Family; 2] = [
     },
 ];
 
-/// Ports of the service address: where flows are known, where there is no backend, and those of [`CHOICES`].
-const KNOWN: u16 = 53;
+/// Ports of the service address: of the two whose flows are known, each the other's backend; where the backend has the same port, where there is
+/// none, and those of [`CHOICES`].
+const KNOWN: [u16; 2] = [52, 53];
+const KEPT: u16 = 55;
 const EMPTY: u16 = 54;
 
 /// How a new flow chooses, and the port where it does.
@@ -111,8 +113,11 @@ impl Family {
 
     /// The services.
     fn world(&self) -> World {
-        let known = self.vip(KNOWN);
-        let mut world = service(&format!("{known}/udp"), &[&known])
+        let [known, other] = KNOWN.map(|port| self.vip(port));
+        let kept = self.vip(KEPT);
+        let mut world = service(&format!("{known}/udp"), &[&other])
+            .and(&format!("{other}/udp"), &[&known])
+            .and(&format!("{kept}/udp"), &[&kept])
             .and(&format!("{}/udp", self.vip(EMPTY)), &[])
             .and(&format!("{}/tcp", self.vip(EMPTY)), &[]);
         for (name, port, ..) in CHOICES {
@@ -206,23 +211,29 @@ fn measure(family: &Family, rounds: usize, only: &str) -> Result<(Vec<Row>, Stri
         only,
     };
 
-    let (client, vip) = (family.client(31_337), family.vip(KNOWN));
-    let request = udp(&client, &vip).payload([0; 22]);
-    let reply = udp(&vip, &client).payload([0; 22]);
-    let other = udp(&client, &at(family.elsewhere, KNOWN)).payload([0; 22]);
+    let client = family.client(31_337);
+    let request_to = |port| udp(&client, &family.vip(port)).payload([0; 22]);
+    let reply_from = |port| udp(&family.vip(port), &client).payload([0; 22]);
+    let [known, paired] = KNOWN;
+    let (request, reply, vip) = (request_to(known), reply_from(known), family.vip(known));
+    let kept = request_to(KEPT);
+    let other = udp(&client, &at(family.elsewhere, known)).payload([0; 22]);
     let whole = || udp(&client, &vip).payload([0; 56]);
     let (first, later) = (whole().piece(0, 40, true), whole().piece(40, 64, false));
     let error = too_big(family.router, &request, 8);
     let past = udp(&client, &at(family.elsewhere, 8080)).payload([0; 22]);
     let empty = family.vip(EMPTY);
-    // Opens the flow that the others find: both sides speak.
-    bench.once(FROM_POD, &request.bytes())?;
-    bench.once(TO_POD, &reply.bytes())?;
+    // Opens the flows that the others find: both sides speak.
+    for (port, backend) in [(known, paired), (paired, known), (KEPT, KEPT)] {
+        bench.once(FROM_POD, &request_to(port).bytes())?;
+        bench.once(TO_POD, &reply_from(backend).bytes())?;
+    }
     bench.once(FROM_POD, &first.bytes())?;
     let mut rows = vec![bench.reference(&request)?];
     for (name, program, packet, goal) in [
         ("established, request", FROM_POD, &request, Some(1.3)),
         ("established, reply", TO_POD, &reply, Some(1.3)),
+        ("established, same port", FROM_POD, &kept, Some(1.3)),
         ("not ours, from a pod", FROM_POD, &other, Some(0.5)),
         ("not ours, to a pod", TO_POD, &other, Some(0.5)),
         ("to a backend itself", FROM_POD, &past, None),
