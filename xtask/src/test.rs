@@ -1,9 +1,12 @@
 //! The parts of the test suite, what each proves, and how it is run.
 
 use std::{
+    env,
     io::{self, BufRead as _, BufReader},
+    num::NonZero,
     path::Path,
     process::{Command, Stdio},
+    thread,
 };
 
 use anyhow::Context as _;
@@ -158,6 +161,9 @@ const PARTS: [Part; 5] = [
     },
 ];
 
+/// How many tests of one program run side by side.
+const THREADS: &str = "RUST_TEST_THREADS";
+
 /// What looks once more at what other tests show: a machine at home may lack it, one that checks may not.
 const LOOKS_AGAIN: [(&str, &str); 1] = [("kubectl", "kubernetes-client")];
 
@@ -216,6 +222,11 @@ fn play(workspace: &Path, part: &Part, filter: &[String]) -> anyhow::Result<Outc
         }
         let mut test = command();
         test.env(AGENT, artifact("clusterip", Profile::Dev)?);
+        if part.choice == Choice::Netns && env::var_os(THREADS).is_none() {
+            // They wait for agents, timers and the kernel's grace periods a quarter of their time.
+            let processors = thread::available_parallelism().map_or(1, NonZero::get);
+            test.env(THREADS, (2 * processors).to_string());
+        }
         if let Some(Again {
             variable: (name, value),
             only,

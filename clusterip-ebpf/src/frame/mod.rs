@@ -6,7 +6,8 @@ pub(crate) mod tc;
 pub(crate) mod xdp;
 
 /// Hides from the compiler how a pointer came about. Otherwise it tests one sum of base and variable offset and reads
-/// through another that it takes for the same, and the verifier does not.
+/// through another that it takes for the same, and the verifier does not. Nor is it to know which bits of an offset are zero: it would set them
+/// where it is to add, and after that the verifier of some kernels knows no bounds.
 #[inline(always)]
 fn opaque(mut pointer: usize) -> usize {
     // An empty text would give two lines of debug information to one instruction, which the kernel refuses.

@@ -67,8 +67,8 @@ impl TcFrame {
 
     /// As above, for a way, of which the verifier sees that others could call it with any number.
     #[inline(always)]
-    pub(crate) const fn at_network(skb: *mut __sk_buff, network: u32) -> Self {
-        Self::new(skb, (network & FARTHEST) as usize)
+    pub(crate) fn at_network(skb: *mut __sk_buff, network: u32) -> Self {
+        Self::new(skb, opaque((network & FARTHEST) as usize))
     }
 
     /// Where the bytes in reach begin,

@@ -42,10 +42,10 @@ impl XdpFrame {
 
     /// As above, for a way, of which the verifier sees that others could call it with any number.
     #[inline(always)]
-    pub(crate) const fn at_network(context: *mut xdp_md, network: u32) -> Self {
+    pub(crate) fn at_network(context: *mut xdp_md, network: u32) -> Self {
         Self {
             ctx: XdpContext::new(context),
-            network: (network & FARTHEST) as usize,
+            network: opaque((network & FARTHEST) as usize),
         }
     }
 
