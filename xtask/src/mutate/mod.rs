@@ -37,6 +37,8 @@ const NO_PROGRAM: &str = "//! Of `cargo xtask mutate`: no program is needed.\nfn
     let out = std::env::var_os(\"OUT_DIR\").expect(\"cargo sets it\");\n    \
     std::fs::write(std::path::Path::new(&out).join(\"clusterip\"), b\"\").expect(\"it is cargo's\");\n}\n";
 const BUILD_SCRIPT: &str = "clusterip-agent/build.rs";
+/// Cargo builds a package's programs for its tests, whether they start them or not: most of what a breach would cost.
+const MANIFEST: &str = "tests/Cargo.toml";
 
 fn everything() -> impl Iterator<Item = &'static Breach> {
     ALL.iter().chain(OUTSIDE)
@@ -63,7 +65,7 @@ pub(crate) fn command(workspace: &Path, rules: &[String], all: bool) -> anyhow::
         bail!("namespaces need root: {why}");
     }
     let tree = Tree::copy(workspace)?;
-    tree.write(BUILD_SCRIPT, NO_PROGRAM)?;
+    tree.spare(workspace)?;
     println!("== as it is");
     let sound = tree.judge(Seen::Host)?;
     ensure!(
@@ -152,13 +154,24 @@ impl Tree {
     fn try_out(&self, workspace: &Path, breach: &Breach) -> anyhow::Result<Finding> {
         let text = read(workspace, breach.file)?;
         self.write(breach.file, &broken(breach, &text)?)?;
-        if breach.seen != Seen::Host {
-            self.write(BUILD_SCRIPT, &read(workspace, BUILD_SCRIPT)?)?;
+        if breach.seen == Seen::Host {
+            let finding = self.judge(breach.seen);
+            self.write(breach.file, &text)?;
+            return finding;
+        }
+        for file in [BUILD_SCRIPT, MANIFEST] {
+            self.write(file, &read(workspace, file)?)?;
         }
         let finding = self.judge(breach.seen);
         self.write(breach.file, &text)?;
-        self.write(BUILD_SCRIPT, NO_PROGRAM)?;
+        self.spare(workspace)?;
         finding
+    }
+
+    /// Leaves out what the tests of the host do without.
+    fn spare(&self, workspace: &Path) -> anyhow::Result<()> {
+        self.write(BUILD_SCRIPT, NO_PROGRAM)?;
+        self.write(MANIFEST, &without_programs(&read(workspace, MANIFEST)?))
     }
 
     fn judge(&self, seen: Seen) -> anyhow::Result<Finding> {
@@ -228,6 +241,17 @@ fn read(root: &Path, file: &str) -> anyhow::Result<String> {
     fs::read_to_string(root.join(file)).with_context(|| format!("read {file}"))
 }
 
+/// A manifest without the programs of its package.
+fn without_programs(manifest: &str) -> String {
+    let parts: Vec<&str> = manifest
+        .split("\n\n")
+        .filter(|part| !part.starts_with("[[bin]]"))
+        .collect();
+    parts
+        .join("\n\n")
+        .replacen("[package]\n", "[package]\nautobins = false\n", 1)
+}
+
 /// The file with the breach in it.
 fn broken(breach: &Breach, text: &str) -> anyhow::Result<String> {
     let Breach {
@@ -248,6 +272,18 @@ fn broken(breach: &Breach, text: &str) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_programs_of_the_tests_are_left_out() {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let manifest = read(&workspace, MANIFEST).unwrap();
+        assert!(manifest.contains("[[bin]]"));
+        let spared = without_programs(&manifest);
+        assert!(!spared.contains("[[bin]]"), "{spared}");
+        assert!(spared.starts_with("[package]\nautobins = false\n"));
+        let tests = |text: &str| text.matches("[[test]]").count();
+        assert_eq!(tests(&spared), tests(&manifest));
+    }
 
     #[test]
     fn each_breach_has_its_place() {
