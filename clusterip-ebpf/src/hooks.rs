@@ -248,7 +248,7 @@ const fn how_seen(seen: u32) -> (bool, Origin) {
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn cip_way_beside(skb: *mut __sk_buff, network: u32, seen: u32) -> i32 {
-    let mut frame = TcFrame::at_network(skb, network);
+    let frame = TcFrame::at_network(skb, network);
     let Some(work) = work() else {
         return TC_ACT_SHOT;
     };

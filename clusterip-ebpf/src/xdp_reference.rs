@@ -93,7 +93,7 @@ fn note() -> u32 {
 /// A function of its own for the sake of the stack, as the one below.
 #[inline(never)]
 fn flow(context: *mut xdp_md, network: u32, is_v6: bool) -> u32 {
-    let mut frame = XdpFrame::at_network(context, network);
+    let frame = XdpFrame::at_network(context, network);
     let Some(work) = work() else {
         return XDP_ABORTED;
     };
