@@ -163,6 +163,8 @@ const PARTS: [Part; 5] = [
 
 /// How many tests of one program run side by side.
 const THREADS: &str = "RUST_TEST_THREADS";
+/// Of the namespaces' tests, however few processors there are.
+const FEWEST: usize = 4;
 
 /// What looks once more at what other tests show: a machine at home may lack it, one that checks may not.
 const LOOKS_AGAIN: [(&str, &str); 1] = [("kubectl", "kubernetes-client")];
@@ -223,9 +225,9 @@ fn play(workspace: &Path, part: &Part, filter: &[String]) -> anyhow::Result<Outc
         let mut test = command();
         test.env(AGENT, artifact("clusterip", Profile::Dev)?);
         if part.choice == Choice::Netns && env::var_os(THREADS).is_none() {
-            // They wait for agents, timers and the kernel's grace periods a quarter of their time.
+            // They wait for agents, timers and the kernel's grace periods: two of them leave two processors idle now and then.
             let processors = thread::available_parallelism().map_or(1, NonZero::get);
-            test.env(THREADS, (2 * processors).to_string());
+            test.env(THREADS, processors.max(FEWEST).to_string());
         }
         if let Some(Again {
             variable: (name, value),

@@ -37,7 +37,7 @@ const NO_PROGRAM: &str = "//! Of `cargo xtask mutate`: no program is needed.\nfn
     let out = std::env::var_os(\"OUT_DIR\").expect(\"cargo sets it\");\n    \
     std::fs::write(std::path::Path::new(&out).join(\"clusterip\"), b\"\").expect(\"it is cargo's\");\n}\n";
 const BUILD_SCRIPT: &str = "clusterip-agent/build.rs";
-/// Cargo builds a package's programs for its tests, whether they start them or not: most of what a breach would cost.
+/// Cargo builds a package's programs for its tests, whether they start them or not: five to compile and link for each breach.
 const MANIFEST: &str = "tests/Cargo.toml";
 
 fn everything() -> impl Iterator<Item = &'static Breach> {
